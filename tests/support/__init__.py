@@ -1,0 +1,1 @@
+"""What tests share: helpers that are plain functions, so that a test reads from top to bottom."""
