@@ -1,0 +1,115 @@
+"""What can go wrong, by who must act on it.
+
+    EngineError
+    ├── ConfigError            the operator: refuse to start, name the variable, the value and the accepted form
+    ├── InvalidInput           the caller: the request is wrong, and says which field
+    ├── NotFound               the caller: RunNotFound, ThreadNotFound, AssistantNotFound
+    ├── Conflict               the caller: InvalidTransition, ThreadBusy, ThreadExists, RunInFlight
+    ├── StoreUnavailable       nobody: Redis is away; retried outside the attempt budget
+    ├── LeaseLost              nobody: someone else owns the run; stop, write nothing, never retry
+    ├── Unserializable         the graph's author: names the state key whose value cannot be stored
+    └── GraphUnavailable       the graph's author: the graph cannot be loaded, or no longer fits its waiting run
+
+A class docstring is the default message; ``code`` is stable and safe to match on. HTTP numbers live in ``app/errors.py``.
+"""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """Something went wrong in Runyard."""
+
+    code = "engine_error"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip().split("\n")[0])
+
+
+class ConfigError(EngineError):
+    """A setting is missing or wrong."""
+
+    code = "config_error"
+
+
+class InvalidInput(EngineError):
+    """The request is not valid."""
+
+    code = "invalid_input"
+
+
+class NotFound(EngineError):
+    """There is no such thing."""
+
+    code = "not_found"
+
+
+class RunNotFound(NotFound):
+    """Run not found."""
+
+    code = "run_not_found"
+
+
+class ThreadNotFound(NotFound):
+    """Thread not found."""
+
+    code = "thread_not_found"
+
+
+class AssistantNotFound(NotFound):
+    """Assistant not found."""
+
+    code = "assistant_not_found"
+
+
+class Conflict(EngineError):
+    """The thing is not in a state that allows this."""
+
+    code = "conflict"
+
+
+class InvalidTransition(Conflict):
+    """The run is not in a state that allows this."""
+
+    code = "invalid_transition"
+
+
+class ThreadBusy(Conflict):
+    """The thread already has a run, and the request asked to be rejected in that case."""
+
+    code = "thread_busy"
+
+
+class ThreadExists(Conflict):
+    """A thread with this id exists already."""
+
+    code = "thread_exists"
+
+
+class RunInFlight(Conflict):
+    """A run is in flight on this thread; its state cannot be edited now."""
+
+    code = "run_in_flight"
+
+
+class StoreUnavailable(EngineError):
+    """The store (Redis) cannot be reached."""
+
+    code = "store_unavailable"
+
+
+class LeaseLost(EngineError):
+    """The lease of this run belongs to someone else now."""
+
+    code = "lease_lost"
+
+
+class Unserializable(EngineError):
+    """A value in the graph's state cannot be stored."""
+
+    code = "unserializable"
+
+
+class GraphUnavailable(EngineError):
+    """The graph cannot be loaded, or no longer fits the run that waits on it."""
+
+    code = "graph_unavailable"

@@ -1,0 +1,47 @@
+"""Ids, and the partition that an id belongs to.
+
+Everything of a thread lives in one partition of the store (one Redis Cluster hash tag), chosen by the thread's id.
+A run id is ours to make, so it carries its partition: a run is found by its id alone, in one read.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+import zlib
+
+MAX_PARTITIONS = 4096  # what the 12 bits of a run id can name
+
+
+def partition_of_thread(thread_id: str, partitions: int) -> int:
+    """The partition of a thread: CRC-32 of its id, so that every process in any language agrees."""
+    return zlib.crc32(thread_id.encode()) % partitions
+
+
+def new_run_id(partition: int) -> str:
+    """A UUIDv7 whose 12 bits after the version hold ``partition`` (RFC 9562 leaves them to the maker).
+
+    Ids sort by creation time in milliseconds; 62 random bits keep them unique and unguessable.
+    """
+    milliseconds = time.time_ns() // 1_000_000
+    random_bits = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
+    value = (milliseconds & ((1 << 48) - 1)) << 80 | 0x7 << 76 | partition << 64 | 0b10 << 62 | random_bits
+    return str(uuid.UUID(int=value))
+
+
+def partition_of_run(run_id: str) -> int:
+    """The partition a run id names. Any UUID gives a number; one that is not ours just names a place without the run."""
+    return (uuid.UUID(run_id).int >> 64) & 0xFFF
+
+
+def new_thread_id() -> str:
+    return str(uuid.uuid4())
+
+
+def is_uuid(value: object) -> bool:
+    """Whether ``value`` is a UUID in its canonical text form, which is the only form used in keys."""
+    try:
+        return isinstance(value, str) and str(uuid.UUID(value)) == value.lower()
+    except ValueError:
+        return False

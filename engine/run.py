@@ -1,0 +1,236 @@
+"""The vocabulary of runs: phases, the verbs that move them, and what clients see.
+
+A *phase* is where a run stands in Runyard; a *status* is LangGraph's word for it, the only one clients are shown.
+:data:`TRANSITIONS` is the one table of what may follow what; every subset of phases is derived here and spelled
+nowhere else. The Lua scripts are told the phases they accept from this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+RunStatus = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
+ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
+CancelAction = Literal["interrupt", "rollback"]
+MultitaskStrategy = Literal["reject", "enqueue", "interrupt", "rollback"]
+
+
+class Phase(StrEnum):
+    #: Behind another run of its thread. The end of that run moves it on.
+    QUEUED = "queued"
+    #: Waits for its time (a delayed start). Recovery moves it on when the time has come.
+    DUE = "due"
+    #: A wake-up was sent. The worker that claims it moves it on; recovery sends the wake-up again if it was lost.
+    WAITING = "waiting"
+    #: A worker holds the lease and takes it forward. The worker moves it on, or recovery when the lease has expired.
+    LEASED = "leased"
+    #: As leased, and a client asked for its end. The worker that holds the lease ends it.
+    CANCELLING = "cancelling"
+    #: The nodes of its superstep run on other workers. The last one to finish moves it on.
+    DISPATCHED = "dispatched"
+    #: Final: the graph ran to its end.
+    SUCCEEDED = "succeeded"
+    #: Final for this run: the graph waits for a person or at a breakpoint; a new run on the thread resumes it.
+    PAUSED = "paused"
+    #: Final: a node failed for good, or the graph could not be run.
+    FAILED = "failed"
+    #: Final: the run took longer than it was allowed to.
+    TIMED_OUT = "timed_out"
+    #: Final: a client, or a newer run of the thread, asked for its end.
+    CANCELLED = "cancelled"
+
+
+class Verb(StrEnum):
+    ADMIT = "admit"
+    PROMOTE = "promote"
+    CLAIM = "claim"
+    YIELD = "yield"
+    RECLAIM = "reclaim"
+    DISPATCH = "dispatch"
+    GATHER = "gather"
+    REQUEST_CANCEL = "request_cancel"
+    COMPLETE = "complete"
+    PAUSE = "pause"
+    FAIL = "fail"
+    EXPIRE = "expire"
+    CANCEL = "cancel"
+
+
+_P = Phase
+#: verb -> (the phases it may be applied to, the phase that follows)
+TRANSITIONS: dict[Verb, tuple[frozenset[Phase], Phase]] = {
+    Verb.ADMIT: (frozenset({_P.QUEUED}), _P.WAITING),
+    Verb.PROMOTE: (frozenset({_P.DUE}), _P.WAITING),
+    Verb.CLAIM: (frozenset({_P.WAITING}), _P.LEASED),
+    Verb.YIELD: (frozenset({_P.LEASED}), _P.WAITING),
+    Verb.RECLAIM: (frozenset({_P.LEASED, _P.CANCELLING}), _P.WAITING),
+    Verb.DISPATCH: (frozenset({_P.LEASED}), _P.DISPATCHED),
+    Verb.GATHER: (frozenset({_P.DISPATCHED}), _P.WAITING),
+    Verb.REQUEST_CANCEL: (frozenset({_P.LEASED}), _P.CANCELLING),
+    Verb.COMPLETE: (frozenset({_P.LEASED, _P.CANCELLING}), _P.SUCCEEDED),
+    Verb.PAUSE: (frozenset({_P.LEASED, _P.CANCELLING}), _P.PAUSED),
+    Verb.FAIL: (frozenset({_P.LEASED, _P.CANCELLING}), _P.FAILED),
+    Verb.EXPIRE: (frozenset({_P.LEASED, _P.CANCELLING, _P.WAITING, _P.DISPATCHED}), _P.TIMED_OUT),
+    Verb.CANCEL: (frozenset({_P.QUEUED, _P.DUE, _P.WAITING, _P.DISPATCHED, _P.LEASED, _P.CANCELLING}), _P.CANCELLED),
+}
+
+#: No verb leads out of these.
+TERMINAL: frozenset[Phase] = frozenset(Phase) - frozenset().union(*(sources for sources, _ in TRANSITIONS.values()))
+#: Everything else: the run still has something to do.
+ACTIVE: frozenset[Phase] = frozenset(Phase) - TERMINAL
+#: A worker holds the run's lease exactly in these.
+LEASED: frozenset[Phase] = TRANSITIONS[Verb.RECLAIM][0]
+
+_FINAL_STATUS: dict[Phase, RunStatus] = {
+    _P.SUCCEEDED: "success",
+    _P.PAUSED: "success",  # LangGraph: the run did its part; it is the thread that is interrupted
+    _P.FAILED: "error",
+    _P.TIMED_OUT: "timeout",
+    _P.CANCELLED: "interrupted",
+}
+
+#: What a thread is left as when a run of it ends in a phase. A cancelled run says so itself: it depends on what is left.
+THREAD_AFTER: dict[Phase, ThreadStatus] = {
+    _P.SUCCEEDED: "idle",
+    _P.PAUSED: "interrupted",
+    _P.FAILED: "error",
+    _P.TIMED_OUT: "error",
+    _P.CANCELLED: "idle",
+}
+
+
+def status_of(phase: Phase, *, started: bool) -> RunStatus:
+    """LangGraph's word for a phase. ``started``: whether a worker has ever taken the run."""
+    if phase in _FINAL_STATUS:
+        return _FINAL_STATUS[phase]
+    return "running" if started else "pending"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What a client asks for: the fields of LangGraph's RunCreate that the engine acts on, already validated."""
+
+    input: Any = None
+    command: dict[str, Any] | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] | None = None
+    checkpoint: dict[str, Any] | None = None
+    interrupt_before: list[str] | Literal["*"] | None = None
+    interrupt_after: list[str] | Literal["*"] | None = None
+    stream_mode: list[str] = field(default_factory=lambda: ["values"])
+    stream_subgraphs: bool = False
+    stream_resumable: bool = False
+    durability: str = "async"
+    webhook: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run as the store holds it. Instants are milliseconds since the epoch on the store's clock."""
+
+    run_id: str
+    thread_id: str
+    assistant_id: str
+    graph_id: str
+    phase: Phase
+    queue: str
+    strategy: MultitaskStrategy
+    created_at: int
+    updated_at: int
+    request: RunRequest
+    metadata: dict[str, Any]
+    #: Whether the thread was made for this run alone and goes when the run ends.
+    temporary: bool = False
+    started_at: int | None = None
+    ended_at: int | None = None
+    due_at: int | None = None
+    #: Last sign that the graph moved: a saved write, a checkpoint.
+    progress_at: int | None = None
+    #: The fence: grows with every claim of the run or of one of its branches.
+    token: int = 0
+    owner: str | None = None
+    cancel: CancelAction | None = None
+    error: dict[str, Any] | None = None
+    #: How far the request got into the state: "" not at all, "writes" its command's writes, "checkpoint" a superstep.
+    entered: Literal["", "writes", "checkpoint"] = ""
+    #: Step number of the run's first checkpoint, from which its recursion limit counts.
+    base_step: int | None = None
+    #: The graph's fingerprint when the run first ran.
+    fingerprint: str = ""
+    slices: int = 0
+    #: How many workers died, or lost their lease, with this run in hand.
+    crashes: int = 0
+
+    @property
+    def status(self) -> RunStatus:
+        return status_of(self.phase, started=self.started_at is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wake:
+    """A wake-up to send. Losing or repeating one is harmless: the claim decides, and recovery finds what was lost."""
+
+    run_id: str
+    queue: str
+    #: Set when it is for one branch of a dispatched superstep.
+    branch: str | None = None
+    graph_id: str = ""
+    #: What Flower shows, e.g. ``research.search``.
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Tasks of one superstep that one worker runs under one lease of its own."""
+
+    name: str
+    queue: str
+    task_ids: tuple[str, ...]
+    nodes: tuple[str, ...]
+
+
+# What a slice came to. `tasks/` never looks inside; `slice.commit` turns each into one script and its wake-ups.
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    values: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The graph waits: ``interrupts`` maps task ids to what they ask; empty at a breakpoint."""
+
+    values: Any
+    interrupts: dict[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """The slice is used up at a superstep edge; there is more to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    branches: tuple[Branch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """``error`` is ``{"error": type name, "message": text}``, plus ``traceback`` where there is one."""
+
+    error: dict[str, Any]
+    values: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    action: CancelAction
+    #: Whether the graph has nodes left to run, so that the thread can be resumed.
+    resumable: bool = False
+    values: Any = None
+
+
+Outcome = Finished | Interrupted | Advanced | Dispatched | Failed | Cancelled

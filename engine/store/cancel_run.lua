@@ -1,0 +1,33 @@
+-- Ask for the end of a run. What no worker has in hand ends here and now; a worker is told and ends its run itself.
+-- KEYS 1 run  2 thread  3 thread's queue  4 leases  5 waiting  6 due  7 ended  8 events  9 branches
+-- ARGV 1 run id  2 action (interrupt | rollback)  3 ms the events are kept  4 prefix of run keys
+--      5 report for the `end` event as JSON  6 channel on which workers listen
+-- Returns {'cancelled' | 'cancelling', next run id or '', its queue or ''}.
+-- Errors RUN_NOT_FOUND; INVALID_TRANSITION when it is over already.
+--@include clock
+--@include thread
+local state = redis.call('HMGET', KEYS[1], 'phase', 'started_at', 'cancel')
+local phase = state[1]
+if not phase then return redis.error_reply('RUN_NOT_FOUND Run not found.') end
+if phase == 'cancelled' and state[3] == ARGV[2] then return {'cancelled', '', ''} end
+local at = now_ms()
+if phase == 'leased' or phase == 'cancelling' then
+  redis.call('HSET', KEYS[1], 'phase', 'cancelling', 'cancel', ARGV[2], 'updated_at', at)
+  redis.call('PUBLISH', ARGV[6], ARGV[1])
+  return {'cancelling', '', ''}
+end
+if not (phase == 'queued' or phase == 'due' or phase == 'waiting' or phase == 'dispatched') then
+  return redis.error_reply('INVALID_TRANSITION The run is over already (' .. phase .. ').')
+end
+if phase == 'due' then redis.call('HINCRBY', KEYS[2], 'delayed', -1) end
+redis.call('HSET', KEYS[1], 'cancel', ARGV[2])
+redis.call('DEL', KEYS[9])
+redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('ZREM', KEYS[5], ARGV[1])
+redis.call('ZREM', KEYS[6], ARGV[1])
+-- Cut off between two slices, so the graph has something left to do, unless it never began.
+redis.call('HSET', KEYS[2], 'rest', state[2] and 'interrupted' or 'idle', 'updated_at', at)
+local following = {}
+if ARGV[2] ~= 'rollback' then following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[4], ARGV[1], at) end
+settle(KEYS[1], KEYS[8], KEYS[7], ARGV[1], 'cancelled', ARGV[5], at, tonumber(ARGV[3]))
+return {'cancelled', following[1] or '', following[2] or ''}

@@ -1,0 +1,150 @@
+"""One function for each script of checkpoints: plain values in, a Call out. What the bytes mean is not known here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from runyard.engine.errors import InvalidInput
+from runyard.engine.store.client import Arg, Call
+from runyard.engine.store.fence import Fence
+from runyard.engine.store.keys import Keys, Partition
+from runyard.engine.store.scripts import script
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The keys of one checkpoint namespace of one thread."""
+
+    partition: Partition
+    thread_id: str
+    namespace: str
+    checkpoints: str
+    channels: str
+    namespaces: str
+    loose: str
+    prefix: str
+
+    def checkpoint(self, checkpoint_id: str) -> str:
+        return self.prefix + checkpoint_id
+
+    def loose_member(self, checkpoint_id: str) -> str:
+        return f"{self.namespace}\0{checkpoint_id}"
+
+    def run_member(self, checkpoint_id: str) -> str:
+        return f"{self.thread_id}\0{self.namespace}\0{checkpoint_id}"
+
+    def config(self, checkpoint_id: str) -> dict[str, Any]:
+        return {
+            "configurable": {
+                "thread_id": self.thread_id,
+                "checkpoint_ns": self.namespace,
+                "checkpoint_id": checkpoint_id,
+            }
+        }
+
+
+@lru_cache(maxsize=4096)
+def place_of(keys: Keys, thread_id: str, namespace: str) -> Place:
+    """Raises InvalidInput for a NUL byte, which separates names in the store."""
+    for name in (thread_id, namespace):
+        if "\0" in name:
+            raise InvalidInput(f"A thread id or checkpoint namespace must not contain a NUL character: {name!r}")
+    of = keys.of_thread(thread_id)
+    return Place(
+        partition=of,
+        thread_id=thread_id,
+        namespace=namespace,
+        checkpoints=of.checkpoints(thread_id, namespace),
+        channels=of.channels(thread_id, namespace),
+        namespaces=of.namespaces(thread_id),
+        loose=of.loose(thread_id),
+        prefix=of.checkpoint(thread_id, namespace, ""),
+    )
+
+
+def _fence(fence: Fence | None, otherwise: str) -> tuple[str, str, str]:
+    """Key, field and value of a fence; without one an empty field and any key of the partition."""
+    return (fence.key, fence.field, fence.value) if fence is not None else (otherwise, "", "")
+
+
+def put_checkpoint(
+    place: Place,
+    checkpoint_id: str,
+    *,
+    body: bytes,
+    metadata: bytes,
+    parent_id: str,
+    versions: str,
+    values: Sequence[Arg],
+    run_id: str = "",
+    fence: Fence | None = None,
+    run_key: str | None = None,
+    step: int | None = None,
+) -> Call[None]:
+    """Store a checkpoint. ``run_key`` and ``step`` together: the run is told that it has come this far."""
+    key = place.checkpoint(checkpoint_id)
+    fence_key, field, value = _fence(fence, key)
+    tell = run_key is not None and step is not None
+    return Call(
+        script("put_checkpoint"),
+        (
+            fence_key,
+            place.checkpoints,
+            key,
+            place.channels,
+            place.namespaces,
+            place.loose,
+            place.partition.run_checkpoints(run_id) if run_id else key,
+            run_key if tell and run_key is not None else key,
+        ),
+        (
+            field,
+            value,
+            place.namespace,
+            checkpoint_id,
+            place.loose_member(checkpoint_id),
+            body,
+            metadata,
+            parent_id,
+            versions,
+            run_id,
+            place.run_member(checkpoint_id) if run_id else "",
+            step if tell and step is not None else "",
+            *values,
+        ),
+        _nothing,
+    )
+
+
+def put_writes(
+    place: Place,
+    checkpoint_id: str,
+    writes: Sequence[Arg],
+    *,
+    fence: Fence | None = None,
+    run_key: str | None = None,
+    entered: bool = False,
+) -> Call[None]:
+    """Store what a task wrote. ``entered``: these writes are the run's input, so that it need not be given again."""
+    key = place.checkpoint(checkpoint_id)
+    fence_key, field, value = _fence(fence, key)
+    tell = "" if run_key is None else "entered" if entered else "progress"
+    return Call(
+        script("put_writes"),
+        (fence_key, key, place.loose, run_key or key),
+        (field, value, place.loose_member(checkpoint_id), tell, *writes),
+        _nothing,
+    )
+
+
+def get_checkpoint(place: Place, checkpoint_id: str | None) -> Call[list[Any] | None]:
+    """One checkpoint, or the latest, as get_checkpoint.lua gives it."""
+    key = place.checkpoint(checkpoint_id or "")
+    return Call(script("get_checkpoint"), (place.checkpoints, place.channels, key), (checkpoint_id or "",))
+
+
+def _nothing(_: Any) -> None:
+    return None

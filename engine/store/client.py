@@ -1,0 +1,234 @@
+"""How a command reaches Redis: one value for the command, two ways to send it.
+
+A :class:`Call` says what to do (a script or a plain command) and how to read the answer. :class:`SyncStore` sends
+calls from threads (web, CLI, recovery); :class:`AsyncStore` sends them from a worker's event loop and puts all calls
+that coroutines make at the same moment into one pipeline. So no store function is written twice.
+
+Connections retry after a network fault. A script may therefore run twice when its reply was lost: every script is
+written so that the second run changes nothing and answers the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    ConnectionError as RedisConnectionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError as RedisTimeoutError,
+)
+from redis.retry import Retry
+
+from runyard.engine import errors
+from runyard.engine.store.scripts import Script
+
+T = TypeVar("T")
+Arg = str | bytes | int | float
+
+#: Replies that mean "not now" rather than "never": the store is away, loading, a replica, or full.
+AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OutOfMemoryError)
+
+#: The first word of a script's error reply, and the error it stands for.
+REPLIES: dict[str, type[errors.EngineError]] = {
+    "LEASE_LOST": errors.LeaseLost,
+    "RUN_NOT_FOUND": errors.RunNotFound,
+    "THREAD_NOT_FOUND": errors.ThreadNotFound,
+    "THREAD_EXISTS": errors.ThreadExists,
+    "THREAD_BUSY": errors.ThreadBusy,
+    "RUN_IN_FLIGHT": errors.RunInFlight,
+    "INVALID_TRANSITION": errors.InvalidTransition,
+}
+
+
+def _same(reply: Any) -> Any:
+    return reply
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One command for Redis and the way to read its answer.
+
+    ``script`` with ``keys`` and ``args``, or, when ``script`` is None, a plain command in ``args``. All keys of a call
+    share one hash tag.
+    """
+
+    script: Script | None
+    keys: tuple[str, ...]
+    args: tuple[Arg, ...]
+    parse: Callable[[Any], T] = _same
+
+    @classmethod
+    def command(cls, *args: Arg, parse: Callable[[Any], T] = _same) -> Call[T]:
+        return cls(None, (), args, parse)
+
+    def words(self, *, source: bool = False) -> tuple[Arg, ...]:
+        """The words to send; with ``source`` the script's text goes along, for a server that does not know it yet."""
+        if self.script is None:
+            return self.args
+        head = ("EVAL", self.script.source) if source else ("EVALSHA", self.script.sha)
+        return (*head, len(self.keys), *self.keys, *self.args)
+
+    def read(self, reply: Any) -> T:
+        """Turn a reply into a value, or raise the error it stands for."""
+        if isinstance(reply, Exception):
+            raise translate(reply)
+        return self.parse(reply)
+
+
+def translate(error: Exception) -> Exception:
+    """The engine's error for one of the driver's, or the driver's own where none is known (a bug of ours)."""
+    if isinstance(error, AWAY):
+        return errors.StoreUnavailable(f"The store (Redis) cannot be reached: {error}")
+    if isinstance(error, ResponseError):
+        word, _, rest = str(error).partition(" ")
+        if known := REPLIES.get(word):
+            return known(rest or None)
+    return error
+
+
+class SyncStore:
+    """Sends calls from threads. Thread-safe: each call takes a connection of the pool for its round trip."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+
+    @classmethod
+    def connect(cls, url: str, *, retry_s: float = 3.0, timeout_s: float = 5.0, max_connections: int = 256) -> SyncStore:
+        """A store at ``url``. A call is tried again for about ``retry_s`` before it gives up."""
+        pool = redis.BlockingConnectionPool.from_url(
+            url,
+            max_connections=max_connections,
+            timeout=timeout_s,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), _retries(retry_s)),
+            health_check_interval=30,
+        )
+        return cls(redis.Redis(connection_pool=pool))
+
+    def do(self, call: Call[T]) -> T:
+        """Send one call. Raises StoreUnavailable, or what the script's reply stands for."""
+        return cast(T, self.do_all([call])[0])
+
+    def do_all(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        """Send calls in one round trip and raise the first error among their answers, after all have been sent."""
+        return [call.read(reply) for call, reply in zip(calls, self.replies(calls), strict=True)]
+
+    def replies(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        """Raw replies in order, errors among them as values."""
+        try:
+            replies = self._send(calls, source=False)
+            unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            if unknown:  # the server was restarted or failed over: it learns the scripts again as it runs them
+                for i, reply in zip(unknown, self._send([calls[i] for i in unknown], source=True), strict=True):
+                    replies[i] = reply
+        except RedisError as error:
+            raise translate(error) from error
+        return replies
+
+    def _send(self, calls: Sequence[Call[Any]], *, source: bool) -> list[Any]:
+        pipe = self.client.pipeline(transaction=False)
+        for call in calls:
+            pipe.execute_command(*call.words(source=source))
+        return pipe.execute(raise_on_error=False)
+
+    def close(self) -> None:
+        self.client.close()
+        self.client.connection_pool.disconnect()
+
+
+class AsyncStore:
+    """Sends calls from one event loop. Calls that are made while another batch is under way go out together.
+
+    Order is kept: calls are applied in the order in which they were made. A caller that is cancelled while it waits
+    does not take its call back.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self.client = client
+        self._waiting: list[tuple[Call[Any], asyncio.Future[Any]]] = []
+        self._flusher: asyncio.Task[None] | None = None
+
+    @classmethod
+    def connect(cls, url: str, *, retry_s: float = 5.0, timeout_s: float = 5.0) -> AsyncStore:
+        """A store at ``url``. A call is tried again for about ``retry_s`` before it gives up."""
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            url,
+            max_connections=4,
+            timeout=timeout_s,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=AsyncRetry(ExponentialBackoff(cap=0.5, base=0.02), _retries(retry_s)),
+            health_check_interval=30,
+        )
+        return cls(redis.asyncio.Redis(connection_pool=pool))
+
+    async def do(self, call: Call[T]) -> T:
+        """Send one call. Raises StoreUnavailable, or what the script's reply stands for."""
+        return call.read(await self._enqueue(call))
+
+    async def do_all(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        """Send calls in one round trip, in order; raises the first error among their answers."""
+        replies = await asyncio.gather(*[self._enqueue(call) for call in calls])
+        return [call.read(reply) for call, reply in zip(calls, replies, strict=True)]
+
+    def _enqueue(self, call: Call[Any]) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append((call, future))
+        if self._flusher is None:
+            self._flusher = loop.create_task(self._flush())
+        return future
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            replies = await self._replies([call for call, _ in batch])
+            for (_, future), reply in zip(batch, replies, strict=True):
+                if not future.done():
+                    future.set_result(reply)
+        self._flusher = None
+
+    async def _replies(self, calls: list[Call[Any]]) -> list[Any]:
+        try:
+            replies = await self._send(calls, source=False)
+            unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            if unknown:
+                for i, reply in zip(unknown, await self._send([calls[i] for i in unknown], source=True), strict=True):
+                    replies[i] = reply
+            return replies
+        except Exception as error:  # the batch's callers each get it: the flusher itself must live on
+            return [error] * len(calls)
+
+    async def _send(self, calls: list[Call[Any]], *, source: bool) -> list[Any]:
+        pipe = self.client.pipeline(transaction=False)
+        for call in calls:
+            pipe.execute_command(*call.words(source=source))
+        return await pipe.execute(raise_on_error=False)
+
+    async def close(self) -> None:
+        if self._flusher is not None:
+            await self._flusher
+        await self.client.aclose()
+        await self.client.connection_pool.disconnect()
+
+
+def _retries(seconds: float) -> int:
+    """How many tries of the backoff above (0.02 s doubling to 0.5 s) fit into ``seconds``."""
+    tries, spent = 0, 0.0
+    while spent < seconds:
+        spent += min(0.5, 0.02 * 2**tries)
+        tries += 1
+    return tries

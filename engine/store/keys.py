@@ -1,0 +1,157 @@
+"""Every key of the store. Nobody spells a key anywhere else.
+
+``P`` stands for ``<prefix>:{<partition>}``; the braces make one Redis Cluster hash tag of a partition, so a script may
+touch any keys of it together. ``<prefix>`` is ``ry`` unless the setting ``RUNYARD_PREFIX`` says otherwise.
+
+| key | type | content | gone when |
+|---|---|---|---|
+| `<prefix>:meta` | hash | number of partitions and version of this layout, checked at start | never |
+| `<prefix>:leader` | string | the worker process that runs recovery now | it expires a few seconds after its last renewal |
+| `<prefix>:queue:<queue>` | hash | the newest wake-up that was consumed from a queue, in ms | never; one for each queue |
+| `<prefix>:workers` | sorted set | worker process ids by the ms of their last sign of life | swept by recovery after a minute |
+| `<prefix>:worker:<id>` | hash | host, pid, queues, runs in hand, last wake-up consumed | it expires a minute after its last sign of life |
+| `<prefix>:control` | channel | "look at this run" to all workers (cancelling) | – |
+| `<prefix>:assistant:<id>` | hash | an assistant that a client made | deleted by the client |
+| `<prefix>:assistants` | sorted set | ids of those assistants by the ms of their making | with the assistant |
+| `P:run:<run>` | hash | the run: request, phase, lease, counters, error | retention after its end, or deleted |
+| `P:run:<run>:events` | stream | what the run told its readers | retention of events after its end |
+| `P:run:<run>:branches` | hash | the parts of a superstep that went to other workers, and their leases | the superstep is complete |
+| `P:run:<run>:checkpoints` | set | the checkpoints a run made, `<thread>\\0<ns>\\0<id>`; not those of a copied thread | with those checkpoints |
+| `P:thread:<thread>` | hash | the thread: metadata, active run, latest values and interrupts | deleted by a client or its TTL |
+| `P:thread:<thread>:runs` | sorted set | its runs by the ms of their making | with the thread |
+| `P:thread:<thread>:queue` | sorted set | its runs that wait for the one before them, by order of arrival | empty |
+| `P:thread:<thread>:namespaces` | set | checkpoint namespaces in use | with the thread |
+| `P:thread:<thread>:loose` | set | `<ns>\\0<id>` of checkpoints that have pending writes and were not put (yet) | the checkpoint is put, its namespace has none left, pruned, or with the thread |
+| `P:thread:<thread>:checkpoints:<ns>` | sorted set | checkpoint ids at score 0: lexical order, which is their order in time | with the thread |
+| `P:thread:<thread>:checkpoint:<ns>:<id>` | hash | one checkpoint and its pending writes; fields in `checkpoints.py` | pruned, its run deleted, or with the thread |
+| `P:thread:<thread>:channels:<ns>` | hash | `<channel>\\0<version>`: one value, stored once for all checkpoints that need it | no checkpoint needs it |
+| `P:threads` | sorted set | threads by the ms of their last change | with the thread |
+| `P:leases` | sorted set | runs and branches in hand, by the ms their lease ends | the slice ends, or recovery reaps it |
+| `P:waiting` | sorted set | runs and branches that were woken, by the ms of the wake-up | a worker claims them |
+| `P:due` | sorted set | runs that wait for a time, by that ms | recovery promotes them |
+| `P:ended` | sorted set | runs that ended, by the ms of their end | pruned |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runyard.engine.ids import partition_of_run, partition_of_thread
+
+#: Raised whenever the meaning of a key changes; a store of another layout is refused at start.
+LAYOUT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one store. ``partitions`` is fixed for the life of a store."""
+
+    prefix: str = "ry"
+    partitions: int = 16
+
+    def of_thread(self, thread_id: str) -> Partition:
+        return Partition(self.prefix, partition_of_thread(thread_id, self.partitions))
+
+    def of_run(self, run_id: str) -> Partition:
+        """The partition a run id names; an id that is not ours may name one that is never used, which is harmless."""
+        return Partition(self.prefix, partition_of_run(run_id))
+
+    def all(self) -> list[Partition]:
+        return [Partition(self.prefix, number) for number in range(self.partitions)]
+
+    @property
+    def meta(self) -> str:
+        return f"{self.prefix}:meta"
+
+    @property
+    def leader(self) -> str:
+        return f"{self.prefix}:leader"
+
+    @property
+    def workers(self) -> str:
+        return f"{self.prefix}:workers"
+
+    @property
+    def control(self) -> str:
+        return f"{self.prefix}:control"
+
+    @property
+    def assistants(self) -> str:
+        return f"{self.prefix}:assistants"
+
+    def queue(self, queue: str) -> str:
+        return f"{self.prefix}:queue:{queue}"
+
+    def worker(self, worker_id: str) -> str:
+        return f"{self.prefix}:worker:{worker_id}"
+
+    def assistant(self, assistant_id: str) -> str:
+        return f"{self.prefix}:assistant:{assistant_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """The keys of one partition; all of them share its hash tag."""
+
+    prefix: str
+    number: int
+
+    @property
+    def tag(self) -> str:
+        return f"{self.prefix}:{{{self.number}}}"
+
+    @property
+    def leases(self) -> str:
+        return f"{self.tag}:leases"
+
+    @property
+    def waiting(self) -> str:
+        return f"{self.tag}:waiting"
+
+    @property
+    def due(self) -> str:
+        return f"{self.tag}:due"
+
+    @property
+    def ended(self) -> str:
+        return f"{self.tag}:ended"
+
+    @property
+    def threads(self) -> str:
+        return f"{self.tag}:threads"
+
+    def run(self, run_id: str) -> str:
+        return f"{self.tag}:run:{run_id}"
+
+    def events(self, run_id: str) -> str:
+        return f"{self.tag}:run:{run_id}:events"
+
+    def branches(self, run_id: str) -> str:
+        return f"{self.tag}:run:{run_id}:branches"
+
+    def run_checkpoints(self, run_id: str) -> str:
+        return f"{self.tag}:run:{run_id}:checkpoints"
+
+    def thread(self, thread_id: str) -> str:
+        return f"{self.tag}:thread:{thread_id}"
+
+    def thread_runs(self, thread_id: str) -> str:
+        return f"{self.tag}:thread:{thread_id}:runs"
+
+    def thread_queue(self, thread_id: str) -> str:
+        return f"{self.tag}:thread:{thread_id}:queue"
+
+    def namespaces(self, thread_id: str) -> str:
+        return f"{self.tag}:thread:{thread_id}:namespaces"
+
+    def loose(self, thread_id: str) -> str:
+        return f"{self.tag}:thread:{thread_id}:loose"
+
+    def checkpoints(self, thread_id: str, namespace: str) -> str:
+        return f"{self.tag}:thread:{thread_id}:checkpoints:{namespace}"
+
+    def checkpoint(self, thread_id: str, namespace: str, checkpoint_id: str) -> str:
+        return f"{self.tag}:thread:{thread_id}:checkpoint:{namespace}:{checkpoint_id}"
+
+    def channels(self, thread_id: str, namespace: str) -> str:
+        return f"{self.tag}:thread:{thread_id}:channels:{namespace}"

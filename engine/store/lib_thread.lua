@@ -1,0 +1,24 @@
+-- admit_next(...): hand the thread to the run that waits behind `run_id`, if that one had it.
+-- Returns {next run id, its queue} or {}. The next run's key is made from `run_prefix`: it is known only here, and it
+-- shares the hash tag of all the others.
+local function admit_next(thread, thread_queue, waiting, run_prefix, run_id, at)
+  if redis.call('HGET', thread, 'active') ~= run_id then return {} end
+  local popped = redis.call('ZPOPMIN', thread_queue)
+  if #popped == 0 then
+    redis.call('HDEL', thread, 'active')
+    return {}
+  end
+  local following = run_prefix .. popped[1]
+  redis.call('HSET', thread, 'active', popped[1])
+  redis.call('HSET', following, 'phase', 'waiting', 'updated_at', at)
+  redis.call('ZADD', waiting, at, popped[1])
+  return {popped[1], redis.call('HGET', following, 'queue')}
+end
+-- settle(...): mark a run as ended and tell whoever waits for it: the stream's last entry is `end`.
+local function settle(run, events, ended, run_id, phase, report, at, events_ttl_ms)
+  redis.call('HSET', run, 'phase', phase, 'ended_at', at, 'updated_at', at)
+  redis.call('ZADD', ended, at, run_id)
+  redis.call('XADD', events, '*', 'e', 'end', 'd', report)
+  redis.call('PEXPIRE', events, events_ttl_ms)
+  redis.call('PUBLISH', events, 'end')
+end

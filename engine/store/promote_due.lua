@@ -1,0 +1,27 @@
+-- Move runs whose time has come on: to a worker when their thread is free, else behind the run that has it.
+-- KEYS 1 due  2 waiting
+-- ARGV 1 prefix of run keys  2 prefix of thread keys  3 most runs to promote
+-- Returns {run id, queue, ...} of what is to be woken.
+--@include clock
+local at = now_ms()
+local woken = {}
+for _, run_id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', at, 'LIMIT', 0, ARGV[3])) do
+  local run = ARGV[1] .. run_id
+  redis.call('ZREM', KEYS[1], run_id)
+  local state = redis.call('HMGET', run, 'phase', 'thread_id', 'queue')
+  if state[1] == 'due' then
+    local thread = ARGV[2] .. state[2]
+    redis.call('HINCRBY', thread, 'delayed', -1)
+    if redis.call('HEXISTS', thread, 'active') == 1 then
+      redis.call('HSET', run, 'phase', 'queued', 'updated_at', at)
+      redis.call('ZADD', thread .. ':queue', redis.call('HINCRBY', thread, 'arrivals', 1), run_id)
+    else
+      redis.call('HSET', thread, 'active', run_id)
+      redis.call('HSET', run, 'phase', 'waiting', 'updated_at', at)
+      redis.call('ZADD', KEYS[2], at, run_id)
+      woken[#woken + 1] = run_id
+      woken[#woken + 1] = state[3]
+    end
+  end
+end
+return woken

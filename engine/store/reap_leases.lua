@@ -1,0 +1,27 @@
+-- Take expired leases back: their workers died, or are cut off and will find that they hold nothing.
+-- KEYS 1 leases  2 waiting
+-- ARGV 1 prefix of run keys  2 most members to reap
+-- Returns {member, queue, ...} of what is to be woken; members whose run is gone are dropped.
+--@include clock
+--@include member
+local at = now_ms()
+local woken = {}
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', at, 'LIMIT', 0, ARGV[2])) do
+  local run, branch, branches = keys_of(member, ARGV[1])
+  local held
+  if branch then held = (redis.call('HGET', branches, branch) or 'done') ~= 'done'
+  else held = redis.call('HEXISTS', run, 'lease') == 1 end
+  redis.call('ZREM', KEYS[1], member)
+  if held then
+    if branch then redis.call('HSET', branches, branch, '')
+    else
+      redis.call('HSET', run, 'phase', 'waiting', 'updated_at', at, 'came_from', 'crash')
+      redis.call('HDEL', run, 'lease', 'owner')
+    end
+    redis.call('HINCRBY', run, 'crashes', 1)
+    redis.call('ZADD', KEYS[2], at, member)
+    woken[#woken + 1] = member
+    woken[#woken + 1] = queue_of(member, ARGV[1]) or ''
+  end
+end
+return woken

@@ -1,0 +1,285 @@
+"""Runs in the store: one typed function for each script, and the shape of the record.
+
+Every function returns a :class:`Call`; who sends it decides between the web's threads and a worker's loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from runyard.engine import wire
+from runyard.engine.run import THREAD_AFTER, Branch, CancelAction, Phase, Run, RunRequest, ThreadStatus, status_of
+from runyard.engine.store.client import Call
+from runyard.engine.store.fence import Fence
+from runyard.engine.store.keys import Keys
+from runyard.engine.store.scripts import script
+
+Flat = Sequence[bytes]
+Woken = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run that is in hand: its record, the fence of all its writes, and what its branches came to."""
+
+    run: Run
+    fence: Fence
+    now_ms: int
+    came_from: str
+    branches: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class BranchClaim:
+    run: Run
+    fence: Fence
+    branch: Branch
+    now_ms: int
+
+
+def create(keys: Keys, run: Run, *, delay_ms: int = 0, create_thread: bool = False) -> Call[tuple[Phase, int]]:
+    """Record a run. Sending it twice is the same as once. Raises ThreadNotFound, ThreadBusy."""
+    at = keys.of_thread(run.thread_id)
+    thread_id = run.thread_id
+    metadata = wire.encode({})
+    return Call(
+        script("create_run"),
+        (at.run(run.run_id), at.thread(thread_id), at.thread_runs(thread_id), at.thread_queue(thread_id), at.waiting,
+         at.due, at.threads),
+        (run.run_id, thread_id, run.strategy, "create" if create_thread else "", delay_ms, metadata, *_fields(run)),
+        lambda reply: (Phase(reply[0].decode()), int(reply[1])),
+    )  # fmt: skip
+
+
+def claim(keys: Keys, run_id: str, *, owner: str, nonce: str, lease_ms: int) -> Call[Claim | None]:
+    """Take the lease, or None: somebody else has it, it is over, or there is no such run."""
+    at = keys.of_run(run_id)
+
+    def parse(reply: Any) -> Claim | None:
+        if reply is None:
+            return None
+        fields = _flat(reply[1])
+        run = decode(fields)
+        fence = Fence(at.run(run_id), "lease", fields["lease"].decode())
+        branches = {name: value.decode() for name, value in _flat(reply[2]).items()}
+        return Claim(run, fence, int(reply[0]), fields.get("came_from", b"").decode(), branches)
+
+    wanted = (at.run(run_id), at.leases, at.waiting, at.branches(run_id))
+    return Call(script("claim_run"), wanted, (run_id, owner, nonce, lease_ms), parse)
+
+
+def claim_branch(keys: Keys, run_id: str, name: str, *, nonce: str, lease_ms: int) -> Call[BranchClaim | None]:
+    """Take the lease of one branch, or None: somebody else has it, or it is over."""
+    at = keys.of_run(run_id)
+
+    def parse(reply: Any) -> BranchClaim | None:
+        if reply is None:
+            return None
+        spec = wire.decode(reply[2])
+        fence = Fence(at.branches(run_id), name, str(int(reply[1])))
+        branch = Branch(name, spec["queue"], tuple(spec["task_ids"]), tuple(spec["nodes"]))
+        return BranchClaim(decode(_flat(reply[3])), fence, branch, int(reply[0]))
+
+    wanted = (at.run(run_id), at.branches(run_id), at.leases, at.waiting)
+    return Call(script("claim_branch"), wanted, (run_id, name, nonce, lease_ms), parse)
+
+
+def member_of(run_id: str, branch: str | None = None) -> str:
+    """How a run or one of its branches is named among the leases and the waiting."""
+    return f"{run_id}/{branch}" if branch else run_id
+
+
+def split_member(member: str) -> tuple[str, str | None]:
+    run_id, _, branch = member.partition("/")
+    return run_id, branch or None
+
+
+def renew(keys: Keys, partition: int, held: Sequence[tuple[str, Fence]], *, lease_ms: int) -> Call[list[int]]:
+    """Renew the leases of one partition: ``(member, fence)`` each; answers 0 lost, 1 renewed, 2 to be cancelled."""
+    at = keys.all()[partition]
+    wanted, words = [at.leases], []
+    for member, fence in held:
+        wanted += [fence.key, at.run(split_member(member)[0])]
+        words += [member, fence.field, fence.value]
+    return Call(script("renew_leases"), tuple(wanted), (lease_ms, *words), list)
+
+
+def give_back(keys: Keys, run_id: str, fence: Fence) -> Call[str]:
+    """Yield at a superstep edge: ``waiting``, or ``cancelling`` when the run must be cancelled instead."""
+    at = keys.of_run(run_id)
+    return Call(script("yield_run"), (at.run(run_id), at.leases, at.waiting), (run_id, fence.value), bytes.decode)
+
+
+def dispatch(keys: Keys, run_id: str, fence: Fence, branches: Iterable[Branch]) -> Call[str]:
+    """Hand the branches to other workers: ``dispatched``, or ``cancelling`` when the run must be cancelled instead."""
+    at = keys.of_run(run_id)
+    words: list[str | bytes] = []
+    for branch in branches:
+        words += [branch.name, branch.queue, wire.encode(asdict(branch))]
+    wanted = (at.run(run_id), at.leases, at.waiting, at.branches(run_id))
+    return Call(script("dispatch_run"), wanted, (run_id, fence.value, *words), bytes.decode)
+
+
+def end_branch(keys: Keys, run_id: str, name: str, fence: Fence, result: dict[str, Any] | None) -> Call[tuple[int, str]]:
+    """End a branch; answers how many are left and the run's queue, to wake the run when it was the last."""
+    at = keys.of_run(run_id)
+    words = (run_id, name, fence.value, wire.encode(result) if result else "")
+    wanted = (at.run(run_id), at.branches(run_id), at.leases, at.waiting)
+    return Call(script("end_branch"), wanted, words, lambda reply: (int(reply[0]), (reply[1] or b"").decode()))
+
+
+def return_branch(keys: Keys, run_id: str, name: str, fence: Fence) -> Call[str]:
+    """Give a branch back unfinished; answers its queue."""
+    at = keys.of_run(run_id)
+    wanted = (at.run(run_id), at.branches(run_id), at.leases, at.waiting)
+    return Call(script("return_branch"), wanted, (run_id, name, fence.value), bytes.decode)
+
+
+def end(
+    keys: Keys,
+    run: Run,
+    fence: Fence,
+    phase: Phase,
+    *,
+    events_ttl_ms: int,
+    thread_status: ThreadStatus | None = None,
+    error: dict[str, Any] | None = None,
+    values: bytes = b"",
+    interrupts: dict[str, Any] | None = None,
+    report: dict[str, Any] | None = None,
+    hold_thread: bool = False,
+) -> Call[Woken]:
+    """End a run that is in hand. ``values`` are packed JSON (:func:`wire.pack`). Answers the next run to wake, if any."""
+    at = keys.of_thread(run.thread_id)
+    words = (
+        run.run_id,
+        fence.value,
+        phase,
+        thread_status or THREAD_AFTER[phase],
+        wire.encode(error) if error else "",
+        values,
+        wire.encode(interrupts or {}),
+        wire.encode({"status": status_of(phase, started=True), **(report or {})}),
+        events_ttl_ms,
+        at.run(""),
+        int(hold_thread),
+    )
+    wanted = (at.run(run.run_id), at.thread(run.thread_id), at.thread_queue(run.thread_id), at.leases, at.waiting,
+              at.ended, at.threads, at.events(run.run_id), at.branches(run.run_id))  # fmt: skip
+    return Call(script("end_run"), wanted, words, _woken)
+
+
+def cancel(keys: Keys, run: Run, action: CancelAction, *, events_ttl_ms: int) -> Call[tuple[str, Woken]]:
+    """Ask for the end of a run: ``cancelled`` at once or ``cancelling`` by its worker, and the next run to wake.
+
+    Raises RunNotFound, InvalidTransition when it is over.
+    """
+    at = keys.of_thread(run.thread_id)
+    wanted = (at.run(run.run_id), at.thread(run.thread_id), at.thread_queue(run.thread_id), at.leases, at.waiting,
+              at.due, at.ended, at.events(run.run_id), at.branches(run.run_id))  # fmt: skip
+    report = wire.encode({"status": status_of(Phase.CANCELLED, started=True)})
+    words = (run.run_id, action, events_ttl_ms, at.run(""), report, keys.control)
+    return Call(script("cancel_run"), wanted, words, lambda reply: (reply[0].decode(), _woken(reply[1:])))
+
+
+def delete(keys: Keys, run_id: str, thread_id: str, *, rolled_back: bool = False) -> Call[Woken]:
+    """Forget a run; answers the next run of its thread to wake, if it held the thread."""
+    at = keys.of_thread(thread_id)
+    wanted = (at.run(run_id), at.thread(thread_id), at.thread_runs(thread_id), at.thread_queue(thread_id), at.waiting,
+              at.ended, at.events(run_id), at.branches(run_id), at.leases, at.due)  # fmt: skip
+    return Call(script("delete_run"), wanted, (run_id, at.run(""), int(rolled_back)), _woken)
+
+
+def get(keys: Keys, run_id: str) -> Call[Run | None]:
+    """A run by its id alone."""
+    at = keys.of_run(run_id)
+    return Call.command("HGETALL", at.run(run_id), parse=lambda reply: decode(_any(reply)) if reply else None)
+
+
+def set_fields(keys: Keys, run_id: str, fence: Fence, fields: Mapping[str, str | int]) -> Call[int]:
+    """Set fields of a run that is in hand. Raises LeaseLost."""
+    words = [word for pair in fields.items() for word in pair]
+    return Call(script("set_fields"), (fence.key, keys.of_run(run_id).run(run_id)), (fence.field, fence.value, *words))
+
+
+def of_thread(keys: Keys, thread_id: str, *, limit: int, offset: int) -> Call[list[str]]:
+    """Ids of a thread's runs, newest first."""
+    key = keys.of_thread(thread_id).thread_runs(thread_id)
+    return Call.command("ZREVRANGE", key, offset, offset + limit - 1, parse=lambda ids: [i.decode() for i in ids])
+
+
+def unfinished(keys: Keys, thread_id: str) -> list[Call[list[str]]]:
+    """The thread's active run, and those that wait behind it: two calls to be sent together."""
+    at = keys.of_thread(thread_id)
+    return [
+        Call.command("HGET", at.thread(thread_id), "active", parse=lambda reply: [reply.decode()] if reply else []),
+        Call.command("ZRANGE", at.thread_queue(thread_id), 0, -1, parse=lambda ids: [i.decode() for i in ids]),
+    ]
+
+
+def decode(fields: Mapping[str, bytes]) -> Run:
+    """The record of a run from its hash."""
+
+    def number(name: str) -> int | None:
+        return int(fields[name]) if fields.get(name) else None
+
+    def text(name: str) -> str:
+        return fields.get(name, b"").decode()
+
+    def json(name: str) -> Any:
+        return wire.decode(fields[name]) if fields.get(name) else None
+
+    return Run(
+        run_id=text("run_id"),
+        thread_id=text("thread_id"),
+        assistant_id=text("assistant_id"),
+        graph_id=text("graph_id"),
+        phase=Phase(text("phase")),
+        queue=text("queue"),
+        strategy=text("strategy"),  # type: ignore[arg-type]  # only validated words are stored
+        created_at=int(fields["created_at"]),
+        updated_at=int(fields["updated_at"]),
+        request=RunRequest(**json("request")),
+        metadata=json("metadata") or {},
+        temporary=text("temporary") == "1",
+        started_at=number("started_at"),
+        ended_at=number("ended_at"),
+        due_at=number("due_at"),
+        progress_at=number("progress_at"),
+        token=number("token") or 0,
+        owner=text("owner") or None,
+        cancel=text("cancel") or None,  # type: ignore[arg-type]
+        error=json("error"),
+        entered=text("entered"),  # type: ignore[arg-type]
+        base_step=number("base_step"),
+        fingerprint=text("fingerprint"),
+        slices=number("slices") or 0,
+        crashes=number("crashes") or 0,
+    )
+
+
+def _fields(run: Run) -> list[str | bytes]:
+    """What is written at creation; the scripts add the rest."""
+    return [
+        "assistant_id", run.assistant_id, "graph_id", run.graph_id, "queue", run.queue,
+        "request", wire.encode(asdict(run.request)), "metadata", wire.encode(run.metadata),
+        "temporary", "1" if run.temporary else "",
+    ]  # fmt: skip
+
+
+def _flat(pairs: Flat) -> dict[str, bytes]:
+    return {pairs[i].decode(): pairs[i + 1] for i in range(0, len(pairs), 2)}
+
+
+def _any(reply: Any) -> dict[str, bytes]:
+    """HGETALL answers a mapping over RESP3 and in a client that converts, else a flat list."""
+    if isinstance(reply, Mapping):
+        return {key.decode(): value for key, value in reply.items()}
+    return _flat(reply)
+
+
+def _woken(reply: Sequence[bytes]) -> Woken:
+    words = [word.decode() for word in reply]
+    return [(words[i], words[i + 1]) for i in range(0, len(words), 2) if words[i]]

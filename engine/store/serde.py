@@ -1,0 +1,142 @@
+"""Values to bytes and back: strict msgpack, compressed when it helps, and errors that say which value is at fault.
+
+A stored value is one tag byte and its data. The tag names the type that the serializer gave (``m`` msgpack, ``n`` null,
+``b`` bytes, ``a`` bytearray, ``t`` a named type such as ``msgpack+aes``); its capital says that the data is compressed
+with zstandard. Nothing is ever pickled or unpickled, whatever serializer is given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import zstandard
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from runyard.engine.errors import Unserializable
+
+COMPRESS_FROM_BYTES = 1024
+
+_TAGS = {"msgpack": b"m", "null": b"n", "bytes": b"b", "bytearray": b"a"}
+_KINDS = {tag[0]: kind for kind, tag in _TAGS.items()}
+_NAMED = ord("t")
+_CAPITAL = ord("a") - ord("A")
+_DEEPEST = 100
+
+
+class _Zstd(threading.local):
+    """A compressor and a decompressor for each thread: they must not be shared, and are slow to make."""
+
+    def __init__(self) -> None:
+        self.compress = zstandard.ZstdCompressor(level=1, write_checksum=True).compress
+        self.decompress = zstandard.ZstdDecompressor().decompress
+
+
+_zstd = _Zstd()
+
+
+def strict_serde() -> JsonPlusSerializer:
+    """LangGraph's serializer without pickle, reviving only types that are known to be safe.
+
+    A graph's own state types are added when it is compiled (``with_allowlist``); a type that is on no list comes back
+    as plain data.
+    """
+    return JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
+
+
+def encode(serde: SerializerProtocol, name: str, value: Any) -> bytes:
+    """The bytes to store for ``value``. Raises Unserializable, which names the state key ``name`` and the place in it."""
+    try:
+        kind, data = serde.dumps_typed(value)
+    except Exception as error:  # serializing runs code of the value's own class, which may raise anything
+        raise Unserializable(_explain(serde, name, value, error)) from error
+    tag = _TAGS.get(kind) or _named_tag(kind, name)
+    if len(data) >= COMPRESS_FROM_BYTES:
+        packed = _zstd.compress(data)
+        if len(packed) < len(data):
+            return bytes((tag[0] - _CAPITAL,)) + tag[1:] + packed
+    return tag + data
+
+
+def decode(serde: SerializerProtocol, stored: bytes) -> Any:
+    """The value of stored bytes. Raises Unserializable for a type that is never written here, such as pickle."""
+    tag, start = stored[0], 1
+    packed = tag < ord("a")
+    if packed:
+        tag += _CAPITAL
+    if tag == _NAMED:
+        start = 2 + stored[1]
+        kind = stored[2:start].decode()
+        _refuse_code(kind, "A stored value")
+    else:
+        kind = _KINDS[tag]
+    data = stored[start:]
+    return serde.loads_typed((kind, _zstd.decompress(data) if packed else data))
+
+
+def _named_tag(kind: str, name: str) -> bytes:
+    _refuse_code(kind, f'State key "{name}"')
+    return bytes((_NAMED, len(kind.encode()))) + kind.encode()
+
+
+def _refuse_code(kind: str, what: str) -> None:
+    """``msgpack+aes`` and the like are fine; pickle and json, which can construct objects, are not."""
+    if kind.partition("+")[0] not in _TAGS:
+        raise Unserializable(f"{what} is of the type {kind!r}, which is never loaded: it can run code.")
+
+
+def _explain(serde: SerializerProtocol, name: str, value: Any, error: Exception) -> str:
+    path, culprit = _find_culprit(serde, name, value)
+    kind = type(culprit)
+    place = "" if path == name else f" at {path}"
+    return (
+        f'State key "{name}" cannot be stored: the value{place} is a {kind.__module__}.{kind.__qualname__} ({error}). '
+        "Keep such things out of the state (in the runtime context, or in an UntrackedValue channel)."
+    )
+
+
+def _find_culprit(serde: SerializerProtocol, path: str, value: Any) -> tuple[str, Any]:
+    """Walk down from a value that cannot be stored to the innermost part of it that cannot either."""
+    for _ in range(_DEEPEST):  # a value that contains itself has no innermost part
+        for step, part in _parts(value):
+            if not _storable(serde, part):
+                path, value = path + step, part
+                break
+        else:
+            break
+    return path, value
+
+
+def _storable(serde: SerializerProtocol, value: Any) -> bool:
+    try:
+        serde.dumps_typed(value)
+    except Exception:  # noqa: BLE001 - as in encode
+        return False
+    return True
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield (f'["{key}"]' if isinstance(key, str) else f"[{key!r}]"), part
+    elif hasattr(value, "_asdict"):
+        for name, part in value._asdict().items():
+            yield f".{name}", part
+    elif isinstance(value, list | tuple | set | frozenset | deque):
+        for position, part in enumerate(value):
+            yield f"[{position}]", part
+    else:
+        for name in _field_names(value):
+            yield f".{name}", getattr(value, name, None)
+
+
+def _field_names(value: Any) -> list[str]:
+    if dataclasses.is_dataclass(value):
+        return [field.name for field in dataclasses.fields(value)]
+    if hasattr(value, "model_dump"):
+        return list(getattr(value, "__dict__", {}))
+    return list(getattr(value, "__slots__", ()))

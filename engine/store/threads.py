@@ -1,0 +1,111 @@
+"""Threads in the store: their record and the typed functions for its scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runyard.engine import wire
+from runyard.engine.run import ThreadStatus
+from runyard.engine.store.client import Call
+from runyard.engine.store.fence import Fence
+from runyard.engine.store.keys import Keys
+from runyard.engine.store.runs import _any, _flat
+from runyard.engine.store.scripts import script
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thread:
+    """A thread as the store holds it. Instants are ms since the epoch on the store's clock."""
+
+    thread_id: str
+    created_at: int
+    updated_at: int
+    state_updated_at: int
+    #: What clients set; `raw_metadata` is its JSON as stored, the condition of an edit.
+    metadata: dict[str, Any]
+    raw_metadata: bytes
+    status: ThreadStatus
+    active: str | None
+    #: JSON of the values after the last run, b"" before the first.
+    values: bytes
+    interrupts: dict[str, Any]
+    error: dict[str, Any] | None
+    graph_id: str | None
+    config: dict[str, Any]
+
+
+def create(
+    keys: Keys, thread_id: str, metadata: dict[str, Any], *, exist_ok: bool, fields: Mapping[str, bytes | str] | None = None
+) -> Call[Thread]:
+    """Make a thread. Raises ThreadExists unless ``exist_ok``, which answers the one there is."""
+    at = keys.of_thread(thread_id)
+    words = [word for pair in (fields or {"config": b"{}"}).items() for word in pair]
+    mode = "do_nothing" if exist_ok else "raise"
+    arguments = (thread_id, wire.encode(metadata), mode, *words)
+    return Call(script("create_thread"), (at.thread(thread_id), at.threads), arguments, lambda r: decode(_flat(r)))
+
+
+def get(keys: Keys, thread_id: str) -> list[Call[Any]]:
+    """The two calls that :func:`from_replies` makes a thread of: its hash, and how many runs queue behind its active one."""
+    at = keys.of_thread(thread_id)
+    return [
+        Call.command("HGETALL", at.thread(thread_id), parse=_any),
+        Call.command("ZCARD", at.thread_queue(thread_id), parse=int),
+    ]
+
+
+def from_replies(fields: Mapping[str, bytes], queued: int) -> Thread | None:
+    return decode(fields, queued=queued) if fields else None
+
+
+def edit(keys: Keys, thread: Thread, fields: Mapping[str, bytes | str]) -> Call[Thread | None]:
+    """Change fields if the thread's metadata is still what ``thread`` holds; None when it is not: read and try again."""
+    at = keys.of_thread(thread.thread_id)
+    words = [word for pair in fields.items() for word in pair]
+    return Call(
+        script("edit_thread"),
+        (at.thread(thread.thread_id), at.threads),
+        (thread.thread_id, thread.raw_metadata, *words),
+        lambda reply: decode(_flat(reply)) if reply is not None else None,
+    )
+
+
+def idle_fence(keys: Keys, thread_id: str) -> Fence:
+    """Holds while no run is active on the thread: the condition under which a client may edit its state."""
+    return Fence(keys.of_thread(thread_id).thread(thread_id), "active", "")
+
+
+def newest(keys: Keys, partition: int, *, limit: int) -> Call[list[str]]:
+    """Ids of a partition's threads, last changed first."""
+    return Call.command("ZREVRANGE", keys.all()[partition].threads, 0, limit - 1, parse=lambda ids: [i.decode() for i in ids])
+
+
+def decode(fields: Mapping[str, bytes], *, queued: int = 0) -> Thread:
+    def json(name: str) -> Any:
+        return wire.decode(fields[name]) if fields.get(name) else None
+
+    created_at = int(fields["created_at"])
+    active = fields.get("active", b"").decode() or None
+    busy = active is not None or queued > 0 or int(fields.get("delayed") or 0) > 0
+    rest = fields.get("rest", b"idle").decode()
+    graph_id = fields.get("graph_id", b"").decode() or None
+    metadata = json("metadata") or {}
+    if graph_id:  # chat clients find their threads by these two
+        metadata = {**metadata, "graph_id": graph_id, "assistant_id": fields.get("assistant_id", b"").decode()}
+    return Thread(
+        thread_id=fields["thread_id"].decode(),
+        created_at=created_at,
+        updated_at=int(fields.get("updated_at") or created_at),
+        state_updated_at=int(fields.get("state_updated_at") or created_at),
+        metadata=metadata,
+        raw_metadata=fields.get("metadata", b"{}"),
+        status="busy" if busy else rest,  # type: ignore[arg-type]  # only THREAD_AFTER's words are stored
+        active=active,
+        values=wire.unpack_json(fields["values"]) if fields.get("values") else b"",
+        interrupts=json("interrupts") or {},
+        error=json("error"),
+        graph_id=graph_id,
+        config=json("config") or {},
+    )

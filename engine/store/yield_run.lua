@@ -1,0 +1,15 @@
+-- Give a run back at a superstep edge: another worker, or this one later, goes on with it.
+-- KEYS 1 run  2 leases  3 waiting
+-- ARGV 1 run id  2 token
+-- Returns 'waiting', or 'cancelling' when its end was asked for in the meantime (then nothing was changed).
+--@include clock
+--@include fence
+--@include release
+if not held(KEYS[1], 'lease', ARGV[2]) then
+  return already_released(KEYS[1], ARGV[2]) and 'waiting' or lease_lost()
+end
+if redis.call('HEXISTS', KEYS[1], 'cancel') == 1 then return 'cancelling' end
+local at = now_ms()
+release(KEYS[1], KEYS[2], ARGV[1], ARGV[2], 'waiting', at)
+redis.call('ZADD', KEYS[3], at, ARGV[1])
+return 'waiting'

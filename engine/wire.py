@@ -1,0 +1,103 @@
+"""Values on their way out: state, events and results as JSON, the way LangGraph's server writes them.
+
+``encode`` never fails on a value it does not know: it falls back to ``repr``, because an event that cannot be written
+must not fail a run whose node has done its work.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections import deque
+from collections.abc import Mapping, Set
+from dataclasses import asdict, is_dataclass
+from datetime import timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+
+import orjson
+import zstandard
+from langgraph.types import Interrupt
+
+_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS
+_PACK_FROM = 1024
+
+
+def encode(value: Any) -> bytes:
+    """``value`` as UTF-8 JSON. Messages and other pydantic models become their fields, NaN becomes null."""
+    try:
+        return orjson.dumps(value, _default, _OPTIONS)
+    except (TypeError, orjson.JSONEncodeError):  # a key or a nesting that orjson refuses
+        return orjson.dumps(_plain(value, depth=0), _default, _OPTIONS)
+
+
+def decode(data: bytes | str) -> Any:
+    return orjson.loads(data)
+
+
+def pack(value: Any) -> bytes:
+    """JSON for keeping: compressed when that saves something. The first byte says which."""
+    data = encode(value)
+    if len(data) >= _PACK_FROM:
+        packed = zstandard.compress(data, 3)
+        if len(packed) < len(data):
+            return b"z" + packed
+    return b"j" + data
+
+
+def unpack_json(packed: bytes) -> bytes:
+    """The JSON text inside a packed value."""
+    return zstandard.decompress(packed[1:]) if packed[:1] == b"z" else packed[1:]
+
+
+def error_of(error: BaseException) -> dict[str, str]:
+    """An exception as clients see it: ``{"error": type name, "message": text}``."""
+    return {"error": type(error).__name__, "message": str(error)}
+
+
+def _default(value: Any) -> Any:  # noqa: PLR0911 - one line for each kind of value is the clearest form
+    if isinstance(value, Interrupt):
+        return {"value": value.value, "id": value.id}
+    if hasattr(value, "model_dump") and not isinstance(value, type):
+        return value.model_dump()
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if hasattr(value, "_asdict"):
+        return value._asdict()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, BaseException):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, (tuple, list, Set, deque)):
+        return list(value)
+    if isinstance(value, (int, float)):
+        return value.real
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return b64encode(bytes(value)).decode()
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, PurePath):
+        return str(value)
+    return repr(value)
+
+
+def _plain(value: Any, *, depth: int) -> Any:
+    """``value`` with keys that JSON allows, integers that fit, and a bottom to its nesting."""
+    if depth > 100:
+        return repr(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, depth=depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple, Set, deque)):
+        return [_plain(item, depth=depth + 1) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**64:
+        return str(value)
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    return value
