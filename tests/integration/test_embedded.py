@@ -22,6 +22,7 @@ from runyard.engine.store import embedded
 from runyard.engine.store.data_dir import DataDirInUse
 from runyard.engine.store.embedded import EmbeddedServer, find_binary
 from tests.support.eventually import eventually
+from tests.support.processes import is_alive
 
 
 @pytest.fixture
@@ -39,14 +40,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., EmbeddedServer]]:
 
 def client_of(server: EmbeddedServer, **options: object) -> redis_py.Redis:
     return redis_py.Redis.from_url(server.url, decode_responses=True, retry=Retry(NoBackoff(), 0), **options)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
 
 
 def test_a_write_outlives_a_kill_of_the_server(start: Callable[..., EmbeddedServer]) -> None:

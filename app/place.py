@@ -1,0 +1,113 @@
+"""Where a stack listens, and whether it may: hosts, ports and the addresses a person is told."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from runyard.engine.errors import ConfigError
+
+
+class PortInUse(ConfigError):
+    """Another program listens on this host and port."""
+
+    code = "port_in_use"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a stack can be reached, once its ports are chosen."""
+
+    host: str
+    port: int
+    flower_port: int
+    redis_url: str
+    data: Path | None
+
+    @property
+    def reached_at(self) -> str:
+        """The address to connect to: a server that listens everywhere is reached at home."""
+        bare = self.host.strip("[]")
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bare, bare)  # noqa: S104
+
+    @property
+    def url(self) -> str:
+        return f"http://{in_url(self.reached_at)}:{self.port}"
+
+    def facts(self) -> dict[str, str]:
+        """The words of the ready block; ``--json`` prints exactly these."""
+        store = {"data": str(self.data)} if self.data else {"redis": _without_password(self.redis_url)}
+        return {
+            "api": self.url,
+            "docs": f"{self.url}/docs",
+            "status": f"{self.url}/threads/<thread_id>/runs/<run_id>",
+            "flower": f"http://127.0.0.1:{self.flower_port}",
+            **store,
+        }
+
+
+def refuse_open_host(host: str, environ: Mapping[str, str] = os.environ) -> None:
+    """ConfigError for a host that others can reach: whoever reaches the API can run graphs and read their state."""
+    if _is_loopback(host) or environ.get("RUNYARD_ALLOW_OPEN") == "1":
+        return
+    raise ConfigError(
+        f"--host {host} would open the API to everyone who reaches this machine, and it asks nobody who they are. "
+        "Use 127.0.0.1 behind a proxy that does, or set RUNYARD_ALLOW_OPEN=1 if the network is yours alone."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def free_port(host: str, port: int) -> int:
+    """``port``, or one that is free when it is 0; PortInUse when another program has it."""
+    if (chosen := _bindable(host, port)) is None:
+        raise PortInUse(
+            f"Port {port} on {host} is in use, perhaps by another `runyard up`. Stop that, or choose: --port {port + 1}"
+        )
+    return chosen
+
+
+def flower_port(wanted: int | None) -> int:
+    """The port that was asked for; else Flower's own, or a free one when that is taken."""
+    if wanted is not None:
+        return free_port("127.0.0.1", wanted)
+    return _bindable("127.0.0.1", 5555) or free_port("127.0.0.1", 0)
+
+
+def _bindable(host: str, port: int) -> int | None:
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except socket.gaierror as exc:
+            raise ConfigError(f"--host {host} is not an address of this machine: {exc.strerror}.") from exc
+        except OSError as exc:
+            if exc.errno == errno.EADDRINUSE:
+                return None
+            raise ConfigError(f"Nothing can listen on {host}, port {port}: {exc.strerror}.") from exc
+        chosen: int = probe.getsockname()[1]
+        return chosen
+
+
+def in_url(host: str) -> str:
+    """A host as URLs and gunicorn want it: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def _without_password(url: str) -> str:
+    # In the query too: redis-py takes ?password= there.
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

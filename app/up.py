@@ -1,0 +1,237 @@
+"""``runyard up``: the whole stack on one machine, until Ctrl-C.
+
+The embedded store first, then web, workers and Flower as the child processes of the Procfile, told where everything
+is by their environment. What crashes is started again. Ctrl-C and SIGTERM stop it from the outside in: web,
+workers (which drain), Flower, and the store when nobody writes any more. A second Ctrl-C kills.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runyard.app.exit_codes import ExitCode
+from runyard.app.place import Place, PortInUse, flower_port, free_port, in_url, refuse_open_host
+from runyard.app.processes import FLOWER, PROCESSES, WEB, WORKER, WORKER_CPU
+from runyard.app.store_keeper import StoreKeeper
+from runyard.app.supervisor import Program, Supervisor
+from runyard.app.terminal import Terminal
+from runyard.engine.errors import ConfigError, EngineError
+from runyard.engine.store.data_dir import DataDirInUse
+from runyard.engine.store.embedded import EmbeddedServer
+
+#: Web first, so that nothing new comes in; the store, which all of them need, after all of them.
+STOP_ORDER = ([WEB.name], [WORKER.name, WORKER_CPU.name], [FLOWER.name])
+#: A child that crashes this often before anything worked will not get better by itself.
+CRASHES_BEFORE_GIVING_UP = 3
+
+
+class NotReady(EngineError):
+    """The processes were started and did not become ready."""
+
+    code = "not_ready"
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """``port`` and ``flower_port`` 0: a free one. ``redis_url`` None: start the embedded store on ``data``."""
+
+    config: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 8123
+    flower_port: int | None = None
+    data: Path = Path(".runyard")
+    redis_url: str | None = None
+    json: bool = False
+    ready_timeout_s: float = 60.0
+
+
+class Stop:
+    """Counts the requests to stop. The first drains, a second one kills."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+    def __call__(self, *_: object) -> None:
+        self.requests += 1
+
+    def asked(self) -> bool:
+        return self.requests > 0
+
+    def hurry(self) -> bool:
+        return self.requests > 1
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Stop]:
+        # A closed terminal (SIGHUP) is a Ctrl-C from somebody who has gone.
+        before = {signum: signal.signal(signum, self) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        try:
+            yield self
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+
+
+def up(options: UpOptions) -> int:
+    """Run the stack until a signal says stop; gives the exit code. Whatever it gives, nothing is left running."""
+    terminal = Terminal(sys.stderr, [process.name for process in PROCESSES])
+    try:
+        with Stop().listening() as stop:
+            _run(options, terminal, stop)
+    except EngineError as problem:
+        _report(problem, options, terminal)
+        return _exit_code(problem)
+    return ExitCode.OK
+
+
+def _run(options: UpOptions, terminal: Terminal, stop: Stop) -> None:
+    refuse_open_host(options.host)
+    port = free_port(options.host, options.port)
+    with _store(options, terminal) as store:
+        place = Place(
+            host=options.host,
+            port=port,
+            flower_port=flower_port(options.flower_port),
+            redis_url=store.url if store else str(options.redis_url),
+            data=store.data_dir if store else None,
+        )
+        _run_on(place, options, terminal, stop, store)
+
+
+def _run_on(place: Place, options: UpOptions, terminal: Terminal, stop: Stop, store: EmbeddedServer | None) -> None:
+    keeper = StoreKeeper(store, terminal.say) if store else None
+    supervisor = Supervisor(programs(place, options.config), show=terminal.show, say=terminal.say)
+    try:
+        supervisor.start()
+        _turn_until_ready(supervisor, place, stop, options.ready_timeout_s)
+        if not stop.asked():
+            _announce(place, options)
+        while not stop.asked():
+            supervisor.turn()
+            if keeper:
+                keeper.look_after()
+    finally:
+        terminal.say("stopping: web, then workers when they have drained, Flower, the store. Ctrl-C again kills.")
+        supervisor.stop(STOP_ORDER, hurry=stop.hurry)
+
+
+def programs(place: Place, config: Path | None, base: Mapping[str, str] = os.environ) -> list[Program]:
+    """The Procfile's lines as children with one environment. A shell expands the variables, then is replaced."""
+    env = {
+        **base,
+        # gunicorn and celery are those of this interpreter, also when its environment is not activated.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)]),
+        "PYTHONUNBUFFERED": "1",
+        "REDIS_URL": place.redis_url,
+        "RUNYARD_HOST": in_url(place.host),
+        "RUNYARD_PORT": str(place.port),
+        "FLOWER_PORT": str(place.flower_port),
+    }
+    if config is not None:
+        env["RUNYARD_CONFIG"] = str(config.absolute())
+    return [Program(p.name, ["/bin/sh", "-c", f"exec {p.command}"], env, p.drain_s) for p in PROCESSES]
+
+
+@contextlib.contextmanager
+def _store(options: UpOptions, terminal: Terminal) -> Iterator[EmbeddedServer | None]:
+    if options.redis_url:
+        yield None
+        return
+    server = EmbeddedServer(options.data)
+    terminal.say(f"starting the store in {server.data_dir}")
+    with server:
+        yield server
+
+
+def _turn_until_ready(supervisor: Supervisor, place: Place, stop: Stop, timeout_s: float) -> None:
+    """Comes back when /readyz says yes, or a stop was asked for; NotReady says what stood in the way."""
+    deadline = time.monotonic() + timeout_s
+    while not stop.asked():
+        supervisor.turn_for(0.1)
+        _give_up_on_crashes(supervisor)
+        answer = _ask_ready(place)
+        if answer is None:
+            return
+        if time.monotonic() > deadline:
+            raise NotReady(f"Not ready after {timeout_s:g} s. {place.url}/readyz: {answer}")
+
+
+def _give_up_on_crashes(supervisor: Supervisor) -> None:
+    for name, child in supervisor.children.items():
+        if child.crashes >= CRASHES_BEFORE_GIVING_UP:
+            raise NotReady(f"{name} crashed {child.crashes} times while starting; see its lines above.")
+
+
+def _ask_ready(place: Place) -> str | None:
+    """None when everything is ready, else what /readyz said."""
+    connection = http.client.HTTPConnection(place.reached_at, place.port, timeout=2.0)
+    try:
+        connection.request("GET", "/readyz")
+        response = connection.getresponse()
+        text = response.read(1000).decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException) as exc:
+        return f"{type(exc).__name__}: {exc}"
+    finally:
+        connection.close()
+    return None if response.status == http.HTTPStatus.OK else f"{response.status} {text}"
+
+
+def _announce(place: Place, options: UpOptions) -> None:
+    facts = place.facts()
+    if options.json:
+        text = json.dumps({"event": "ready", **facts})
+    else:
+        rows = "\n".join(f"  {name:<8}{value}" for name, value in facts.items())
+        text = f"\nRunyard is ready.\n\n{rows}\n\n  Ctrl-C drains and stops everything.\n"
+    with contextlib.suppress(OSError):  # as in Terminal: nobody reads, and the work goes on
+        click.echo(text)
+
+
+def _report(problem: EngineError, options: UpOptions, terminal: Terminal) -> None:
+    terminal.say(str(problem))
+    if options.json:
+        click.echo(json.dumps({"event": "failed", "code": problem.code, "message": str(problem)}))
+
+
+def _exit_code(problem: EngineError) -> ExitCode:
+    codes: dict[type[EngineError], ExitCode] = {
+        PortInUse: ExitCode.PORT_IN_USE,
+        DataDirInUse: ExitCode.DATA_DIR_IN_USE,
+        NotReady: ExitCode.NOT_READY,
+        ConfigError: ExitCode.CONFIG,
+    }
+    return next((code for kind, code in codes.items() if isinstance(problem, kind)), ExitCode.FAILED)
+
+
+@click.command("up")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="langgraph.json to serve.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address the API listens on.")
+@click.option("--port", default=8123, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--flower-port", type=click.IntRange(0, 65535), envvar="FLOWER_PORT", help="Default: 5555 or a free one.")
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".runyard"),
+    show_default=True,
+    help="Folder of the embedded store; kept between starts.",
+)
+@click.option("--redis-url", envvar="REDIS_URL", help="Use this store and start none.")
+@click.option("--json", "as_json", is_flag=True, help="Print what happens as JSON lines; logs go to stderr either way.")
+def up_command(as_json: bool, **options: Any) -> None:
+    """Run the whole stack on this machine: store, web, workers, Flower."""
+    sys.exit(up(UpOptions(json=as_json, **options)))
+
+
+if __name__ == "__main__":
+    up_command()
