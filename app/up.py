@@ -28,6 +28,7 @@ from runyard.app.store_keeper import StoreKeeper
 from runyard.app.supervisor import Program, Supervisor
 from runyard.app.terminal import Terminal
 from runyard.engine.errors import ConfigError, EngineError
+from runyard.engine.settings import Settings
 from runyard.engine.store.data_dir import DataDirInUse
 from runyard.engine.store.embedded import EmbeddedServer
 
@@ -35,6 +36,10 @@ from runyard.engine.store.embedded import EmbeddedServer
 STOP_ORDER = ([WEB.name], [WORKER.name, WORKER_CPU.name], [FLOWER.name])
 #: A child that crashes this often before anything worked will not get better by itself.
 CRASHES_BEFORE_GIVING_UP = 3
+
+
+#: What the ``drain_s`` of the processes was chosen for.
+DEFAULT_DRAIN_S = Settings().drain_s
 
 
 class NotReady(EngineError):
@@ -97,6 +102,7 @@ def up(options: UpOptions) -> int:
 
 def _run(options: UpOptions, terminal: Terminal, stop: Stop) -> None:
     refuse_open_host(options.host)
+    Settings.from_env(os.environ)
     port = free_port(options.host, options.port)
     with _store(options, terminal) as store:
         place = Place(
@@ -127,7 +133,10 @@ def _run_on(place: Place, options: UpOptions, terminal: Terminal, stop: Stop, st
 
 
 def programs(place: Place, config: Path | None, base: Mapping[str, str] = os.environ) -> list[Program]:
-    """The Procfile's lines as children with one environment. A shell expands the variables, then is replaced."""
+    """The Procfile's lines as children with one environment. A shell expands the variables, then is replaced.
+
+    Raises ConfigError for a setting that no child would start with. Workers set to drain for longer get longer.
+    """
     env = {
         **base,
         # gunicorn and celery are those of this interpreter, also when its environment is not activated.
@@ -140,7 +149,8 @@ def programs(place: Place, config: Path | None, base: Mapping[str, str] = os.env
     }
     if config is not None:
         env["RUNYARD_CONFIG"] = str(config.absolute())
-    return [Program(p.name, ["/bin/sh", "-c", f"exec {p.command}"], env, p.drain_s) for p in PROCESSES]
+    spare_s = max(0.0, Settings.from_env(env).drain_s - DEFAULT_DRAIN_S)
+    return [Program(p.name, ["/bin/sh", "-c", f"exec {p.command}"], env, p.drain_s + spare_s) for p in PROCESSES]
 
 
 @contextlib.contextmanager

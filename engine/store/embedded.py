@@ -55,6 +55,11 @@ def _owner_only(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+def _fits_a_url(socket: Path) -> bool:
+    # Flower takes the path from the URL as it is, so it must not need quoting.
+    return len(os.fsencode(socket)) <= _LONGEST_SOCKET_PATH and quote(str(socket)) == str(socket)
+
+
 class EmbeddedServer:
     """One server process on one data directory.
 
@@ -82,8 +87,8 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """``unix:///…?db=0``, as redis-py takes it; the same as long as this object lives."""
-        return f"unix://{quote(str(self._socket))}?db=0"
+        """``unix:///…``, as redis-py takes it; the same as long as this object lives."""
+        return f"unix://{self._socket}"
 
     @property
     def pid(self) -> int:
@@ -156,7 +161,7 @@ class EmbeddedServer:
         return self._process
 
     def _launch(self) -> None:
-        if len(os.fsencode(self._socket)) > _LONGEST_SOCKET_PATH:
+        if not _fits_a_url(self._socket):
             self._socket = Path(tempfile.mkdtemp(prefix="runyard-")) / "store.sock"
         with open(self._log_path(), "ab", opener=_owner_only) as log:
             self._process = subprocess.Popen(

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from runyard.app.exit_codes import ExitCode
 from runyard.app.place import Place
 from runyard.app.up import programs
@@ -54,6 +56,24 @@ def test_a_configuration_file_that_does_not_exist_is_a_usage_error() -> None:
     code, _, stderr = up("--config", "nowhere/langgraph.json")
     assert code == ExitCode.USAGE
     assert "nowhere/langgraph.json" in stderr
+
+
+def test_a_setting_that_is_wrong_is_named_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNYARD_LEASE_S", "soon")
+    code, said, _ = up("--port", "0", "--data", str(tmp_path / "data"))
+    assert code == ExitCode.CONFIG
+    assert said["message"].startswith("RUNYARD_LEASE_S='soon' is not valid")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_worker_that_is_set_to_drain_for_longer_gets_longer() -> None:
+    place = Place(host="127.0.0.1", port=1, flower_port=2, redis_url="redis://h", data=None)
+    usual = {program.name: program.drain_s for program in programs(place, None, {})}
+    longer = {program.name: program.drain_s for program in programs(place, None, {"RUNYARD_DRAIN_S": "100"})}
+    assert usual["worker"] == 30
+    assert longer["worker"] == 110
 
 
 def test_the_children_are_told_where_everything_is(tmp_path: Path) -> None:
