@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
+
 from runyard.engine.errors import InvalidInput
 from runyard.engine.store.client import Arg, Call
 from runyard.engine.store.fence import Fence
@@ -36,7 +38,7 @@ class Place:
     def run_member(self, checkpoint_id: str) -> str:
         return f"{self.thread_id}\0{self.namespace}\0{checkpoint_id}"
 
-    def config(self, checkpoint_id: str) -> dict[str, Any]:
+    def config(self, checkpoint_id: str) -> RunnableConfig:
         return {
             "configurable": {
                 "thread_id": self.thread_id,
@@ -144,6 +146,40 @@ def get_checkpoint(place: Place, checkpoint_id: str | None) -> Call[list[Any] | 
     """One checkpoint, or the latest, as get_checkpoint.lua gives it."""
     key = place.checkpoint(checkpoint_id or "")
     return Call(script("get_checkpoint"), (place.checkpoints, place.channels, key), (checkpoint_id or "",))
+
+
+def read_checkpoints(place: Place, checkpoint_ids: Sequence[str]) -> Call[list[Any]]:
+    """Several checkpoints, as read_checkpoints.lua gives them."""
+    return Call(script("read_checkpoints"), (place.channels, *map(place.checkpoint, checkpoint_ids)), ())
+
+
+def checkpoint_ids(place: Place, highest: str, lowest: str, count: int) -> Call[list[str]]:
+    """Ids from ``highest`` down to ``lowest``, in the notation of ZREVRANGEBYLEX."""
+    return Call.command("ZREVRANGEBYLEX", place.checkpoints, highest, lowest, "LIMIT", 0, count, parse=_names)
+
+
+def metadata(place: Place, checkpoint_id: str) -> Call[bytes | None]:
+    return Call.command("HGET", place.checkpoint(checkpoint_id), "m")
+
+
+def namespaces(place: Place) -> Call[list[str]]:
+    """All checkpoint namespaces of the place's thread, the root first."""
+    return Call.command("SMEMBERS", place.namespaces, parse=lambda reply: sorted(_names(reply)))
+
+
+def scan_threads(keys: Keys, cursor: int) -> Call[tuple[int, list[str]]]:
+    """The next cursor and some thread ids that have checkpoints. Walks the whole store: not for the hot path."""
+    head, tail = f"{keys.prefix}:{{", ":namespaces"
+
+    def parse(reply: Any) -> tuple[int, list[str]]:
+        names = (name[len(head) : -len(tail)].partition(":thread:")[2] for name in _names(reply[1]))
+        return int(reply[0]), [name for name in names if name]
+
+    return Call.command("SCAN", cursor, "MATCH", f"{head}*}}:thread:*{tail}", "COUNT", 1000, parse=parse)
+
+
+def _names(reply: Any) -> list[str]:
+    return [name.decode() for name in reply]
 
 
 def _nothing(_: Any) -> None:

@@ -49,7 +49,7 @@ def strict_serde() -> JsonPlusSerializer:
 
 
 def encode(serde: SerializerProtocol, name: str, value: Any) -> bytes:
-    """The bytes to store for ``value``. Raises Unserializable, which names the state key ``name`` and the place in it."""
+    """The bytes to store for ``value``. Raises Unserializable, naming the state key ``name`` and the place in it."""
     try:
         kind, data = serde.dumps_typed(value)
     except Exception as error:  # serializing runs code of the value's own class, which may raise anything

@@ -1,0 +1,277 @@
+"""The checkpointer that LangGraph is given: every superstep saved in Redis, under the lease of the run.
+
+``RedisSaver`` says nothing twice: what to store is in :mod:`runyard.engine.store.checkpoints`, and each method here has
+a sync face (through ``SyncStore``) and an async one (through ``AsyncStore``) over the same calls.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    get_checkpoint_id,
+    get_checkpoint_metadata,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from runyard.engine.store import checkpoint_calls as calls, checkpoints as codec
+from runyard.engine.store.checkpoint_calls import Place, place_of
+from runyard.engine.store.checkpoint_listing import Listing
+from runyard.engine.store.client import AsyncStore, Call, SyncStore
+from runyard.engine.store.fence import Fence
+from runyard.engine.store.keys import Keys
+from runyard.engine.store.plans import acarry_out, carry_out
+from runyard.engine.store.serde import strict_serde
+
+#: What get_checkpoint.lua gives.
+Reply = list[Any] | None
+
+
+@dataclass(slots=True)
+class SliceSession:
+    """What a saver knows about the slice it serves. Shared by all clones of a bound saver; one slice, one thread."""
+
+    #: Every write is refused (LeaseLost) when this does not hold.
+    fence: Fence | None = None
+    #: The hash of the run, in the thread's partition: it is told of progress in the same script.
+    run_key: str | None = None
+    #: The run that checkpoints are deleted with (rollback); without it, ``run_id`` of their metadata.
+    run_id: str | None = None
+    #: Checkpoint namespace -> id of the latest checkpoint that was loaded or put in it.
+    head: dict[str, str] = field(default_factory=dict)
+    #: The latest checkpoint of the root namespace as it was last primed or loaded. LangGraph changes it as it runs.
+    loaded: CheckpointTuple | None = None
+    #: Whether ``loaded`` is to be the answer to the next question for it.
+    primed: bool = False
+
+    def is_primed_for(self, config: RunnableConfig) -> bool:
+        asked = config["configurable"]
+        if not self.primed or asked.get("checkpoint_ns") or asked.get("checkpoint_id"):
+            return False
+        return self.loaded is None or self.loaded.config["configurable"]["thread_id"] == asked["thread_id"]
+
+    def take_primed(self) -> CheckpointTuple | None:
+        self.primed = False
+        return self.loaded
+
+    def note_head(self, namespace: str, latest: CheckpointTuple | None) -> None:
+        if latest is None:
+            self.head.pop(namespace, None)
+        else:
+            self.head[namespace] = latest.checkpoint["id"]
+
+
+class RedisSaver(BaseCheckpointSaver[str]):
+    """LangGraph's checkpointer on plain Redis. Thread-safe, except that a bound saver serves one slice.
+
+    ``store`` serves the async methods, ``sync_store`` the sync ones; either may be left out. Without a session
+    (see :meth:`bound`) nothing is fenced: that is for reading and for tests.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        *,
+        store: AsyncStore | None = None,
+        sync_store: SyncStore | None = None,
+        serde: SerializerProtocol | None = None,
+    ) -> None:
+        super().__init__(serde=serde or strict_serde())
+        self._keys = keys
+        self._async = store
+        self._sync = sync_store
+        #: The slice this saver serves, if it is bound to one.
+        self.session: SliceSession | None = None
+
+    def bound(self, session: SliceSession) -> Self:
+        """A saver for one slice: it writes under the session's fence and tells the session's run of its progress."""
+        clone = copy.copy(self)
+        clone.session = session
+        return clone
+
+    def prime(self, latest: CheckpointTuple | None) -> None:
+        """Answer the next question for the thread's latest checkpoint (root namespace) with ``latest``, once.
+
+        For a bound saver. A write in between makes it void. LangGraph changes what it is given: do not keep it.
+        """
+        if self.session is None:
+            raise RuntimeError("Only a bound saver can be primed: another slice might be given the answer.")
+        self.session.loaded, self.session.primed = latest, True
+        self.session.note_head("", latest)
+
+    # --- LangGraph's interface: one checkpoint
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint that ``config`` names, or the latest of its namespace. One round trip."""
+        if self.session is not None and self.session.is_primed_for(config):
+            return self.session.take_primed()
+        return self._loaded(config, self._sync_store.do(self._get_call(config)))
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """As :meth:`get_tuple`."""
+        if self.session is not None and self.session.is_primed_for(config):
+            return self.session.take_primed()
+        return self._loaded(config, await self._async_store.do(self._get_call(config)))
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint. Raises LeaseLost, or Unserializable with the state key that cannot be stored."""
+        place = self._place(config)
+        self._sync_store.do(self._put_call(place, config, checkpoint, metadata, new_versions))
+        return self._was_put(place, checkpoint["id"])
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """As :meth:`put`. The values are read before anything is awaited."""
+        place = self._place(config)
+        await self._async_store.do(self._put_call(place, config, checkpoint, metadata, new_versions))
+        return self._was_put(place, checkpoint["id"])
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store what a task wrote, under the checkpoint it ran on. Raises as :meth:`put` does."""
+        if writes:
+            self._sync_store.do(self._writes_call(config, writes, task_id, task_path))
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """As :meth:`put_writes`."""
+        if writes:
+            await self._async_store.do(self._writes_call(config, writes, task_id, task_path))
+
+    def get_next_version(self, current: str | None, channel: None) -> str:  # noqa: ARG002 - LangGraph's signature
+        """Eight digits that grow, and forty random bits: two branches of a thread never share a version.
+
+        Short, because a checkpoint holds many. Versions of other savers (a number before a dot) go on from there.
+        """
+        counter = int(current.split(".")[0]) + 1 if current else 1
+        return f"{counter:08d}.{random.getrandbits(40):010x}"
+
+    # --- LangGraph's interface: many checkpoints
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - LangGraph's signature
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Checkpoints, newest first within a namespace, read a page at a time as they are asked for.
+
+        ``filter`` compares metadata. Without a namespace in ``config`` all of the thread's are listed, the root first;
+        without a ``config`` those of all threads, which walks the whole store.
+        """
+        listing = Listing(self._keys, self.serde, config, metadata=filter, before=before, limit=limit)
+        while (page := carry_out(listing.next_page(), self._sync_store)) is not None:
+            yield from page
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - LangGraph's signature
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """As :meth:`list`."""
+        listing = Listing(self._keys, self.serde, config, metadata=filter, before=before, limit=limit)
+        while (page := await acarry_out(listing.next_page(), self._async_store)) is not None:
+            for found in page:
+                yield found
+
+    # --- how it is done
+
+    @property
+    def _sync_store(self) -> SyncStore:
+        if self._sync is None:
+            raise RuntimeError("This saver was made for async use only (no sync_store).")
+        return self._sync
+
+    @property
+    def _async_store(self) -> AsyncStore:
+        if self._async is None:
+            raise RuntimeError("This saver was made for sync use only (no store).")
+        return self._async
+
+    def _place(self, config: RunnableConfig) -> Place:
+        configurable = config["configurable"]
+        return place_of(self._keys, configurable["thread_id"], configurable.get("checkpoint_ns", ""))
+
+    def _get_call(self, config: RunnableConfig) -> Call[Reply]:
+        return calls.get_checkpoint(self._place(config), get_checkpoint_id(config))
+
+    def _loaded(self, config: RunnableConfig, reply: Reply) -> CheckpointTuple | None:
+        place = self._place(config)
+        found = codec.decode_tuple(self.serde, place, reply) if reply else None
+        if self.session is not None and not get_checkpoint_id(config):
+            self.session.note_head(place.namespace, found)
+            if not place.namespace:
+                self.session.loaded = found
+        return found
+
+    def _put_call(
+        self,
+        place: Place,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> Call[None]:
+        session = self.session or SliceSession()
+        session.primed = False
+        full = get_checkpoint_metadata(config, metadata)
+        return calls.put_checkpoint(
+            place,
+            checkpoint["id"],
+            body=codec.encode_body(self.serde, checkpoint),
+            metadata=codec.encode_metadata(self.serde, full),
+            parent_id=get_checkpoint_id(config) or "",
+            versions=codec.encode_versions(checkpoint["channel_versions"]),
+            values=codec.encode_values(self.serde, checkpoint["channel_values"], new_versions),
+            run_id=session.run_id or str(full.get("run_id") or ""),
+            fence=session.fence,
+            run_key=None if place.namespace else session.run_key,
+            step=full.get("step"),
+        )
+
+    def _was_put(self, place: Place, checkpoint_id: str) -> RunnableConfig:
+        if self.session is not None:
+            self.session.head[place.namespace] = checkpoint_id
+        return place.config(checkpoint_id)
+
+    def _writes_call(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+    ) -> Call[None]:
+        place, session = self._place(config), self.session or SliceSession()
+        session.primed = False
+        return calls.put_writes(
+            place,
+            config["configurable"]["checkpoint_id"],
+            codec.encode_writes(self.serde, writes, task_id, task_path),
+            fence=session.fence,
+            run_key=session.run_key,
+            entered=task_id == codec.NULL_TASK_ID and not place.namespace,
+        )
