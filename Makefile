@@ -39,7 +39,8 @@ $(STAMP):
 	if [ -z "$(PYTHON)" ] && $(BIN)/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1; \
 	then :; else "$$python" -m venv --clear $(VENV); fi
 	@echo "Installing into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[models,test,dev]'
+	@# The warning is setuptools' advice for editable installs in general.
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[models,test,dev]'
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
