@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -19,13 +19,16 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
+    DeltaChannelHistory,
     get_checkpoint_id,
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from runyard.engine.store import checkpoint_calls as calls, checkpoints as codec
+from runyard.engine.store import checkpoint_calls as calls, checkpoint_upkeep as upkeep, checkpoints as codec
 from runyard.engine.store.checkpoint_calls import Place, place_of
+from runyard.engine.store.checkpoint_copy import copy_thread
+from runyard.engine.store.checkpoint_history import delta_history
 from runyard.engine.store.checkpoint_listing import Listing
 from runyard.engine.store.client import AsyncStore, Call, SyncStore
 from runyard.engine.store.fence import Fence
@@ -202,7 +205,63 @@ class RedisSaver(BaseCheckpointSaver[str]):
             for found in page:
                 yield found
 
+    def delete_thread(self, thread_id: str) -> None:
+        """Remove all checkpoints of a thread. In batches, as everything below: not atomic, and safe to repeat."""
+        carry_out(upkeep.delete_thread(self._keys, thread_id, fence=self._fence), self._sync_store)
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """As :meth:`delete_thread`."""
+        await acarry_out(upkeep.delete_thread(self._keys, thread_id, fence=self._fence), self._async_store)
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Remove the checkpoints that runs made, wherever they are, and the values that only those needed (rollback).
+
+        Copies of a thread keep theirs. The latest checkpoint is then the newest that is left.
+        """
+        carry_out(upkeep.delete_for_runs(self._keys, run_ids, fence=self._fence), self._sync_store)
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """As :meth:`delete_for_runs`."""
+        await acarry_out(upkeep.delete_for_runs(self._keys, run_ids, fence=self._fence), self._async_store)
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy all checkpoints with their writes, as stored; a bound saver's fence is one of the target."""
+        carry_out(copy_thread(self._keys, source_thread_id, target_thread_id, fence=self._fence), self._sync_store)
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """As :meth:`copy_thread`."""
+        plan = copy_thread(self._keys, source_thread_id, target_thread_id, fence=self._fence)
+        await acarry_out(plan, self._async_store)
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """``keep_latest`` keeps the latest checkpoint of each namespace, and the ancestors that its DeltaChannels are
+        rebuilt from; ``delete`` keeps nothing."""
+        carry_out(upkeep.prune(self._keys, self.serde, thread_ids, strategy, fence=self._fence), self._sync_store)
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """As :meth:`prune`."""
+        plan = upkeep.prune(self._keys, self.serde, thread_ids, strategy, fence=self._fence)
+        await acarry_out(plan, self._async_store)
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """What DeltaChannels are rebuilt from, without reading anything else of the ancestors."""
+        plan = delta_history(self.serde, self._place(config), get_checkpoint_id(config), channels)
+        return carry_out(plan, self._sync_store)
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """As :meth:`get_delta_channel_history`."""
+        plan = delta_history(self.serde, self._place(config), get_checkpoint_id(config), channels)
+        return await acarry_out(plan, self._async_store)
+
     # --- how it is done
+
+    @property
+    def _fence(self) -> Fence | None:
+        return self.session.fence if self.session is not None else None
 
     @property
     def _sync_store(self) -> SyncStore:
@@ -228,7 +287,7 @@ class RedisSaver(BaseCheckpointSaver[str]):
         found = codec.decode_tuple(self.serde, place, reply) if reply else None
         if self.session is not None and not get_checkpoint_id(config):
             self.session.note_head(place.namespace, found)
-            if not place.namespace:
+            if not place.namespace and not self.session.primed:
                 self.session.loaded = found
         return found
 

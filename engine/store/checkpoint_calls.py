@@ -67,7 +67,7 @@ def place_of(keys: Keys, thread_id: str, namespace: str) -> Place:
     )
 
 
-def _fence(fence: Fence | None, otherwise: str) -> tuple[str, str, str]:
+def fence_words(fence: Fence | None, otherwise: str) -> tuple[str, str, str]:
     """Key, field and value of a fence; without one an empty field and any key of the partition."""
     return (fence.key, fence.field, fence.value) if fence is not None else (otherwise, "", "")
 
@@ -88,7 +88,7 @@ def put_checkpoint(
 ) -> Call[None]:
     """Store a checkpoint. ``run_key`` and ``step`` together: the run is told that it has come this far."""
     key = place.checkpoint(checkpoint_id)
-    fence_key, field, value = _fence(fence, key)
+    fence_key, field, value = fence_words(fence, key)
     tell = run_key is not None and step is not None
     return Call(
         script("put_checkpoint"),
@@ -132,7 +132,7 @@ def put_writes(
 ) -> Call[None]:
     """Store what a task wrote. ``entered``: these writes are the run's input, so that it need not be given again."""
     key = place.checkpoint(checkpoint_id)
-    fence_key, field, value = _fence(fence, key)
+    fence_key, field, value = fence_words(fence, key)
     tell = "" if run_key is None else "entered" if entered else "progress"
     return Call(
         script("put_writes"),
@@ -151,6 +151,14 @@ def get_checkpoint(place: Place, checkpoint_id: str | None) -> Call[list[Any] | 
 def read_checkpoints(place: Place, checkpoint_ids: Sequence[str]) -> Call[list[Any]]:
     """Several checkpoints, as read_checkpoints.lua gives them."""
     return Call(script("read_checkpoints"), (place.channels, *map(place.checkpoint, checkpoint_ids)), ())
+
+
+def walk_ancestors(
+    place: Place, start: str, checkpoint_id: str, stride: int, channels: Sequence[str]
+) -> Call[list[Any]]:
+    """Writes and values of channels in a checkpoint's ancestors, as walk_ancestors.lua gives them."""
+    keys = (place.checkpoints, place.channels, place.prefix)
+    return Call(script("walk_ancestors"), keys, (start, checkpoint_id, stride, *channels))
 
 
 def checkpoint_ids(place: Place, highest: str, lowest: str, count: int) -> Call[list[str]]:

@@ -1,0 +1,43 @@
+-- Walk from a checkpoint to its ancestors for what some channels were written, up to where each has a stored value.
+-- KEYS 1 checkpoints of the namespace  2 channels of the namespace  3 prefix of the namespace's checkpoints
+-- ARGV 1 'from': start with the parent of ARGV 2 ('' = of the latest)  'at': start with ARGV 2 itself
+--      2 checkpoint id or ''  3 how many ancestors to visit at most  4 ... the channels
+-- Returns {where to go on or '', {{{write's field, write, ...}, {channel, value, ...}} of each ancestor, nearest first}}.
+-- Ends when each channel has its value, and at a parent that is not there.
+--@include checkpoint
+local wanted, left = {}, 0
+for i = 4, #ARGV do
+  if not wanted[ARGV[i]] then left = left + 1 end
+  wanted[ARGV[i]] = true
+end
+local id = ARGV[2]
+if ARGV[1] == 'from' then
+  if id == '' then id = redis.call('ZRANGE', KEYS[1], -1, -1)[1] or '' end
+  id = redis.call('HGET', checkpoint_key(KEYS[3], id), 'p') or ''
+end
+local ancestors = {}
+while id ~= '' and left > 0 and #ancestors < tonumber(ARGV[3]) do
+  local fields, versions, parent = redis.call('HGETALL', checkpoint_key(KEYS[3], id)), nil, ''
+  local writes, values = {}, {}
+  for i = 1, #fields, 2 do
+    local name, value = fields[i], fields[i + 1]
+    if name == 'f' then versions = value
+    elseif name == 'p' then parent = value
+    elseif #name > 1 and wanted[string.match(value, '^[^%z]*')] then
+      writes[#writes + 1] = name
+      writes[#writes + 1] = value
+    end
+  end
+  if not versions then return {'', ancestors} end
+  for channel, version in string.gmatch(versions, '([^%z]*)%z([^%z]*)%z') do
+    local value = wanted[channel] and redis.call('HGET', KEYS[2], channel .. '\0' .. version)
+    if value then
+      values[#values + 1] = channel
+      values[#values + 1] = value
+      wanted[channel], left = nil, left - 1
+    end
+  end
+  ancestors[#ancestors + 1] = {writes, values}
+  id = parent
+end
+return {left > 0 and id or '', ancestors}
