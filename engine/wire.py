@@ -36,9 +36,8 @@ def decode(data: bytes | str) -> Any:
     return orjson.loads(data)
 
 
-def pack(value: Any) -> bytes:
+def pack_json(data: bytes) -> bytes:
     """JSON for keeping: compressed when that saves something. The first byte says which."""
-    data = encode(value)
     if len(data) >= _PACK_FROM:
         packed = zstandard.compress(data, 3)
         if len(packed) < len(data):

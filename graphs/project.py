@@ -21,7 +21,7 @@ from runyard.graphs.modules import is_file, put_on_path
 FILE_NAME = "langgraph.json"
 BUILT_IN = Path(__file__).with_name(FILE_NAME)
 NODE_SUFFIXES = (".ts", ".mts", ".cts", ".js", ".mjs", ".cjs", ".tsx", ".jsx")
-SECTIONS = ("auth", "http", "store", "checkpointer", "webhooks")
+SECTIONS = ("auth", "http", "store", "checkpointer", "webhooks", "runyard")
 UNSUPPORTED = {
     "ui": "UI components are not served",
     "ui_config": "UI components are not served",
@@ -58,6 +58,7 @@ class Project:
     store: Json = field(default_factory=dict)
     checkpointer: Json = field(default_factory=dict)
     webhooks: Json = field(default_factory=dict)
+    runyard: Json = field(default_factory=dict)
 
 
 def load_project(path: Path | None = None) -> Project:

@@ -1,5 +1,6 @@
 -- Ask for the end of a run. What no worker has in hand ends here and now; a worker is told and ends its run itself.
 -- KEYS 1 run  2 thread  3 thread's queue  4 leases  5 waiting  6 due  7 ended  8 events  9 branches
+--      10 roll-backs
 -- ARGV 1 run id  2 action (interrupt | rollback)  3 ms the events are kept  4 prefix of run keys
 --      5 report for the `end` event as JSON  6 channel on which workers listen
 -- Returns {'cancelled' | 'cancelling', next run id or '', its queue or ''}.
@@ -28,6 +29,7 @@ redis.call('ZREM', KEYS[6], ARGV[1])
 -- Cut off between two slices, so the graph has something left to do, unless it never began.
 redis.call('HSET', KEYS[2], 'rest', state[2] and 'interrupted' or 'idle', 'updated_at', at)
 local following = {}
-if ARGV[2] ~= 'rollback' then following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[4], ARGV[1], at) end
+if ARGV[2] == 'rollback' then redis.call('ZADD', KEYS[10], at, ARGV[1])
+else following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[4], ARGV[1], at) end
 settle(KEYS[1], KEYS[8], KEYS[7], ARGV[1], 'cancelled', ARGV[5], at, tonumber(ARGV[3]))
 return {'cancelled', following[1] or '', following[2] or ''}

@@ -2,10 +2,12 @@
 -- KEYS 1 run  2 leases  3 waiting  4 branches
 -- ARGV 1 run id  2 owner  3 nonce (one for each delivery of a wake-up, so that a lost reply can be asked for again)
 --      4 length of the lease in ms
--- Returns {ms now, the run as a flat hash, its branches as a flat hash} or nil: somebody else has it, or it is over.
+-- Returns {ms now, the run as a flat hash, its branches as a flat hash, ms of the wake-up} or nil: somebody else has
+-- it, or it is over.
 --@include clock
 local state = redis.call('HMGET', KEYS[1], 'phase', 'nonce', 'lease')
 local at = now_ms()
+local woken = redis.call('ZSCORE', KEYS[3], ARGV[1])
 if not (state[3] and state[2] == ARGV[3]) then
   if state[1] ~= 'waiting' then return false end
   local token = redis.call('HINCRBY', KEYS[1], 'token', 1)
@@ -14,4 +16,4 @@ if not (state[3] and state[2] == ARGV[3]) then
   redis.call('ZADD', KEYS[2], at + tonumber(ARGV[4]), ARGV[1])
   redis.call('ZREM', KEYS[3], ARGV[1])
 end
-return {at, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[4])}
+return {at, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[4]), tonumber(woken or at)}

@@ -1,6 +1,7 @@
 -- Record a run, or refuse it, in one step: from here on it is accepted and survives everything but the disk.
 -- KEYS 1 run  2 thread  3 thread's runs  4 thread's queue  5 waiting  6 due  7 threads
--- ARGV 1 run id  2 thread id  3 strategy (reject | enqueue | interrupt | rollback)  4 'create' to make a missing thread
+-- ARGV 1 run id  2 thread id  3 strategy (reject | enqueue | interrupt | rollback)  4 'create' to make a missing thread,
+--      'hidden' to make one for this run alone
 --      5 delay in ms  6 JSON metadata for a thread that is made here  7.. field, value of the run
 -- Returns {phase, ms now}; the same again when sent twice. Errors THREAD_NOT_FOUND, THREAD_BUSY.
 -- With interrupt or rollback the service has cancelled the runs before this one; what is still in hand of a worker
@@ -10,8 +11,9 @@ local known = redis.call('HMGET', KEYS[1], 'phase', 'created_at')
 if known[1] then return {known[1], tonumber(known[2])} end
 local at = now_ms()
 if redis.call('EXISTS', KEYS[2]) == 0 then
-  if ARGV[4] ~= 'create' then return redis.error_reply('THREAD_NOT_FOUND Thread not found.') end
-  redis.call('HSET', KEYS[2], 'thread_id', ARGV[2], 'created_at', at, 'metadata', ARGV[6])
+  if ARGV[4] == '' then return redis.error_reply('THREAD_NOT_FOUND Thread not found.') end
+  redis.call('HSET', KEYS[2], 'thread_id', ARGV[2], 'created_at', at, 'metadata', ARGV[6],
+    'hidden', ARGV[4] == 'hidden' and '1' or '')
 end
 local busy = redis.call('HEXISTS', KEYS[2], 'active') == 1 or redis.call('ZCARD', KEYS[4]) > 0
 if ARGV[3] == 'reject' and (busy or tonumber(redis.call('HGET', KEYS[2], 'delayed') or '0') > 0) then

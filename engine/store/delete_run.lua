@@ -1,5 +1,6 @@
 -- Forget a run that is over: its record, its events, its place in every index; its thread goes on to the next run.
 -- KEYS 1 run  2 thread  3 thread's runs  4 thread's queue  5 waiting  6 ended  7 events  8 branches  9 leases  10 due
+--      11 roll-backs
 -- ARGV 1 run id  2 prefix of run keys  3 '1' when its checkpoints were rolled back with it
 -- Returns {next run id, its queue} or {}. Deleting it again does nothing.
 -- A worker that still has the run in hand loses its lease with the record.
@@ -17,6 +18,7 @@ redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('ZREM', KEYS[9], ARGV[1])
 redis.call('ZREM', KEYS[10], ARGV[1])
+redis.call('ZREM', KEYS[11], ARGV[1])
 if ARGV[3] == '1' and redis.call('HGET', KEYS[2], 'active') == ARGV[1] then
   redis.call('HSET', KEYS[2], 'rest', 'idle', 'updated_at', at)
 end

@@ -1,5 +1,6 @@
 -- End a run that is in hand: final phase, the thread's new face, the last event, and the next run of the thread.
 -- KEYS 1 run  2 thread  3 thread's queue  4 leases  5 waiting  6 ended  7 threads  8 events  9 branches
+--      10 roll-backs
 -- ARGV 1 run id  2 token  3 phase  4 status the thread is left with  5 error as JSON or ''  6 values (packed) or ''
 --      7 interrupts as JSON  8 report for the `end` event as JSON  9 ms the events are kept  10 prefix of run keys
 --      11 '1' to keep the thread for the roll-back that follows (delete_run then admits the next run)
@@ -22,6 +23,7 @@ redis.call('HSET', KEYS[2], 'rest', ARGV[4], 'error', ARGV[5], 'interrupts', ARG
 if ARGV[6] ~= '' then redis.call('HSET', KEYS[2], 'values', ARGV[6], 'state_updated_at', at) end
 redis.call('ZADD', KEYS[7], at, redis.call('HGET', KEYS[1], 'thread_id'))
 local following = {}
-if ARGV[11] ~= '1' then following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[10], ARGV[1], at) end
+if ARGV[11] == '1' then redis.call('ZADD', KEYS[10], at, ARGV[1])
+else following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[10], ARGV[1], at) end
 settle(KEYS[1], KEYS[8], KEYS[6], ARGV[1], ARGV[3], ARGV[8], at, tonumber(ARGV[9]))
 return following

@@ -7,7 +7,7 @@ touch any keys of it together. ``<prefix>`` is ``ry`` unless the setting ``RUNYA
 |---|---|---|---|
 | `<prefix>:meta` | hash | number of partitions and version of this layout, checked at start | never |
 | `<prefix>:leader` | string | the worker process that runs recovery now | it expires a few seconds after its last renewal |
-| `<prefix>:queue:<queue>` | hash | the newest wake-up that was consumed from a queue, in ms | never; one for each queue |
+| `<prefix>:queues` | hash | for each queue the ms of the newest wake-up that was consumed from it | never |
 | `<prefix>:workers` | sorted set | worker process ids by the ms of their last sign of life | swept by recovery after a minute |
 | `<prefix>:worker:<id>` | hash | host, pid, queues, runs in hand, last wake-up consumed | it expires a minute after its last sign of life |
 | `<prefix>:control` | channel | "look at this run" to all workers (cancelling) | – |
@@ -30,6 +30,7 @@ touch any keys of it together. ``<prefix>`` is ``ry`` unless the setting ``RUNYA
 | `P:waiting` | sorted set | runs and branches that were woken, by the ms of the wake-up | a worker claims them |
 | `P:due` | sorted set | runs that wait for a time, by that ms | recovery promotes them |
 | `P:ended` | sorted set | runs that ended, by the ms of their end | pruned |
+| `P:rollbacks` | sorted set | cancelled runs whose checkpoints are being removed, by the ms of their end | removed |
 """
 
 from __future__ import annotations
@@ -79,8 +80,9 @@ class Keys:
     def assistants(self) -> str:
         return f"{self.prefix}:assistants"
 
-    def queue(self, queue: str) -> str:
-        return f"{self.prefix}:queue:{queue}"
+    @property
+    def queues(self) -> str:
+        return f"{self.prefix}:queues"
 
     def worker(self, worker_id: str) -> str:
         return f"{self.prefix}:worker:{worker_id}"
@@ -115,6 +117,10 @@ class Partition:
     @property
     def ended(self) -> str:
         return f"{self.tag}:ended"
+
+    @property
+    def rollbacks(self) -> str:
+        return f"{self.tag}:rollbacks"
 
     @property
     def threads(self) -> str:

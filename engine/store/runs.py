@@ -29,6 +29,8 @@ class Claim:
     now_ms: int
     came_from: str
     branches: dict[str, str]
+    #: When the wake-up that led here was sent.
+    woken_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class BranchClaim:
     fence: Fence
     branch: Branch
     now_ms: int
+    woken_ms: int
 
 
 def create(keys: Keys, run: Run, *, delay_ms: int = 0, create_thread: bool = False) -> Call[tuple[Phase, int]]:
@@ -48,7 +51,7 @@ def create(keys: Keys, run: Run, *, delay_ms: int = 0, create_thread: bool = Fal
         script("create_run"),
         (at.run(run.run_id), at.thread(thread_id), at.thread_runs(thread_id), at.thread_queue(thread_id), at.waiting,
          at.due, at.threads),
-        (run.run_id, thread_id, run.strategy, "create" if create_thread else "", delay_ms, metadata, *_fields(run)),
+        (run.run_id, thread_id, run.strategy, "hidden" if run.temporary else "create" if create_thread else "", delay_ms, metadata, *_fields(run)),
         lambda reply: (Phase(reply[0].decode()), int(reply[1])),
     )  # fmt: skip
 
@@ -64,7 +67,7 @@ def claim(keys: Keys, run_id: str, *, owner: str, nonce: str, lease_ms: int) -> 
         run = decode(fields)
         fence = Fence(at.run(run_id), "lease", fields["lease"].decode())
         branches = {name: value.decode() for name, value in _flat(reply[2]).items()}
-        return Claim(run, fence, int(reply[0]), fields.get("came_from", b"").decode(), branches)
+        return Claim(run, fence, int(reply[0]), fields.get("came_from", b"").decode(), branches, int(reply[3]))
 
     wanted = (at.run(run_id), at.leases, at.waiting, at.branches(run_id))
     return Call(script("claim_run"), wanted, (run_id, owner, nonce, lease_ms), parse)
@@ -80,7 +83,7 @@ def claim_branch(keys: Keys, run_id: str, name: str, *, nonce: str, lease_ms: in
         spec = wire.decode(reply[2])
         fence = Fence(at.branches(run_id), name, str(int(reply[1])))
         branch = Branch(name, spec["queue"], tuple(spec["task_ids"]), tuple(spec["nodes"]))
-        return BranchClaim(decode(_flat(reply[3])), fence, branch, int(reply[0]))
+        return BranchClaim(decode(_flat(reply[3])), fence, branch, int(reply[0]), int(reply[4]))
 
     wanted = (at.run(run_id), at.branches(run_id), at.leases, at.waiting)
     return Call(script("claim_branch"), wanted, (run_id, name, nonce, lease_ms), parse)
@@ -148,10 +151,11 @@ def end(
     error: dict[str, Any] | None = None,
     values: bytes = b"",
     interrupts: dict[str, Any] | None = None,
-    report: dict[str, Any] | None = None,
+    report: bytes = b"{}",
     hold_thread: bool = False,
 ) -> Call[Woken]:
-    """End a run that is in hand. ``values`` are packed JSON (:func:`wire.pack`). Answers the next run to wake, if any."""
+    """End a run that is in hand. ``values`` are packed JSON (:func:`wire.pack_json`), ``report`` is the JSON that waiting
+    clients are answered. Answers the next run to wake, if any."""
     at = keys.of_thread(run.thread_id)
     words = (
         run.run_id,
@@ -161,13 +165,13 @@ def end(
         wire.encode(error) if error else "",
         values,
         wire.encode(interrupts or {}),
-        wire.encode({"status": status_of(phase, started=True), **(report or {})}),
+        end_event(phase, report),
         events_ttl_ms,
         at.run(""),
         int(hold_thread),
     )
     wanted = (at.run(run.run_id), at.thread(run.thread_id), at.thread_queue(run.thread_id), at.leases, at.waiting,
-              at.ended, at.threads, at.events(run.run_id), at.branches(run.run_id))  # fmt: skip
+              at.ended, at.threads, at.events(run.run_id), at.branches(run.run_id), at.rollbacks)  # fmt: skip
     return Call(script("end_run"), wanted, words, _woken)
 
 
@@ -178,17 +182,16 @@ def cancel(keys: Keys, run: Run, action: CancelAction, *, events_ttl_ms: int) ->
     """
     at = keys.of_thread(run.thread_id)
     wanted = (at.run(run.run_id), at.thread(run.thread_id), at.thread_queue(run.thread_id), at.leases, at.waiting,
-              at.due, at.ended, at.events(run.run_id), at.branches(run.run_id))  # fmt: skip
-    report = wire.encode({"status": status_of(Phase.CANCELLED, started=True)})
-    words = (run.run_id, action, events_ttl_ms, at.run(""), report, keys.control)
+              at.due, at.ended, at.events(run.run_id), at.branches(run.run_id), at.rollbacks)  # fmt: skip
+    words = (run.run_id, action, events_ttl_ms, at.run(""), end_event(Phase.CANCELLED, b"{}"), keys.control)
     return Call(script("cancel_run"), wanted, words, lambda reply: (reply[0].decode(), _woken(reply[1:])))
 
 
 def delete(keys: Keys, run_id: str, thread_id: str, *, rolled_back: bool = False) -> Call[Woken]:
     """Forget a run; answers the next run of its thread to wake, if it held the thread."""
-    at = keys.of_thread(thread_id)
+    at = keys.of_run(run_id)
     wanted = (at.run(run_id), at.thread(thread_id), at.thread_runs(thread_id), at.thread_queue(thread_id), at.waiting,
-              at.ended, at.events(run_id), at.branches(run_id), at.leases, at.due)  # fmt: skip
+              at.ended, at.events(run_id), at.branches(run_id), at.leases, at.due, at.rollbacks)  # fmt: skip
     return Call(script("delete_run"), wanted, (run_id, at.run(""), int(rolled_back)), _woken)
 
 
@@ -258,6 +261,11 @@ def decode(fields: Mapping[str, bytes]) -> Run:
         slices=number("slices") or 0,
         crashes=number("crashes") or 0,
     )
+
+
+def end_event(phase: Phase, result: bytes) -> bytes:
+    """The data of a run's last event: its status, and the result as the JSON it is."""
+    return b'{"status":"%b","result":%b}' % (status_of(phase, started=True).encode(), result)
 
 
 def _fields(run: Run) -> list[str | bytes]:

@@ -34,6 +34,8 @@ class Thread:
     error: dict[str, Any] | None
     graph_id: str | None
     config: dict[str, Any]
+    #: Made for a single stateless run: left out of every listing.
+    hidden: bool
 
 
 def create(
@@ -108,4 +110,5 @@ def decode(fields: Mapping[str, bytes], *, queued: int = 0) -> Thread:
         error=json("error"),
         graph_id=graph_id,
         config=json("config") or {},
+        hidden=fields.get("hidden", b"") == b"1",
     )

@@ -1,0 +1,190 @@
+"""What a wake-up does: claim, take a slice, commit its outcome. Called by `tasks/` on the worker's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import structlog
+
+from runyard.engine import wire
+from runyard.engine.branch import RETURNED, run_branch
+from runyard.engine.errors import LeaseLost
+from runyard.engine.feed import INTERRUPT_KEY
+from runyard.engine.leases import Held
+from runyard.engine.run import (
+    Advanced,
+    Cancelled,
+    Dispatched,
+    Failed,
+    Finished,
+    Interrupted,
+    Outcome,
+    Phase,
+    Run,
+    ThreadStatus,
+    Wake,
+)
+from runyard.engine.slice import run_slice, stoppable, stopped
+from runyard.engine.store import runs
+from runyard.engine.store.fence import Fence
+from runyard.engine.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+
+async def advance(worker: Worker, run_id: str, nonce: str) -> list[Wake]:
+    """Take a run one slice forward; answers the wake-ups to send.
+
+    A wake-up for a run that somebody else has, or that is over, does nothing. A lost lease ends silently: whoever has
+    it now goes on. When the store goes away nothing is committed, and recovery brings the run back.
+    """
+    if worker.draining:
+        return []  # the run is still waiting; recovery wakes it for another worker
+    lease_ms = worker.settings.lease_ms
+    claim = await worker.store.do(runs.claim(worker.keys, run_id, owner=worker.worker_id, nonce=nonce, lease_ms=lease_ms))
+    if claim is None:
+        return []
+    worker.took(claim.run.queue, claim.woken_ms, claim.now_ms)
+    with worker.keeper.holding(run_id, claim.fence) as held:
+        try:
+            outcome = await _outcome(worker, claim, held)
+            return await commit(worker, claim.run, claim.fence, outcome)
+        except LeaseLost:
+            log.warning("run.lease_lost", run_id=run_id, token=claim.fence.value)
+            return []
+
+
+async def _outcome(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:
+    try:
+        async with stoppable(held):
+            return await run_slice(worker, claim, held)
+    except asyncio.CancelledError:  # stopped before or after the graph had the word
+        if held.stopped is None:
+            raise
+        return stopped(held, claim.run)
+
+
+async def advance_branch(worker: Worker, run_id: str, name: str, nonce: str) -> list[Wake]:
+    """Run one branch of a dispatched superstep; answers the run's wake-up when it was the last."""
+    if worker.draining:
+        return []
+    call = runs.claim_branch(worker.keys, run_id, name, nonce=nonce, lease_ms=worker.settings.lease_ms)
+    claim = await worker.store.do(call)
+    if claim is None:
+        return []
+    worker.took(claim.branch.queue, claim.woken_ms, claim.now_ms)
+    with worker.keeper.holding(run_id, claim.fence, branch=name) as held:
+        try:
+            async with stoppable(held):
+                result = await run_branch(worker, claim, held)
+            return await _commit_branch(worker, claim, result)
+        except LeaseLost:
+            log.warning("branch.lease_lost", run_id=run_id, branch=name, token=claim.fence.value)
+            return []
+
+
+async def _commit_branch(worker: Worker, claim: runs.BranchClaim, result: object) -> list[Wake]:
+    run, name = claim.run, claim.branch.name
+    if result == RETURNED:
+        queue = await worker.store.do(runs.return_branch(worker.keys, run.run_id, name, claim.fence))
+        return [wake_of_branch(run, name, queue, claim.branch.nodes)]
+    ended = runs.end_branch(worker.keys, run.run_id, name, claim.fence, result)  # type: ignore[arg-type]
+    left, queue = await worker.store.do(ended)
+    return [wake_of(run, queue)] if left == 0 else []
+
+
+async def commit(worker: Worker, run: Run, fence: Fence, outcome: Outcome) -> list[Wake]:
+    """Apply an outcome: one script, under the lease. Answers the wake-ups that follow from it. Raises LeaseLost."""
+    match outcome:
+        case Advanced():
+            return await _give_back(worker, run, fence)
+        case Dispatched(branches):
+            if await worker.store.do(runs.dispatch(worker.keys, run.run_id, fence, branches)) == "cancelling":
+                return await _end_cancelled(worker, run, fence)
+            return [wake_of_branch(run, branch.name, branch.queue, branch.nodes) for branch in branches]
+        case Finished(values):
+            return await _end(worker, run, fence, Phase.SUCCEEDED, values=wire.encode(values))
+        case Interrupted(values, interrupts):
+            return await _end(worker, run, fence, Phase.PAUSED, values=wire.encode(values), interrupts=interrupts)
+        case Failed(error, values):
+            known = wire.encode(values) if values is not None else b""
+            return await _end(worker, run, fence, Phase.FAILED, values=known, error=error)
+        case Cancelled(action, resumable, values):
+            return await _end_cancelled(worker, dataclasses.replace(run, cancel=run.cancel or action), fence,
+                                        resumable=resumable, values=values)  # fmt: skip
+
+
+async def _give_back(worker: Worker, run: Run, fence: Fence) -> list[Wake]:
+    if await worker.store.do(runs.give_back(worker.keys, run.run_id, fence)) == "cancelling":
+        return await _end_cancelled(worker, run, fence)
+    return [wake_of(run)]
+
+
+async def _end_cancelled(
+    worker: Worker, run: Run, fence: Fence, *, resumable: bool = True, values: object = None
+) -> list[Wake]:
+    current = await worker.store.do(runs.get(worker.keys, run.run_id))
+    action = (current.cancel if current else None) or run.cancel or "interrupt"
+    left: ThreadStatus = "interrupted" if resumable else "idle"
+    known = wire.encode(values) if values is not None else b""
+    rolled_back = action == "rollback"
+    wakes = await _end(worker, run, fence, Phase.CANCELLED, values=known, thread_status=left, hold_thread=rolled_back)
+    if rolled_back:
+        await worker.saver.adelete_for_runs([run.run_id])
+        following = await worker.store.do(runs.delete(worker.keys, run.run_id, run.thread_id, rolled_back=True))
+        wakes = [Wake(run_id=next_id, queue=queue) for next_id, queue in following]
+    return wakes
+
+
+async def _end(
+    worker: Worker,
+    run: Run,
+    fence: Fence,
+    phase: Phase,
+    *,
+    values: bytes = b"",
+    error: dict[str, object] | None = None,
+    interrupts: dict[str, list[dict[str, object]]] | None = None,
+    thread_status: ThreadStatus | None = None,
+    hold_thread: bool = False,
+) -> list[Wake]:
+    told = {"error": error["error"], "message": error["message"]} if error else None
+    call = runs.end(
+        worker.keys,
+        run,
+        fence,
+        phase,
+        events_ttl_ms=worker.settings.keep_events_s * 1000,
+        thread_status=thread_status,
+        error=error,
+        values=wire.pack_json(values) if values else b"",
+        interrupts=interrupts,
+        report=result_of(values, told, interrupts),
+        hold_thread=hold_thread,
+    )
+    following = await worker.store.do(call)
+    log.info("run.ended", run_id=run.run_id, graph_id=run.graph_id, phase=str(phase), **({"error": told} if told else {}))
+    if run.temporary:
+        await worker.saver.adelete_thread(run.thread_id)
+    return [Wake(run_id=next_id, queue=queue) for next_id, queue in following]
+
+
+def result_of(values: bytes, error: object, interrupts: dict[str, list[dict[str, object]]] | None) -> bytes:
+    """What waiting clients are answered, as JSON: the values, with what the graph asks; or the error."""
+    if error is not None:
+        return wire.encode({"__error__": error})
+    asked = [item for items in (interrupts or {}).values() for item in items]
+    if asked and values.startswith(b"{"):
+        inside = values[1:-1]
+        return b"{%b%b\"%b\":%b}" % (inside, b"," if inside.strip() else b"", INTERRUPT_KEY.encode(), wire.encode(asked))
+    return values or b"{}"
+
+
+def wake_of(run: Run, queue: str | None = None) -> Wake:
+    return Wake(run_id=run.run_id, queue=queue or run.queue, graph_id=run.graph_id, label=run.graph_id)
+
+
+def wake_of_branch(run: Run, name: str, queue: str, nodes: tuple[str, ...]) -> Wake:
+    label = f"{run.graph_id}.{'+'.join(nodes)}"
+    return Wake(run_id=run.run_id, queue=queue, branch=name, graph_id=run.graph_id, label=label)

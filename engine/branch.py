@@ -1,0 +1,92 @@
+"""A branch: some tasks of a dispatched superstep, run by a worker of their queue under a lease of their own.
+
+LangGraph is entered as for a slice, but only this branch's tasks start, and the superstep is never closed here: the
+run's next slice does that, when the last branch has woken it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
+from langgraph.runtime import RunControl
+from langgraph.types import PregelExecutableTask
+
+from runyard.engine import seam
+from runyard.engine.errors import LeaseLost
+from runyard.engine.feed import Feed, Writer
+from runyard.engine.leases import Held, Stop
+from runyard.engine.saver import RedisSaver
+from runyard.engine.slice import NOT_AN_OUTCOME, Prepared, failure, prepare, stream
+from runyard.engine.store import runs
+from runyard.engine.worker import Worker
+
+#: Given back unfinished, because the worker stops.
+RETURNED = "returned"
+
+
+class BranchSaver(RedisSaver):
+    """Saves what nodes write; closing the run's superstep is not a branch's to do."""
+
+    async def aput(
+        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
+    ) -> RunnableConfig:
+        if not config["configurable"].get("checkpoint_ns"):
+            raise seam.NotHere("the superstep")
+        return await super().aput(config, checkpoint, metadata, new_versions)
+
+
+async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> dict[str, Any] | None | str:
+    """Run a branch's tasks. Answers None when all have saved what they wrote, RETURNED, or
+    ``{"error": …}`` / ``{"interrupted": [task ids]}``. Raises LeaseLost and StoreUnavailable."""
+    run = claim.run
+    async with AsyncExitStack() as opened:
+        try:
+            prepared = await prepare(worker, run, claim.fence, opened, worker.branch_saver)
+        except NOT_AN_OUTCOME:
+            raise
+        except Exception as error:  # the graph cannot be loaded here: the run fails with the reason
+            return {"error": failure(error).error}
+        return await _run(worker, prepared, claim, held)
+
+
+async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held: Held) -> dict[str, Any] | None | str:
+    run, branch = claim.run, claim.branch
+    writer = Writer(worker.store, worker.keys, run.run_id, claim.fence, keep=worker.settings.max_events)
+    handlers = set(prepared.graph.node_error_handler_map.values())
+
+    def admit(task: PregelExecutableTask, siblings: list[PregelExecutableTask]) -> None:
+        if task.id not in branch.task_ids and task.name not in handlers:
+            raise seam.NotHere(task.id)
+
+    handled = prepared.graph.node_error_handler_map
+    runner = seam.TaskRunner(admit, handled=handled, max_concurrency=prepared.config.get("max_concurrency"))
+    feed = Feed(run.request, writer, nodes_only=True)
+    result = await _consume(prepared, claim, runner, feed, held)
+    await writer.close()
+    return result
+
+
+async def _consume(
+    prepared: Prepared, claim: runs.BranchClaim, runner: seam.TaskRunner, feed: Feed, held: Held
+) -> dict[str, Any] | None | str:
+    try:
+        async for part in stream(prepared, claim.run, None, runner, RunControl()):
+            feed.take(*part)
+    except seam.NotHere:
+        pass
+    except asyncio.CancelledError:
+        if held.stopped is Stop.SHUTDOWN:
+            return RETURNED
+        raise LeaseLost from None
+    except NOT_AN_OUTCOME:
+        raise
+    except Exception as error:  # a node failed for good: the run's next slice ends it with this
+        return {"error": failure(error).error}
+    finally:
+        await runner.close()
+    mine = [task_id for task_id in runner.interrupts if task_id in claim.branch.task_ids]
+    return {"interrupted": mine} if mine else None

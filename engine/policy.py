@@ -1,0 +1,62 @@
+"""What a node asks of the runtime, validated: ``add_node(..., metadata={"runyard": {...}})``.
+
+LangGraph has no word for these, so they are plain data beside the node. An operator can change them without touching
+code: the project's configuration names graph and node and wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validate
+
+from runyard.engine.errors import ConfigError
+
+_QUEUE = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+
+
+@dataclass(frozen=True, slots=True)
+class NodePolicy:
+    #: Workers of this queue run the node; None: wherever its run is.
+    queue: str | None = None
+
+
+class _NodePolicySchema(Schema):
+    class Meta:
+        unknown = RAISE
+
+    queue = fields.String(validate=validate.Regexp(_QUEUE, error="must be 1 to 64 letters, digits, '_', '.' or '-'"))
+
+    @post_load
+    def _made(self, data: dict[str, Any], **_: Any) -> NodePolicy:
+        return NodePolicy(**data)
+
+
+def policies_of(
+    graph_id: str, nodes: Mapping[str, Mapping[str, Any] | None], overrides: Mapping[str, Any] | None = None
+) -> dict[str, NodePolicy]:
+    """The policy of each node of a graph.
+
+    ``nodes`` maps a node's name to its metadata, ``overrides`` a node's name to what configuration says about it.
+    Raises ConfigError that names graph, node and field.
+    """
+    for name in overrides or {}:
+        if name not in nodes:
+            raise ConfigError(f"Policy for node {name!r} of graph {graph_id!r}: there is no such node.")
+    return {
+        name: _policy(graph_id, name, {**((metadata or {}).get("runyard") or {}), **((overrides or {}).get(name) or {})})
+        for name, metadata in nodes.items()
+    }
+
+
+def _policy(graph_id: str, node: str, data: dict[str, Any]) -> NodePolicy:
+    if not data:
+        return NodePolicy()
+    try:
+        policy: NodePolicy = _NodePolicySchema().load(data)
+    except ValidationError as error:
+        faults = "; ".join(f"{field}: {' '.join(map(str, texts))}" for field, texts in error.normalized_messages().items())
+        raise ConfigError(f"Policy of node {node!r} of graph {graph_id!r} is not valid: {faults}") from error
+    return policy

@@ -1,0 +1,62 @@
+"""A worker's sign of life: not that the process exists, but what it has in hand and when it last took work."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from runyard.engine.errors import StoreUnavailable
+from runyard.engine.store import recovery as calls
+from runyard.engine.store.client import SyncStore
+from runyard.engine.store.keys import Keys
+
+
+class Presence:
+    """Beats once a second on a thread of its own. ``took`` is told of every wake-up that was claimed."""
+
+    def __init__(self, store: SyncStore, keys: Keys, worker_id: str, queues: str, in_hand: Callable[[], int]) -> None:
+        self._store, self._keys, self._worker_id, self._queues, self._in_hand = store, keys, worker_id, queues, in_hand
+        self._newest: dict[str, int] = {}
+        self._last_took_ms = 0
+        self._started_ms = time.time_ns() // 1_000_000
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
+
+    def start(self) -> None:
+        self.beat()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(timeout=5)
+        try:
+            self._store.do_all(calls.leave(self._keys, self._worker_id))
+        except StoreUnavailable:
+            pass  # it is taken off the list for its silence
+
+    def took(self, queue: str, woken_ms: int, now_ms: int) -> None:
+        """A wake-up of ``queue``, sent at ``woken_ms``, was claimed at ``now_ms`` (the store's clock)."""
+        self._newest[queue] = max(woken_ms, self._newest.get(queue, 0))
+        self._last_took_ms = now_ms
+
+    def beat(self) -> None:
+        facts = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "queues": self._queues,
+            "in_hand": self._in_hand(),
+            "took_at": self._last_took_ms,
+            "started_at": self._started_ms,
+        }
+        newest, self._newest = self._newest, {}
+        self._store.do_all(calls.beat(self._keys, self._worker_id, facts, newest, time.time_ns() // 1_000_000))
+
+    def _run(self) -> None:
+        while not self._stopping.wait(1.0):
+            try:
+                self.beat()
+            except StoreUnavailable:
+                continue  # the lease keeper says so already

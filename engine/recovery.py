@@ -1,0 +1,120 @@
+"""Recovery: what keeps a run from waiting for ever. It runs inside every worker; one process at a time leads.
+
+A sweep promotes what is due, takes expired leases back, sends lost wake-ups again and prunes what is past keeping.
+All of it may happen twice or be cut off at any point: each step is one script, and a wake-up too many does nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from runyard.engine.errors import StoreUnavailable
+from runyard.engine.run import Wake
+from runyard.engine.saver import RedisSaver
+from runyard.engine.settings import Settings
+from runyard.engine.store import recovery as calls, runs
+from runyard.engine.store.client import SyncStore
+from runyard.engine.store.keys import Keys
+
+log = structlog.get_logger(__name__)
+
+#: How long the leader may be silent before another process takes over.
+OFFICE_S = 3.0
+_BATCH = 500
+
+SendWakes = Callable[[Sequence[Wake]], None]
+#: How many messages wait in a queue of the broker; None when that cannot be known now.
+Depth = Callable[[str], int | None]
+
+
+class Recovery:
+    """One per worker process. ``queue_depth`` asks the broker; ``wake`` sends wake-ups and may fail."""
+
+    def __init__(
+        self, store: SyncStore, keys: Keys, saver: RedisSaver, settings: Settings, worker_id: str,
+        wake: SendWakes, queue_depth: Depth,
+    ) -> None:  # fmt: skip
+        self._store, self._keys, self._saver, self._settings = store, keys, saver, settings
+        self._worker_id, self._wake, self._depth = worker_id, wake, queue_depth
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="recovery", daemon=True)
+        self._prune_after_ms = 0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop and lay down the office, so that another process leads at once."""
+        self._stopping.set()
+        self._thread.join(timeout=5)
+        try:
+            self._store.do(calls.resign(self._keys, self._worker_id))
+        except StoreUnavailable:
+            pass  # the office ends by itself
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._settings.sweep_s):
+            try:
+                self.sweep()
+            except StoreUnavailable as error:
+                log.warning("recovery.store_away", error=str(error))
+            except Exception:  # recovery must outlive whatever a single sweep met: nothing else brings runs back
+                log.exception("recovery.sweep_failed")
+
+    def sweep(self) -> list[Wake]:
+        """Do one sweep if this process leads; answers the wake-ups it sent."""
+        leads, now_ms = self._store.do(calls.lead(self._keys, self._worker_id, office_ms=round(OFFICE_S * 1000)))
+        if not leads:
+            return []
+        lost_before = self._lost_before(now_ms)
+        woken = self._store.do_all(
+            [call for partition in self._keys.all() for call in calls.sweep(partition, lost_before, most=_BATCH)]
+        )
+        wakes = [_wake(member, queue) for batch in woken for member, queue in batch if queue]
+        if wakes:
+            log.info("recovery.woke", runs=[wake.run_id for wake in wakes][:20], count=len(wakes))
+            self._wake(wakes)
+        self._prune(now_ms)
+        return wakes
+
+    def _lost_before(self, now_ms: int) -> dict[str, int]:
+        """For each queue in use, the ms before which a wake-up that nobody has claimed is lost.
+
+        Queues are first in, first out: what is clearly older than the newest that was consumed will not come any more.
+        When a queue is empty nothing is on its way at all. A long queue that nobody consumes is a backlog, not a loss.
+        """
+        slack_ms = round(self._settings.rewake_s * 1000)
+        consumed = self._store.do(calls.consumed(self._keys))
+        return {
+            queue: now_ms - slack_ms if self._depth(queue) == 0 else newest - slack_ms
+            for queue, newest in {self._settings.queue: 0, **consumed}.items()
+        }
+
+    def _prune(self, now_ms: int) -> None:
+        """Forget runs past their keeping, and finish roll-backs that were cut off."""
+        if now_ms < self._prune_after_ms:
+            return
+        self._prune_after_ms = now_ms + 5_000
+        partitions = self._keys.all()
+        cut_off = self._store.do_all([calls.rollbacks(at, now_ms - 5_000) for at in partitions])
+        for run_id in (run_id for batch in cut_off for run_id in batch):
+            self._saver.delete_for_runs([run_id])
+            self._delete(run_id, rolled_back=True)
+        if keep_ms := self._settings.keep_runs_s * 1000:
+            ended = self._store.do_all([calls.ended(at, now_ms - keep_ms, most=_BATCH) for at in partitions])
+            for run_id in (run_id for batch in ended for run_id in batch):
+                self._delete(run_id)
+
+    def _delete(self, run_id: str, *, rolled_back: bool = False) -> None:
+        run = self._store.do(runs.get(self._keys, run_id))
+        thread_id = run.thread_id if run else ""
+        following = self._store.do(runs.delete(self._keys, run_id, thread_id, rolled_back=rolled_back))
+        self._wake([_wake(member, queue) for member, queue in following])
+
+
+def _wake(member: str, queue: str) -> Wake:
+    run_id, branch = runs.split_member(member)
+    return Wake(run_id=run_id, queue=queue, branch=branch)

@@ -1,0 +1,238 @@
+"""The only module that touches LangGraph's private parts. ``tests/unit/test_seam.py`` fails loudly when they move.
+
+Verified with langgraph 1.2.22, which is why setup.cfg pins the minor version.
+
+One private hook does most of it: ``configurable["__pregel_runner_submit"]`` sees every task of a superstep before it
+starts. A bubble-up raised from the future it returns leaves that task without writes and stops no sibling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import hashlib
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from typing import Any
+
+from langgraph._internal._constants import CONFIG_KEY_RUNNER_SUBMIT, ERROR, INTERRUPT, NULL_TASK_ID, PUSH
+from langgraph._internal._serde import apply_checkpointer_allowlist
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.constants import START
+from langgraph.errors import GraphBubbleUp, GraphInterrupt
+from langgraph.pregel import Pregel
+from langgraph.types import PregelExecutableTask
+
+__all__ = ["ERROR", "INTERRUPT", "NULL_TASK_ID", "RUNNER_SUBMIT", "START", "NotHere", "TaskRunner", "bind"]
+
+RUNNER_SUBMIT = CONFIG_KEY_RUNNER_SUBMIT
+_NAMESPACE_SEPARATOR = "|"
+
+
+class NotHere(GraphBubbleUp):
+    """This task belongs to another worker."""
+
+
+def bind(graph: Pregel[Any, Any, Any, Any], saver: BaseCheckpointSaver[Any], **parts: Any) -> Pregel[Any, Any, Any, Any]:
+    """A copy of a shared graph with a checkpointer of its own. Cheap (about 0.03 ms); ``parts`` go to the copy too.
+
+    The list of types the graph's state may hold goes along: LangGraph's own ``copy`` forgets it.
+    """
+    allowed = apply_checkpointer_allowlist(saver, graph._serde_allowlist)
+    bound = graph.copy(update={"checkpointer": allowed, **parts})
+    bound._serde_allowlist = graph._serde_allowlist
+    return bound
+
+
+def node_metadata(graph: Pregel[Any, Any, Any, Any]) -> dict[str, Mapping[str, Any] | None]:
+    """The metadata each node was added with."""
+    return {name: node.metadata for name, node in graph.nodes.items() if name != START}
+
+
+def fingerprint(graph: Pregel[Any, Any, Any, Any]) -> str:
+    """16 hex digits that change when nodes, what triggers them, what they read, or channels change."""
+    nodes = sorted((name, sorted(node.triggers), _channels(node.channels)) for name, node in graph.nodes.items())
+    channels = sorted((name, type(channel).__name__) for name, channel in graph.channels.items())
+    return hashlib.sha256(repr((nodes, channels)).encode()).hexdigest()[:16]
+
+
+def _channels(channels: str | list[str]) -> list[str]:
+    return [channels] if isinstance(channels, str) else sorted(channels)
+
+
+def interrupts_of(saved: CheckpointTuple | None) -> dict[str, Any]:
+    """What each task of the waiting superstep asked and has saved: task id to its interrupts."""
+    writes = saved.pending_writes or [] if saved else []
+    return {task_id: value for task_id, channel, value in writes if channel == INTERRUPT}
+
+
+def stopped_at_breakpoint(
+    saved: CheckpointTuple, parent: CheckpointTuple | None, upcoming: Iterable[str], before: Any, after: Any
+) -> bool:
+    """Whether LangGraph would have stopped at this checkpoint, had its process lived to see it.
+
+    A run that is taken up again passes the breakpoints of its first superstep, because a client's resume must. When
+    the worker died between saving a checkpoint and stopping there, the runtime has to stop in its place.
+    """
+    seen = saved.checkpoint["versions_seen"]
+    known = parent.checkpoint["versions_seen"] if parent else {}
+    ran = {name for name, versions in seen.items() if versions != known.get(name)}
+    return _any_of(set(upcoming), before) or _any_of(ran - {INTERRUPT, START}, after)
+
+
+def _any_of(names: set[str], wanted: Any) -> bool:
+    return bool(names) if wanted == "*" else not names.isdisjoint(wanted or ())
+
+
+def is_root(task: PregelExecutableTask) -> bool:
+    """Whether a task is a node of the run's own graph, rather than one of a subgraph or a call inside a node."""
+    return _NAMESPACE_SEPARATOR not in _namespace(task) and not _is_call(task)
+
+
+def _namespace(task: PregelExecutableTask) -> str:
+    return str(task.config["configurable"].get("checkpoint_ns", ""))
+
+
+def _is_call(task: PregelExecutableTask) -> bool:
+    """A ``@task`` call of the functional API: its caller waits for it, so it is nobody's sibling."""
+    return task.path[0] == PUSH and len(task.path) > 2
+
+
+@dataclass(eq=False)
+class _Siblings:
+    """The tasks of one superstep of one graph. A failure waits here until the others have ended and were saved."""
+
+    running: int = 0
+    held: int = 0
+    tasks: list[PregelExecutableTask] = field(default_factory=list)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def check(self) -> None:
+        if self.held >= self.running:
+            self.ended.set()
+
+
+class TaskRunner:
+    """What LangGraph hands its tasks to instead of its own executor.
+
+    - ``admit(task, siblings)`` is called before a root task starts, with all tasks of its superstep; it may raise
+      NotHere, or another bubble-up, to leave the task without writes.
+    - A task that fails for good raises only after its siblings have ended: plain async fan-out would cancel them and
+      lose their work.
+    - A task that an error handler waits for raises at once; LangGraph then runs the handler beside the siblings.
+    """
+
+    def __init__(
+        self,
+        admit: Callable[[PregelExecutableTask, list[PregelExecutableTask]], None],
+        *,
+        handled: Mapping[str, str],
+        max_concurrency: int | None = None,
+    ) -> None:
+        self._admit = admit
+        self._handled = handled
+        self._limit = asyncio.Semaphore(max_concurrency) if max_concurrency else None
+        self._siblings: dict[str, _Siblings] = {}
+        self._futures: set[asyncio.Future[Any]] = set()
+        self._loop = asyncio.get_running_loop()
+        #: Root tasks that were interrupted here, and what they ask.
+        self.interrupts: dict[str, Any] = {}
+
+    def __call__(self) -> Callable[..., Any]:
+        """LangGraph holds its executor by a weak reference, so it calls this to get at it."""
+        return self.submit
+
+    def submit(
+        self,
+        fn: Callable[..., Any],
+        task: PregelExecutableTask,
+        *args: Any,
+        __name__: str | None = None,
+        __cancel_on_exit__: bool = False,
+        __reraise_on_exit__: bool = True,
+        __next_tick__: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        if not inspect.iscoroutinefunction(fn):  # a graph that a sync node invokes, in a thread of its own
+            return _in_thread(fn, task, *args, __name__=__name__, **kwargs)
+        siblings = self._join(task)
+        future = self._loop.create_task(self._attempt(siblings, fn, task, *args, **kwargs), name=__name__)
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        return future
+
+    async def close(self) -> None:
+        """Cancel what still runs and wait until it has ended."""
+        for future in list(self._futures):
+            future.cancel()
+        if self._futures:
+            await asyncio.wait(self._futures)
+
+    def _join(self, task: PregelExecutableTask) -> _Siblings | None:
+        if _is_call(task):
+            return None
+        parent = _namespace(task).rpartition(_NAMESPACE_SEPARATOR)[0]
+        siblings = self._siblings.get(parent)
+        if siblings is None or siblings.running == 0:
+            siblings = self._siblings[parent] = _Siblings()
+        siblings.running += 1
+        siblings.tasks.append(task)
+        return siblings
+
+    async def _attempt(
+        self, siblings: _Siblings | None, fn: Callable[..., Any], task: PregelExecutableTask, *args: Any, **kwargs: Any
+    ) -> Any:
+        try:
+            return await self._run(siblings, fn, task, *args, **kwargs)
+        except GraphInterrupt as error:
+            if is_root(task) and error.args and error.args[0]:
+                self.interrupts[task.id] = error.args[0]
+            raise
+        except GraphBubbleUp:
+            raise
+        except Exception:
+            if siblings is not None and task.name not in self._handled:
+                await self._hold(siblings)
+            raise
+        finally:
+            if siblings is not None:
+                siblings.running -= 1
+                siblings.check()
+
+    async def _run(
+        self, siblings: _Siblings | None, fn: Callable[..., Any], task: PregelExecutableTask, *args: Any, **kwargs: Any
+    ) -> Any:
+        if siblings is not None and is_root(task):
+            self._admit(task, siblings.tasks)
+        if self._limit is None or siblings is None:
+            return await fn(task, *args, **kwargs)
+        async with self._limit:
+            return await fn(task, *args, **kwargs)
+
+    async def _hold(self, siblings: _Siblings) -> None:
+        siblings.held += 1
+        try:
+            siblings.check()
+            await siblings.ended.wait()
+        finally:
+            siblings.held -= 1
+
+
+def _in_thread(fn: Callable[..., Any], *args: Any, __name__: str | None, **kwargs: Any) -> concurrent.futures.Future[Any]:
+    """Run in a thread of its own: a bounded pool would deadlock on graphs that invoke graphs."""
+    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    context = copy_context()
+
+    def work() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(context.run(fn, *args, **kwargs))
+        except BaseException as error:  # a future carries whatever was raised to its waiter
+            future.set_exception(error)
+
+    threading.Thread(target=work, name=__name__, daemon=True).start()
+    return future

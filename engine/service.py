@@ -1,0 +1,264 @@
+"""What the web and the CLI ask of the engine: create, read, wait for, cancel and delete runs; keep threads.
+
+Synchronous and thread-safe; one per process. Every method is a few round trips and no graph is loaded, except where
+one is handed in (:mod:`runyard.engine.state`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from runyard.engine import wire
+from runyard.engine.errors import Conflict, InvalidTransition, RunNotFound, ThreadNotFound
+from runyard.engine.ids import is_uuid, new_run_id, new_thread_id
+from runyard.engine.run import TERMINAL, CancelAction, MultitaskStrategy, Phase, Run, RunRequest, ThreadStatus, Wake
+from runyard.engine.saver import RedisSaver
+from runyard.engine.settings import Settings
+from runyard.engine.store import events, recovery, runs, threads
+from runyard.engine.store.client import Call, SyncStore
+from runyard.engine.store.events import Event
+from runyard.engine.store.keys import Keys
+from runyard.engine.store.threads import Thread
+from runyard.engine.watch import Watch
+
+#: A search looks at no more than this many of a partition's newest threads.
+SEARCH_DEPTH = 10_000
+
+
+class Service:
+    def __init__(
+        self, store: SyncStore, keys: Keys, settings: Settings, wake: Callable[[Sequence[Wake]], None]
+    ) -> None:
+        self.store, self.keys, self.settings, self._wake = store, keys, settings, wake
+        self.saver = RedisSaver(keys, sync_store=store)
+        self._watch = Watch(store, keys)
+
+    # --- runs
+
+    def create_run(
+        self,
+        request: RunRequest,
+        *,
+        graph_id: str,
+        assistant_id: str,
+        thread_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        strategy: MultitaskStrategy = "enqueue",
+        create_thread: bool = False,
+        after_s: float = 0,
+    ) -> Run:
+        """Record a run and wake a worker. Once this returns the run is accepted and will be carried out.
+
+        Without a ``thread_id`` the run gets a hidden thread of its own, which goes when it ends. When the wake-up
+        cannot be sent (the broker is away) the run is accepted all the same, and recovery starts it.
+        Raises ThreadNotFound, ThreadBusy, StoreUnavailable (then nothing was recorded, or, if only the answer was lost,
+        all of it was: ask for the run by listing the thread).
+        """
+        temporary = thread_id is None
+        thread_id = thread_id or new_thread_id()
+        if strategy in ("interrupt", "rollback"):
+            self._cancel_unfinished(thread_id, "rollback" if strategy == "rollback" else "interrupt")
+        run_id = new_run_id(self.keys.of_thread(thread_id).number)
+        run = Run(
+            run_id=run_id, thread_id=thread_id, assistant_id=assistant_id, graph_id=graph_id, phase=Phase.WAITING,
+            queue=self.settings.queue, strategy=strategy, created_at=0, updated_at=0, request=request,
+            metadata=metadata or {}, temporary=temporary,
+        )  # fmt: skip
+        call = runs.create(self.keys, run, delay_ms=round(after_s * 1000), create_thread=create_thread or temporary)
+        phase, at = self.store.do(call)
+        if phase is Phase.WAITING:
+            self._wake([Wake(run_id=run_id, queue=run.queue, graph_id=graph_id, label=graph_id)])
+        return dataclasses.replace(run, phase=phase, created_at=at, updated_at=at)
+
+    def get_run(self, run_id: str, thread_id: str | None = None) -> Run:
+        """A run by its id, which must be of ``thread_id`` when that is given. Raises RunNotFound."""
+        run = self.store.do(runs.get(self.keys, run_id)) if is_uuid(run_id) else None
+        if run is None or (thread_id is not None and run.thread_id != thread_id):
+            raise RunNotFound(f"Run {run_id} not found.")
+        return run
+
+    def list_runs(self, thread_id: str, *, limit: int = 10, offset: int = 0, status: str | None = None) -> list[Run]:
+        """Runs of a thread, newest first. Raises ThreadNotFound."""
+        self.get_thread(thread_id)
+        depth = (limit, offset) if status is None else (SEARCH_DEPTH, 0)
+        ids = self.store.do(runs.of_thread(self.keys, thread_id, limit=depth[0], offset=depth[1]))
+        found = [run for run in self.store.do_all([runs.get(self.keys, run_id) for run_id in ids]) if run is not None]
+        if status is None:
+            return found
+        return [run for run in found if run.status == status][offset : offset + limit]
+
+    def cancel_run(self, run: Run, action: CancelAction = "interrupt") -> None:
+        """Ask for the end of a run; returns at once. A worker that has it in hand ends it within about a second.
+
+        ``rollback`` also deletes the run and its checkpoints. Raises RunNotFound, InvalidTransition when it is over.
+        """
+        call = runs.cancel(self.keys, run, action, events_ttl_ms=self.settings.keep_events_s * 1000)
+        state, following = self.store.do(call)
+        if state == "cancelled" and action == "rollback":
+            self.saver.delete_for_runs([run.run_id])
+            following = self.store.do(runs.delete(self.keys, run.run_id, run.thread_id, rolled_back=True))
+        self._wake([Wake(run_id=run_id, queue=queue) for run_id, queue in following])
+
+    def delete_run(self, run: Run) -> None:
+        """Forget a run, in hand or not; its checkpoints stay. The thread goes on with its next run."""
+        following = self.store.do(runs.delete(self.keys, run.run_id, run.thread_id))
+        self._wake([Wake(run_id=run_id, queue=queue) for run_id, queue in following])
+
+    def _cancel_unfinished(self, thread_id: str, action: CancelAction) -> None:
+        active, queued = self.store.do_all(runs.unfinished(self.keys, thread_id))
+        for run_id in [*reversed(queued), *active]:  # the queue first, so that nothing of it is admitted in between
+            run = self.store.do(runs.get(self.keys, run_id))
+            if run is not None and run.phase not in TERMINAL:
+                try:
+                    self.cancel_run(run, action)
+                except (InvalidTransition, RunNotFound):
+                    pass  # it ended in the meantime
+
+    # --- waiting
+
+    def events(self, run_id: str, after: str = events.START, *, pause_s: float = 5.0) -> Iterator[Event | None]:
+        """A run's events as they come; None every ``pause_s`` of silence, for heartbeats. See Watch.events."""
+        return self._watch.events(run_id, after, pause_s=pause_s)
+
+    def last_event_id(self, run_id: str) -> str:
+        """Where a reader starts who wants only what comes from now on."""
+        last = self.store.do(events.last(self.keys, run_id))
+        return last.id if last else events.START
+
+    def result(self, run: Run) -> Iterator[bytes | None]:
+        """Wait for a run's end: None every 5 s, then the result as JSON, once.
+
+        The result is the thread's values as the run left them, with ``__interrupt__`` when the graph asks something,
+        or ``{"__error__": {"error", "message"}}``. When the run's events were forgotten long after its end, it is
+        what the thread holds now.
+        """
+        for event in self.events(run.run_id):
+            if event is None:
+                current = self.store.do(runs.get(self.keys, run.run_id))
+                if current is None or (current.phase in TERMINAL and not self.last_is_end(run.run_id)):
+                    yield self._kept_result(current or run)
+                    return
+                yield None
+            elif event.name == events.END:
+                yield wire.encode(wire.decode(event.data).get("result"))
+                return
+
+    def last_is_end(self, run_id: str) -> bool:
+        last = self.store.do(events.last(self.keys, run_id))
+        return last is not None and last.name == events.END
+
+    def wait(self, run: Run, *, timeout_s: float) -> Run:
+        """The run once it has ended, or as it is after ``timeout_s``. Raises RunNotFound when it was rolled back."""
+        ends = time.monotonic() + timeout_s
+        for event in self.events(run.run_id, pause_s=max(0.05, min(1.0, timeout_s))):
+            if (event is not None and event.name == events.END) or time.monotonic() > ends:
+                break
+            if event is None and self.get_run(run.run_id).phase in TERMINAL:
+                break
+        return self.get_run(run.run_id)
+
+    def _kept_result(self, run: Run) -> bytes:
+        if run.error:
+            return wire.encode({"__error__": {"error": run.error["error"], "message": run.error["message"]}})
+        try:
+            return self.get_thread(run.thread_id).values or b"{}"
+        except ThreadNotFound:
+            return b"{}"
+
+    # --- threads
+
+    def create_thread(
+        self, thread_id: str | None = None, metadata: dict[str, Any] | None = None, *, exist_ok: bool = False
+    ) -> Thread:
+        """Make a thread. Raises ThreadExists unless ``exist_ok``."""
+        call = threads.create(self.keys, thread_id or new_thread_id(), metadata or {}, exist_ok=exist_ok)
+        return self.store.do(call)
+
+    def get_thread(self, thread_id: str) -> Thread:
+        """Raises ThreadNotFound."""
+        found = threads.from_replies(*self.store.do_all(threads.get(self.keys, thread_id)))
+        if found is None:
+            raise ThreadNotFound(f"Thread {thread_id} not found.")
+        return found
+
+    def update_thread(self, thread_id: str, metadata: dict[str, Any]) -> Thread:
+        """Merge metadata into a thread's, key by key. Raises ThreadNotFound; Conflict after losing ten races."""
+        for _ in range(10):
+            thread = self.get_thread(thread_id)
+            merged = {**wire.decode(thread.raw_metadata), **metadata}
+            if edited := self.store.do(threads.edit(self.keys, thread, {"metadata": wire.encode(merged)})):
+                return edited
+        raise Conflict(f"Thread {thread_id} is being changed by many at once; try again.")
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Delete a thread, its runs and its checkpoints. A run in hand loses its lease. Raises ThreadNotFound."""
+        self.get_thread(thread_id)
+        at = self.keys.of_thread(thread_id)
+        while ids := self.store.do(runs.of_thread(self.keys, thread_id, limit=200, offset=0)):
+            waiting = set(self.store.do_all(runs.unfinished(self.keys, thread_id))[1])
+            for run_id in sorted(ids, key=lambda run_id: run_id not in waiting):  # the queue first: nothing is admitted
+                self.store.do(runs.delete(self.keys, run_id, thread_id))
+        self.saver.delete_thread(thread_id)
+        self.store.do_all([
+            Call.command("DEL", at.thread(thread_id)),
+            Call.command("ZREM", at.threads, thread_id),
+        ])  # fmt: skip
+
+    def search_threads(
+        self,
+        *,
+        metadata: dict[str, Any] | None = None,
+        values: dict[str, Any] | None = None,
+        status: ThreadStatus | None = None,
+        ids: Sequence[str] | None = None,
+        limit: int = 10,
+        offset: int = 0,
+        sort_by: str = "updated_at",
+        descending: bool = True,
+    ) -> tuple[list[Thread], int]:
+        """Threads that match all that is given, and how many match in all. Hidden threads of stateless runs are left out."""
+        matching = [
+            thread for thread in self._threads(ids)
+            if (status is None or thread.status == status)
+            and _contains(thread.metadata, metadata or {})
+            and (not values or _contains(wire.decode(thread.values) if thread.values else {}, values))
+        ]  # fmt: skip
+        matching.sort(key=lambda thread: getattr(thread, sort_by), reverse=descending)
+        return matching[offset : offset + limit], len(matching)
+
+    def _threads(self, ids: Sequence[str] | None) -> list[Thread]:
+        if ids is None:
+            newest = [threads.newest(self.keys, at.number, limit=SEARCH_DEPTH) for at in self.keys.all()]
+            ids = [thread_id for batch in self.store.do_all(newest) for thread_id in batch]
+        found = []
+        for start in range(0, len(ids), 500):
+            replies = self.store.do_all([call for thread_id in ids[start : start + 500] for call in threads.get(self.keys, thread_id)])
+            pairs = zip(replies[::2], replies[1::2], strict=True)
+            found += [thread for fields, queued in pairs if (thread := threads.from_replies(fields, queued))]
+        return [thread for thread in found if not thread.hidden]
+
+    # --- the fleet
+
+    def workers(self) -> list[dict[str, str]]:
+        """Workers that gave a sign of life in the last minute: id, host, pid, queues, runs in hand, last claim."""
+        ids = self.store.do(recovery.workers(self.keys))
+        facts = self.store.do_all([recovery.worker(self.keys, worker_id) for worker_id in ids])
+        return [{"id": worker_id, **fact} for worker_id, fact in zip(ids, facts, strict=True) if fact]
+
+    def oldest_wait_ms(self, queue: str) -> int:
+        """How long the run that has waited longest for a worker has been waiting, in ms; 0 when none waits."""
+        calls = [Call.command("ZRANGE", at.waiting, 0, 0, "WITHSCORES") for at in self.keys.all()]
+        scores = [float(reply[0][1]) for reply in self.store.do_all(calls) if reply]
+        return max(0, round(time.time() * 1000 - min(scores))) if scores else 0
+
+
+def _contains(whole: Any, part: Any) -> bool:
+    """Whether ``whole`` holds ``part``: dicts by their keys, lists by their elements, all else by equality."""
+    if isinstance(part, dict):
+        return isinstance(whole, dict) and all(key in whole and _contains(whole[key], part[key]) for key in part)
+    if isinstance(part, list):
+        return isinstance(whole, list) and all(any(_contains(item, wanted) for item in whole) for wanted in part)
+    return bool(whole == part)

@@ -1,0 +1,124 @@
+"""Settings: one place for names, defaults, units and validation. README's table and ``.env.example`` are tested against it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from runyard.engine.errors import ConfigError
+from runyard.engine.ids import MAX_PARTITIONS
+
+
+def setting(env: str, default: Any, help: str, *, check: Callable[[Any], str | None] | None = None) -> Any:
+    """A field of Settings: the variable it is read from, and what it means in a sentence."""
+    return field(default=default, metadata={"env": env, "help": help, "check": check})
+
+
+def _positive(value: float) -> str | None:
+    return None if value > 0 else "a number above 0"
+
+
+def _not_negative(value: float) -> str | None:
+    return None if value >= 0 else "0 or a number above it"
+
+
+def _partitions(value: int) -> str | None:
+    return None if 1 <= value <= MAX_PARTITIONS else f"a whole number from 1 to {MAX_PARTITIONS}"
+
+
+def _redis_url(value: str) -> str | None:
+    known = ("redis://", "rediss://", "unix://")
+    return None if not value or value.startswith(known) else "a URL that starts with redis://, rediss:// or unix://"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything an operator can set. ``_s`` are seconds, ``_ms`` milliseconds, ``_bytes`` bytes."""
+
+    redis_url: str = setting("REDIS_URL", "", "The store. Empty: `runyard up` starts one of its own.", check=_redis_url)
+    broker_url: str = setting("RUNYARD_BROKER_URL", "", "Celery's broker, if it is not the store (amqp://… for RabbitMQ).")
+    prefix: str = setting("RUNYARD_PREFIX", "ry", "First word of every key, so that several Runyards can share a store.")
+    partitions: int = setting(
+        "RUNYARD_PARTITIONS", 16, "Partitions of the store; fixed once it holds data.", check=_partitions
+    )
+    config: str = setting("RUNYARD_CONFIG", "", "Path of the langgraph.json to serve. Empty: the example graphs.")
+    host: str = setting("RUNYARD_HOST", "127.0.0.1", "Address the web process listens on.")
+    port: int = setting("RUNYARD_PORT", 8123, "Port the web process listens on.")
+    queue: str = setting("RUNYARD_QUEUE", "default", "Queue of runs, and of nodes that name none.")
+    concurrency: int = setting("RUNYARD_CONCURRENCY", 1000, "Runs one worker process has in hand at once.", check=_positive)
+    sync_threads: int = setting(
+        "RUNYARD_SYNC_THREADS", 128, "Threads of a worker for nodes that are plain functions.", check=_positive
+    )
+    lease_s: float = setting(
+        "RUNYARD_LEASE_S", 3.0, "How long a worker may be silent before others take its runs.", check=_positive
+    )
+    quantum_s: float = setting(
+        "RUNYARD_QUANTUM_S", 10.0, "How long a slice goes on before the run is given back; 0: one superstep each.",
+        check=_not_negative,
+    )  # fmt: skip
+    drain_s: float = setting(
+        "RUNYARD_DRAIN_S", 20.0, "How long a stopping worker waits for running nodes before it gives their runs back.",
+        check=_not_negative,
+    )  # fmt: skip
+    sweep_s: float = setting("RUNYARD_SWEEP_S", 0.25, "Pause between two sweeps of recovery.", check=_positive)
+    rewake_s: float = setting(
+        "RUNYARD_REWAKE_S", 2.0, "How far a wake-up may lag behind its queue before it counts as lost.", check=_positive
+    )
+    max_branches: int = setting(
+        "RUNYARD_MAX_BRANCHES", 64, "Most parts a superstep is cut into for other workers.", check=_positive
+    )
+    recursion_limit: int = setting("RUNYARD_RECURSION_LIMIT", 100, "Supersteps of a run that names no limit.", check=_positive)
+    max_body_bytes: int = setting("RUNYARD_MAX_BODY_BYTES", 8 * 2**20, "Largest request body.", check=_positive)
+    keep_events_s: int = setting("RUNYARD_KEEP_EVENTS_S", 3600, "How long the events of an ended run can be read.", check=_positive)
+    keep_runs_s: int = setting("RUNYARD_KEEP_RUNS_S", 30 * 86400, "How long ended runs are kept; 0: for ever.", check=_not_negative)
+    max_events: int = setting("RUNYARD_MAX_EVENTS", 10_000, "About how many events of a run are kept.", check=_positive)
+    log_level: str = setting("RUNYARD_LOG_LEVEL", "INFO", "Level of the log: DEBUG, INFO, WARNING, ERROR.")
+    sentry_dsn: str = setting("SENTRY_DSN", "", "Where Sentry events go. Empty: nowhere.")
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str], **overrides: Any) -> Settings:
+        """Settings from environment variables; ``overrides`` win. Raises ConfigError that names the variable."""
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            if item.name in overrides:
+                values[item.name] = overrides[item.name]
+            elif environment.get(item.metadata["env"], "") != "":
+                values[item.name] = _read(environment, item)
+        made = cls(**values)
+        made._check()
+        return made
+
+    @property
+    def lease_ms(self) -> int:
+        return round(self.lease_s * 1000)
+
+    @property
+    def celery_broker(self) -> str:
+        """The broker in the form Celery knows: it spells a unix socket differently."""
+        return (self.broker_url or self.redis_url).replace("unix://", "redis+socket://", 1)
+
+    def _check(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            accepted = item.metadata["check"](value) if item.metadata["check"] else None
+            if accepted:
+                raise ConfigError(f"{item.metadata['env']}={value!r} is not valid: it must be {accepted}.")
+
+
+def _read(environment: Mapping[str, str], item: Any) -> Any:
+    name, text = item.metadata["env"], environment[item.metadata["env"]]
+    words = {int: "a whole number", float: "a number", str: "text"}
+    kind = type(item.default)
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise ConfigError(f"{name}={text!r} is not valid: it must be {words[kind]}.") from error
+
+
+def worker_id() -> str:
+    """A name for this process that no other has: host, pid and a few random characters."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"

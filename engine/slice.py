@@ -1,0 +1,350 @@
+"""A slice: some supersteps of a run, taken under one lease, and what they came to.
+
+claim -> load the graph -> supersteps -> outcome. The outcome is a value; `commit` turns it into one script.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from langgraph.errors import GraphDrained, GraphInterrupt, GraphRecursionError
+from langgraph.runtime import RunControl
+from langgraph.types import Command, PregelExecutableTask, Send
+
+from runyard.engine import seam, wire
+from runyard.engine.errors import EngineError, GraphUnavailable, LeaseLost, StoreUnavailable
+from runyard.engine.feed import Feed, Writer, modes_of
+from runyard.engine.leases import Held, Stop
+from runyard.engine.policy import NodePolicy
+from runyard.engine.run import Advanced, Branch, Cancelled, Dispatched, Failed, Finished, Interrupted, Outcome, Run
+from runyard.engine.saver import RedisSaver, SliceSession
+from runyard.engine.store import runs
+from runyard.engine.store.fence import Fence
+from runyard.engine.worker import Graph, Worker
+
+#: Not the graph's doing: the slice ends without an outcome and the lease's end brings the run back.
+NOT_AN_OUTCOME = (LeaseLost, StoreUnavailable)
+
+
+async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:
+    """Take a claimed run forward. Raises LeaseLost and StoreUnavailable; all else is an outcome."""
+    run = claim.run
+    if run.cancel:
+        return Cancelled(run.cancel, resumable=run.entered != "")
+    results = branch_results(claim.branches)
+    if errors := [result["error"] for result in results if "error" in result]:
+        return Failed(errors[0])
+    answered = {task_id for result in results for task_id in result.get("interrupted", ())}
+    async with AsyncExitStack() as opened:
+        try:
+            prepared = await prepare(worker, run, claim.fence, opened)
+            if stop := await stop_before(prepared, run, claim.came_from):
+                return stop
+        except NOT_AN_OUTCOME:
+            raise
+        except Exception as error:  # the graph cannot be loaded or does not fit: its author must know
+            return failure(error)
+        return await _Slice(worker, prepared, run, held, claim.came_from).run(answered)
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A graph that is bound to the run's lease, and where its thread stands."""
+
+    graph: Graph
+    config: dict[str, Any]
+    policies: dict[str, NodePolicy]
+    session: SliceSession
+    fingerprint: str
+    #: Steps the graph may take before and including this one; None: as the limit in ``config`` says.
+    budget: int | None = None
+    interrupts: dict[str, Any] = field(default_factory=dict)
+
+
+async def prepare(
+    worker: Worker, run: Run, fence: Fence, opened: AsyncExitStack, saver: RedisSaver | None = None
+) -> Prepared:
+    """Load the graph, which stays ``opened``, and the thread's latest checkpoint, in one round trip."""
+    config = config_of(run, worker.settings.recursion_limit)
+    try:
+        shared = await opened.enter_async_context(worker.open_graph(run.graph_id, config))
+    except Exception as error:  # whatever a user's module raises while it is imported
+        raise GraphUnavailable(f"Graph {run.graph_id!r} cannot be loaded: {error}") from error
+    session = SliceSession(fence=fence, run_key=worker.keys.of_run(run.run_id).run(run.run_id), run_id=run.run_id)
+    graph = seam.bind(shared, (saver or worker.saver).bound(session))
+    print_ = seam.fingerprint(shared)
+    prepared = Prepared(graph, config, worker.policies_of(run.graph_id, shared, print_), session, print_)
+    if not run.fingerprint:
+        call = runs.set_fields(worker.keys, run.run_id, fence, {"fingerprint": print_})
+        noted = asyncio.ensure_future(worker.store.do(call))
+        await _load_latest(prepared, run)
+        await noted
+    else:
+        await _load_latest(prepared, run)
+    return prepared
+
+
+async def _load_latest(prepared: Prepared, run: Run) -> None:
+    """Read where the thread stands, and leave it for LangGraph, which asks for it first thing."""
+    configurable = prepared.config["configurable"]
+    if configurable.get("checkpoint_id"):
+        return
+    saver: Any = prepared.graph.checkpointer
+    saved = await saver.aget_tuple({"configurable": {"thread_id": run.thread_id, "checkpoint_ns": ""}})
+    saver.prime(saved)
+    prepared.interrupts = seam.interrupts_of(saved)
+    if saved is not None and run.entered and run.base_step is not None:
+        limit = prepared.config["recursion_limit"]
+        prepared.budget = run.base_step + limit + 1 - (saved.metadata["step"] + 1)
+        prepared.config["recursion_limit"] = max(1, prepared.budget - 1)
+
+
+async def stop_before(prepared: Prepared, run: Run, came_from: str) -> Outcome | None:
+    """What keeps a run that is taken up again from going on, if anything does."""
+    if prepared.budget is not None and prepared.budget < 0:
+        return Failed(wire.error_of(GraphRecursionError(f"Recursion limit reached without hitting a stop condition "
+                                                        f"(recursion_limit={_limit_asked(run)}).")))  # fmt: skip
+    if run.fingerprint and run.fingerprint != prepared.fingerprint and run.entered == "checkpoint":
+        state = await prepared.graph.aget_state(prepared.config)
+        if not state.next:
+            raise GraphUnavailable(
+                f"Graph {run.graph_id!r} was changed while the run waited, and none of its nodes is next any more. "
+                "Nothing was done; the thread is as it was."
+            )
+    if came_from == "crash" and run.entered == "checkpoint":
+        return await _breakpoint(prepared, run)
+    return None
+
+
+async def _breakpoint(prepared: Prepared, run: Run) -> Interrupted | None:
+    """The breakpoint at which the worker that died should have stopped."""
+    graph, request = prepared.graph, run.request
+    before = request.interrupt_before or graph.interrupt_before_nodes
+    after = request.interrupt_after or graph.interrupt_after_nodes
+    if not before and not after:
+        return None
+    saver: Any = graph.checkpointer
+    state = await graph.aget_state(prepared.config)
+    saved = await saver.aget_tuple(state.config)
+    parent = await saver.aget_tuple(saved.parent_config) if saved.parent_config else None
+    if seam.stopped_at_breakpoint(saved, parent, state.next, before, after):
+        return Interrupted(state.values, {})
+    return None
+
+
+class _Slice:
+    """One stretch of ``astream`` under a lease."""
+
+    def __init__(self, worker: Worker, prepared: Prepared, run: Run, held: Held, came_from: str) -> None:
+        self._worker, self._prepared, self._run, self._held = worker, prepared, run, held
+        self._writer = Writer(worker.store, worker.keys, run.run_id, held.fence, keep=worker.settings.max_events)
+        self._feed = Feed(run.request, self._writer, repeats_values=came_from != "" and run.entered == "checkpoint")
+        self._control = RunControl()
+        self._foreign: list[PregelExecutableTask] = []
+        self._one_step = worker.settings.quantum_s == 0 or (prepared.budget is not None and prepared.budget < 2)
+
+    async def run(self, answered: set[str]) -> Outcome:
+        self._answered = {task_id: self._prepared.interrupts.get(task_id, ()) for task_id in answered}
+        runner = self._runner()
+        with drained_by(self._worker, self._control, self._quantum_s()):
+            try:
+                outcome = await self._consume(runner)
+            finally:
+                await runner.close()
+        await self._writer.close()
+        return outcome
+
+    def _runner(self) -> seam.TaskRunner:
+        graph, limit = self._prepared.graph, self._prepared.config.get("max_concurrency")
+        return seam.TaskRunner(self._admit, handled=graph.node_error_handler_map, max_concurrency=limit)
+
+    def _quantum_s(self) -> float | None:
+        return None if self._one_step or self._run.request.durability == "exit" else self._worker.settings.quantum_s
+
+    async def _consume(self, runner: seam.TaskRunner) -> Outcome:
+        prepared = self._prepared
+        try:
+            async for part in stream(prepared, self._run, given(self._run), runner, self._control):
+                self._feed.take(*part)
+        except GraphDrained:
+            return Advanced()
+        except seam.NotHere:
+            return Dispatched(self._branches())
+        except asyncio.CancelledError:
+            return stopped(self._held, self._run, self._prepared.session, self._feed.values)
+        except NOT_AN_OUTCOME:
+            raise
+        except Exception as error:  # a node failed for good: that is the run's outcome, never the worker's end
+            return failure(error, self._feed.values)
+        if self._feed.interrupted or runner.interrupts:
+            return Interrupted(self._feed.values, interrupts_of(runner.interrupts))
+        return Finished(self._feed.values)
+
+    def _admit(self, task: PregelExecutableTask, siblings: list[PregelExecutableTask]) -> None:
+        if self._one_step:
+            self._control.request_drain("one superstep")
+        if task.id in self._answered:
+            raise GraphInterrupt(self._answered[task.id])
+        if any(self._is_foreign(other) for other in siblings):
+            self._foreign.append(task)
+            raise seam.NotHere(task.id)
+
+    def _queue_of(self, task: PregelExecutableTask) -> str:
+        policy = self._prepared.policies.get(task.name)
+        return policy.queue if policy and policy.queue else self._run.queue
+
+    def _is_foreign(self, task: PregelExecutableTask) -> bool:
+        return task.id not in self._answered and self._queue_of(task) != self._run.queue
+
+    def _branches(self) -> tuple[Branch, ...]:
+        """The superstep cut into parts: one for all nodes at home on the run's queue, the others spread."""
+        by_queue: dict[str, list[PregelExecutableTask]] = defaultdict(list)
+        for task in self._foreign:
+            by_queue[self._queue_of(task)].append(task)
+        parts = [
+            (queue, tasks[start::count])
+            for queue, tasks in by_queue.items()
+            for count in [1 if queue == self._run.queue else min(len(tasks), self._worker.settings.max_branches)]
+            for start in range(count)
+        ]
+        return tuple(
+            Branch(f"b{number}", queue, tuple(task.id for task in part), tuple(dict.fromkeys(task.name for task in part)))
+            for number, (queue, part) in enumerate(parts)
+        )
+
+
+def stopped(held: Held, run: Run, session: SliceSession | None = None, values: Any = None) -> Outcome:
+    """What a slice that was stopped from outside came to. Raises LeaseLost when that is why."""
+    match held.stopped:
+        case Stop.CANCELLED:
+            known = run.entered != "" or bool(session and session.head.get(""))
+            return Cancelled(run.cancel or "interrupt", resumable=known, values=values)
+        case Stop.SHUTDOWN:
+            return Advanced()
+    raise LeaseLost
+
+
+def stream(
+    prepared: Prepared, run: Run, given_: Any, runner: seam.TaskRunner, control: RunControl
+) -> AsyncIterator[tuple[tuple[str, ...], str, Any]]:
+    """LangGraph's stream of a run, as (namespace, mode, data)."""
+    request = run.request
+    config = {**prepared.config, "configurable": {**prepared.config["configurable"], seam.RUNNER_SUBMIT: runner}}
+    parts = prepared.graph.astream(
+        given_,
+        config,  # type: ignore[arg-type]
+        context=request.context,
+        stream_mode=modes_of(request),
+        interrupt_before=request.interrupt_before,
+        interrupt_after=request.interrupt_after,
+        durability="exit" if request.durability == "exit" else "sync",
+        control=control,
+        subgraphs=request.stream_subgraphs,
+    )
+    return _with_namespace(parts, nested=request.stream_subgraphs)
+
+
+async def _with_namespace(parts: AsyncIterator[Any], *, nested: bool) -> AsyncIterator[tuple[tuple[str, ...], str, Any]]:
+    async for part in parts:
+        yield part if nested else ((), *part)
+
+
+@contextmanager
+def drained_by(worker: Worker, control: RunControl, quantum_s: float | None) -> Iterator[None]:
+    """Let the worker's end, and the end of the quantum, stop the slice at a superstep edge."""
+    if worker.draining:
+        control.request_drain("shutdown")
+    worker.controls.add(control)
+    timer = asyncio.get_running_loop().call_later(quantum_s, control.request_drain, "quantum") if quantum_s else None
+    try:
+        yield
+    finally:
+        worker.controls.discard(control)
+        if timer:
+            timer.cancel()
+
+
+@asynccontextmanager
+async def stoppable(held: Held) -> AsyncIterator[None]:
+    """Let a lost lease, a cancelled run or the process's end cancel what the block does.
+
+    Once the block has ended the cancellation is used up: what follows (committing) must not be cut off by it.
+    """
+    task = held.task = asyncio.current_task()
+    if held.stopped is not None:  # before there was anything to cancel
+        held.cancel()
+    try:
+        yield
+    finally:
+        held.task = None
+        while task is not None and task.uncancel() > 0:
+            pass
+
+
+def given(run: Run) -> Any:
+    """What LangGraph is given: the request at first, nothing once it is in the state.
+
+    A resume by interrupt id is never stored by LangGraph, so it is given again until the first checkpoint.
+    """
+    if run.entered == "checkpoint":
+        return None
+    command = run.request.command
+    if run.entered == "writes":
+        resume = (command or {}).get("resume")
+        return Command(resume=resume) if isinstance(resume, dict) and resume else None
+    return _command(command) if command else run.request.input
+
+
+def _command(command: dict[str, Any]) -> Command[Any]:
+    goto = command.get("goto") or ()
+    sends = [goto] if isinstance(goto, (str, dict)) else goto
+    return Command(
+        resume=command.get("resume"),
+        update=command.get("update"),
+        goto=[Send(**item) if isinstance(item, dict) else item for item in sends],
+    )
+
+
+def config_of(run: Run, recursion_limit: int) -> dict[str, Any]:
+    """The RunnableConfig of a run: the client's, with the ids that nodes and checkpoints are to know."""
+    request = run.request
+    ids = {"run_id": run.run_id, "thread_id": run.thread_id, "assistant_id": run.assistant_id, "graph_id": run.graph_id}
+    configurable = {**request.config.get("configurable", {}), **ids, "checkpoint_ns": ""}
+    if request.checkpoint and run.entered != "checkpoint":
+        wanted = {key: value for key, value in request.checkpoint.items() if key != "thread_id" and value is not None}
+        configurable = {**configurable, **wanted}
+    else:
+        configurable.pop("checkpoint_id", None)
+    return {
+        **{key: value for key, value in request.config.items() if key in ("tags", "max_concurrency")},
+        "recursion_limit": request.config.get("recursion_limit") or recursion_limit,
+        "configurable": configurable,
+        "metadata": {**request.config.get("metadata", {}), **run.metadata, **ids},
+    }
+
+
+def _limit_asked(run: Run) -> Any:
+    return run.request.config.get("recursion_limit", "the server's default")
+
+
+def interrupts_of(raised: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    return {task_id: [{"id": i.id, "value": i.value} for i in interrupts] for task_id, interrupts in raised.items()}
+
+
+def failure(error: BaseException, values: Any = None) -> Failed:
+    """An exception as an outcome, with the traceback for people who repair it."""
+    told: dict[str, Any] = wire.error_of(error)
+    if not isinstance(error, EngineError):
+        told["traceback"] = "".join(traceback.format_exception(error))[-20_000:]
+    return Failed(told, values)
+
+
+def branch_results(branches: dict[str, str]) -> list[dict[str, Any]]:
+    """What the ended branches of the run's superstep left: errors and interrupts."""
+    return [wire.decode(value) for name, value in branches.items() if name.endswith(":result") and value]

@@ -1,0 +1,106 @@
+"""A thread's state as clients see it: read, edited and listed through its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from langgraph.errors import InvalidUpdateError
+from langgraph.types import StateSnapshot
+
+from runyard.engine import seam
+from runyard.engine.errors import InvalidInput, LeaseLost, RunInFlight
+from runyard.engine.saver import RedisSaver, SliceSession
+from runyard.engine.store import threads
+from runyard.engine.store.keys import Keys
+from runyard.engine.worker import Graph
+
+Json = dict[str, Any]
+
+
+def read(graph: Graph, saver: RedisSaver, thread_id: str, checkpoint: Json | None = None, *, subgraphs: bool = False) -> Json:
+    """The state of a thread, at its latest checkpoint or at a given one; all-empty before the first."""
+    bound = seam.bind(graph, saver)
+    return snapshot(bound.get_state(_config(thread_id, checkpoint), subgraphs=subgraphs))
+
+
+def history(
+    graph: Graph, saver: RedisSaver, thread_id: str, *, limit: int = 10, before: Json | None = None,
+    metadata: Json | None = None, checkpoint: Json | None = None,
+) -> Iterator[Json]:  # fmt: skip
+    """States of a thread, newest first."""
+    bound = seam.bind(graph, saver)
+    earlier = _config(thread_id, before) if before else None
+    found = bound.get_state_history(_config(thread_id, checkpoint), limit=limit, before=earlier, filter=metadata)  # type: ignore[arg-type]
+    return (snapshot(state) for state in found)
+
+
+def update(
+    graph: Graph, saver: RedisSaver, keys: Keys, thread_id: str, values: Any, *, as_node: str | None = None,
+    checkpoint: Json | None = None,
+) -> Json:  # fmt: skip
+    """Edit the state, as if ``as_node`` had written ``values``; answers where that left the thread.
+
+    Refused in the same script that would write it when a run is active: RunInFlight. Raises InvalidInput when the
+    graph does not take the update.
+    """
+    session = SliceSession(fence=threads.idle_fence(keys, thread_id))
+    bound = seam.bind(graph, saver.bound(session))
+    try:
+        config = bound.update_state(_config(thread_id, checkpoint), values, as_node=as_node)  # type: ignore[arg-type]
+    except LeaseLost:
+        raise RunInFlight from None
+    except InvalidUpdateError as error:
+        raise InvalidInput(f"values: {error}") from error
+    return dict(config["configurable"])
+
+
+def snapshot(state: StateSnapshot) -> Json:
+    """LangGraph's StateSnapshot as its server writes it."""
+    return {
+        "values": state.values,
+        "next": list(state.next),
+        "tasks": [_task(task) for task in state.tasks],
+        "metadata": state.metadata,
+        "created_at": state.created_at,
+        "checkpoint": _checkpoint(state.config),
+        "parent_checkpoint": _checkpoint(state.parent_config),
+        "interrupts": [_interrupt(item) for item in state.interrupts],
+        "checkpoint_id": _id(state.config),
+        "parent_checkpoint_id": _id(state.parent_config),
+    }
+
+
+def _task(task: Any) -> Json:
+    nested = task.state
+    return {
+        "id": task.id,
+        "name": task.name,
+        "path": list(task.path),
+        "error": None if task.error is None else task.error if isinstance(task.error, str) else repr(task.error),
+        "interrupts": [_interrupt(item) for item in task.interrupts],
+        "checkpoint": _checkpoint(nested) if isinstance(nested, dict) else None,
+        "state": snapshot(nested) if isinstance(nested, StateSnapshot) else None,
+        "result": task.result,
+    }
+
+
+def _interrupt(item: Any) -> Json:
+    return {"value": item.value, "id": item.id}
+
+
+def _checkpoint(config: Any) -> Json | None:
+    if not config:
+        return None
+    configurable = config["configurable"]
+    known = {key: configurable.get(key) for key in ("thread_id", "checkpoint_id", "checkpoint_map") if configurable.get(key)}
+    return {"checkpoint_id": None, **known, "checkpoint_ns": configurable.get("checkpoint_ns", "")}
+
+
+def _id(config: Any) -> str | None:
+    return config["configurable"].get("checkpoint_id") if config else None
+
+
+def _config(thread_id: str, checkpoint: Json | None) -> Json:
+    wanted = {key: value for key, value in (checkpoint or {}).items() if value is not None}
+    return {"configurable": {"checkpoint_ns": "", **wanted, "thread_id": thread_id}}

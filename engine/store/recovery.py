@@ -1,0 +1,77 @@
+"""What recovery asks of the store, and the signs of life of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runyard.engine.store.client import Call
+from runyard.engine.store.keys import Keys, Partition
+from runyard.engine.store.runs import Woken, _any, _woken
+from runyard.engine.store.scripts import script
+
+#: A worker that gave no sign for this long is taken off the list.
+WORKER_TTL_MS = 60_000
+
+
+def lead(keys: Keys, worker_id: str, *, office_ms: int) -> Call[tuple[bool, int]]:
+    """Become or stay leader; answers whether, and the store's clock in ms."""
+    return Call(script("lead"), (keys.leader,), (worker_id, office_ms), lambda reply: (reply[0] == 1, int(reply[1])))
+
+
+def resign(keys: Keys, worker_id: str) -> Call[int]:
+    return Call(script("resign"), (keys.leader,), (worker_id,))
+
+
+def sweep(at: Partition, lost_before: Mapping[str, int], *, most: int) -> list[Call[Woken]]:
+    """Promote, reap and find lost wake-ups in one partition; each answers what is to be woken, on which queue."""
+    queues = [word for pair in lost_before.items() for word in pair]
+    return [
+        Call(script("promote_due"), (at.due, at.waiting), (at.run(""), at.thread(""), most), _woken),
+        Call(script("reap_leases"), (at.leases, at.waiting), (at.run(""), most), _woken),
+        Call(script("find_lost"), (at.waiting,), (at.run(""), most, *queues), _woken),
+    ]
+
+
+def ended(at: Partition, before_ms: int, *, most: int) -> Call[list[str]]:
+    """Runs that ended before an instant, oldest first."""
+    return Call.command("ZRANGEBYSCORE", at.ended, "-inf", before_ms, "LIMIT", 0, most, parse=_ids)
+
+
+def rollbacks(at: Partition, before_ms: int) -> Call[list[str]]:
+    """Runs whose roll-back was begun before an instant and not finished."""
+    return Call.command("ZRANGEBYSCORE", at.rollbacks, "-inf", before_ms, parse=_ids)
+
+
+def consumed(keys: Keys) -> Call[dict[str, int]]:
+    """For each queue that was ever consumed, the ms of the newest wake-up that was."""
+    return Call.command("HGETALL", keys.queues, parse=lambda reply: {k: int(v) for k, v in _any(reply).items()})
+
+
+def beat(keys: Keys, worker_id: str, facts: Mapping[str, str | int], consumed_ms: Mapping[str, int], now_ms: int) -> list[Call[Any]]:
+    """A sign of life: what the worker is and does, and how far it has consumed its queues."""
+    words = [word for pair in facts.items() for word in pair]
+    return [
+        Call.command("HSET", keys.worker(worker_id), *words),
+        Call.command("PEXPIRE", keys.worker(worker_id), WORKER_TTL_MS),
+        Call.command("ZADD", keys.workers, now_ms, worker_id),
+        Call.command("ZREMRANGEBYSCORE", keys.workers, "-inf", now_ms - WORKER_TTL_MS),
+        *(Call(script("note_consumed"), (keys.queues,), (queue, ms)) for queue, ms in consumed_ms.items()),
+    ]
+
+
+def leave(keys: Keys, worker_id: str) -> list[Call[Any]]:
+    """A worker that ends in order takes itself off the list."""
+    return [Call.command("ZREM", keys.workers, worker_id), Call.command("DEL", keys.worker(worker_id))]
+
+
+def workers(keys: Keys) -> Call[list[str]]:
+    return Call.command("ZRANGE", keys.workers, 0, -1, parse=_ids)
+
+
+def worker(keys: Keys, worker_id: str) -> Call[dict[str, str]]:
+    return Call.command("HGETALL", keys.worker(worker_id), parse=lambda r: {k: v.decode() for k, v in _any(r).items()})
+
+
+def _ids(reply: Sequence[bytes]) -> list[str]:
+    return [item.decode() for item in reply]

@@ -1,0 +1,99 @@
+"""Waiting for what runs tell: one subscription for a whole process, however many clients wait.
+
+The channel of a run only says "look"; what there is to see is read from its stream. So a lost message costs a waiting
+client at most one pause between looks, and a client that joins late misses nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+
+from runyard.engine.store import events
+from runyard.engine.store.client import SyncStore
+from runyard.engine.store.events import Event
+from runyard.engine.store.keys import Keys
+
+#: A waiting client looks at least this often, whatever the channel says.
+LOOK_S = 1.0
+
+
+class Watch:
+    """One per process; its thread starts with the first reader."""
+
+    def __init__(self, store: SyncStore, keys: Keys) -> None:
+        self._store, self._keys = store, keys
+        self._bells: dict[str, set[threading.Event]] = defaultdict(set)
+        self._lock = threading.Lock()
+        self._channel: redis.client.PubSub | None = None
+
+    def events(self, run_id: str, after: str = events.START, *, pause_s: float = 5.0) -> Iterator[Event | None]:
+        """A run's events after an id, as they come, until its last (``end``). None every ``pause_s`` of silence.
+
+        The iterator never ends by itself while the run is active; an ended run whose events were forgotten yields
+        nothing but None: the caller, who knows the run's status, decides.
+        """
+        with self._listening(run_id) as bell:
+            heard = time.monotonic()
+            while True:
+                bell.clear()
+                found = self._store.do(events.read(self._keys, run_id, after))
+                for event in found:
+                    after = event.id
+                    yield event
+                    if event.name == events.END:
+                        return
+                if found:
+                    heard = time.monotonic()
+                elif not bell.wait(min(LOOK_S, pause_s)) and time.monotonic() - heard >= pause_s:
+                    heard = time.monotonic()
+                    yield None
+
+    @contextmanager
+    def _listening(self, run_id: str) -> Iterator[threading.Event]:
+        channel, bell = self._keys.of_run(run_id).events(run_id), threading.Event()
+        with self._lock:
+            first = not self._bells[channel]
+            self._bells[channel].add(bell)
+            if first:
+                self._tell("subscribe", channel)
+        try:
+            yield bell
+        finally:
+            with self._lock:
+                self._bells[channel].discard(bell)
+                if not self._bells[channel]:
+                    del self._bells[channel]
+                    self._tell("unsubscribe", channel)
+
+    def _tell(self, verb: str, channel: str) -> None:
+        """Change the subscription; when the store is away the listener subscribes to everything anew once it is back."""
+        if self._channel is None:
+            self._channel = self._store.client.pubsub(ignore_subscribe_messages=True)
+            threading.Thread(target=self._listen_for_ever, args=(self._channel,), name="watch", daemon=True).start()
+        try:
+            getattr(self._channel, verb)(channel)
+        except redis.RedisError:
+            pass
+
+    def _listen_for_ever(self, channel: redis.client.PubSub) -> None:
+        while True:
+            try:
+                if not channel.subscribed:
+                    time.sleep(0.01)
+                    continue
+                if message := channel.get_message(timeout=30.0):
+                    self._ring(message["channel"].decode())
+            except (redis.RedisError, OSError, ValueError):
+                time.sleep(0.2)  # redis-py subscribes anew by itself when the connection is back
+
+    def _ring(self, channel: str) -> None:
+        with self._lock:
+            bells = list(self._bells.get(channel, ()))
+        for bell in bells:
+            bell.set()

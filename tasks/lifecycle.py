@@ -1,0 +1,157 @@
+"""The life of a worker process: wired once after it has forked, drained on SIGTERM, taken apart at the end.
+
+A threads worker is one process. A prefork worker is a parent, which only Celery uses, and children, each of which is
+wired for itself; the parent tells them of SIGTERM through an event they share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+from celery.signals import worker_init, worker_process_init, worker_process_shutdown, worker_shutdown, worker_shutting_down
+
+from runyard.engine.branch import BranchSaver
+from runyard.engine.errors import StoreUnavailable
+from runyard.engine.leases import LeaseKeeper, Stop
+from runyard.engine.presence import Presence
+from runyard.engine.recovery import Recovery
+from runyard.engine.saver import RedisSaver
+from runyard.engine.settings import Settings, worker_id
+from runyard.engine.store.client import AsyncStore, SyncStore
+from runyard.engine.store.keys import Keys
+from runyard.engine.store.meta import open_store
+from runyard.engine.worker import Worker
+from runyard.graphs.registry import Registry, load_project
+from runyard.tasks.celery import app
+from runyard.tasks.wake import Waker
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+class WorkerProcess:
+    """Everything one worker process has: an event loop on a thread, the engine's worker, and its helpers' threads."""
+
+    def __init__(self, settings: Settings, queues: str) -> None:
+        self.settings = settings
+        self.wake = Waker(app)
+        self.loop = asyncio.new_event_loop()
+        self.loop.set_default_executor(ThreadPoolExecutor(settings.sync_threads, thread_name_prefix="node"))
+        self._thread = threading.Thread(target=self.loop.run_forever, name="event-loop", daemon=True)
+        self._thread.start()
+        self._wire(queues)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do ``work`` on the loop and wait for it; called from Celery's threads, one for each run in hand."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    def drain(self) -> None:
+        """Take nothing new, end slices at their next superstep edge, and after a while give back what still runs."""
+        log.info("worker.draining", in_hand=len(self._keeper.in_hand()))
+        self.loop.call_soon_threadsafe(self.worker.drain)
+        timer = threading.Timer(self.settings.drain_s, self._give_back)
+        timer.daemon = True
+        timer.start()
+
+    def stop(self) -> None:
+        """End in order; what is still in hand is given back first."""
+        self._recovery.stop()
+        self._give_back()
+        self._presence.stop()
+        self._keeper.stop()
+        self._close_store()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(timeout=5)
+        self._sync_store.close()
+
+    def _wire(self, queues: str) -> None:
+        settings, name = self.settings, worker_id()
+        self._sync_store = SyncStore.connect(settings.redis_url)
+        keys = open_store(self._sync_store, Keys(settings.prefix, settings.partitions))
+        self._keeper = LeaseKeeper(self._sync_store, keys, lease_ms=settings.lease_ms)
+        self._presence = Presence(self._sync_store, keys, name, queues, lambda: len(self._keeper.in_hand()))
+        self.worker = self.run(self._make_worker(keys, name))
+        self._recovery = Recovery(
+            self._sync_store, keys, self.worker.saver, settings, name, self.wake, self.wake.queue_depth
+        )
+        self._keeper.start()
+        self._presence.start()
+        self._recovery.start()
+
+    async def _make_worker(self, keys: Keys, name: str) -> Worker:
+        project = load_project(Path(self.settings.config) if self.settings.config else None)
+        registry = Registry(project)
+        store = AsyncStore.connect(self.settings.redis_url)
+        return Worker(
+            settings=self.settings,
+            keys=keys,
+            worker_id=name,
+            store=store,
+            saver=RedisSaver(keys, store=store, sync_store=self._sync_store),
+            branch_saver=BranchSaver(keys, store=store, sync_store=self._sync_store),
+            keeper=self._keeper,
+            open_graph=registry.aopen,
+            policies=project.runyard.get("policies", {}),
+            took=self._presence.took,
+        )
+
+    def _give_back(self) -> None:
+        for held in self._keeper.in_hand():
+            held.stop(Stop.SHUTDOWN)
+
+    def _close_store(self) -> None:
+        try:
+            self.run(self.worker.store.close())
+        except StoreUnavailable:
+            pass  # nothing of ours is left to send
+
+
+_current: WorkerProcess | None = None
+_lock = threading.Lock()
+_queues = ""
+_draining = multiprocessing.Event()
+
+
+def current() -> WorkerProcess:
+    """This process's worker, wired on first use."""
+    global _current
+    with _lock:
+        if _current is None:
+            _current = WorkerProcess(Settings.from_env(os.environ), _queues)
+        return _current
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]
+def _in_the_first_process(sender: Any, **_: Any) -> None:
+    global _queues
+    _queues = ",".join(sender.app.amqp.queues)
+    if "prefork" not in sender.pool_cls.__module__:
+        current()
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def _in_a_child(**_: Any) -> None:
+    process = current()
+    threading.Thread(target=lambda: _draining.wait() and process.drain(), name="drain-listener", daemon=True).start()
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _asked_to_stop(**_: Any) -> None:
+    _draining.set()
+    if _current is not None:
+        _current.drain()
+
+
+@worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+@worker_shutdown.connect  # type: ignore[untyped-decorator]
+def _at_the_end(**_: Any) -> None:
+    if _current is not None:
+        _current.stop()
