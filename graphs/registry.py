@@ -105,7 +105,7 @@ class Registry:
         return {graph_id: self._check(graph_id) for graph_id in self.project.graphs}
 
     def close(self) -> None:
-        """Leave the context managers that sync loading entered. The registry is not to be used afterwards."""
+        """Leave the context managers that sync loading entered. Closing again does nothing; load nothing afterwards."""
         self._kept.close()
         self._loop.stop()
 
@@ -216,24 +216,25 @@ class _LoopThread:
     """An event loop of its own, started when first needed: what an async factory opened must outlive the call."""
 
     def __init__(self) -> None:
-        self._starting = threading.Lock()
+        self._changing = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._running()).result()
 
     def stop(self) -> None:
-        if self._loop:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        with self._changing:
+            if self._loop and self._thread:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+                self._loop.close()
+            self._loop = self._thread = None
 
     def _running(self) -> asyncio.AbstractEventLoop:
-        with self._starting:
+        with self._changing:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._serve, args=(self._loop,), name="graph-factories", daemon=True).start()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="graph-factories", daemon=True)
+                self._thread.start()
             return self._loop
-
-    @staticmethod
-    def _serve(loop: asyncio.AbstractEventLoop) -> None:
-        loop.run_forever()
-        loop.close()

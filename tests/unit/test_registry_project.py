@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runyard.graphs.registry import GraphConfigError, GraphSpec, load_project
+from runyard.graphs.registry import GraphConfigError, GraphSpec, Registry, load_project
 
 AGENT = {"agent": "./agent.py:graph"}
 
@@ -61,6 +61,10 @@ def test_without_a_path_it_is_the_built_in_project_and_sys_path_is_left_alone() 
     assert list(load_project(None).graphs) == ["research", "approval", "digest"]
     assert load_project(None).warnings == []
     assert sys.path == before
+
+
+def test_the_built_in_graphs_are_whole() -> None:
+    assert Registry(load_project()).check_all() == {"research": None, "approval": None, "digest": None}
 
 
 def test_broken_json_is_refused_with_line_and_column(tmp_path: Path) -> None:
