@@ -85,8 +85,10 @@ async def _consume(
     except NOT_AN_OUTCOME:
         raise
     except Exception as error:  # a node failed for good: the run's next slice ends it with this
-        return {"error": failure(error).error}
+        return {"error": failure((runner.failures or [error])[0]).error}
     finally:
         await runner.close()
+    if runner.failures:
+        return {"error": failure(runner.failures[0]).error}
     mine = [task_id for task_id in runner.interrupts if task_id in claim.branch.task_ids]
     return {"interrupted": mine} if mine else None

@@ -97,8 +97,11 @@ def _namespace(task: PregelExecutableTask) -> str:
 
 
 def _is_call(task: PregelExecutableTask) -> bool:
-    """A ``@task`` call of the functional API: its caller waits for it, so it is nobody's sibling."""
-    return task.path[0] == PUSH and len(task.path) > 2
+    """A ``@task`` call of the functional API: its caller waits for it, so it is nobody's sibling.
+
+    Paths: (PULL, node), (PUSH, index of the Send, False), (PUSH, caller's path, index of the call, True).
+    """
+    return task.path[0] == PUSH and task.path[-1] is True
 
 
 @dataclass(eq=False)
@@ -140,6 +143,9 @@ class TaskRunner:
         self._loop = asyncio.get_running_loop()
         #: Root tasks that were interrupted here, and what they ask.
         self.interrupts: dict[str, Any] = {}
+        #: What root tasks failed with for good, first first. LangGraph raises any of what a superstep raised, a bubble-up
+        #: as readily as a failure, so who needs to know must look here.
+        self.failures: list[Exception] = []
 
     def __call__(self) -> Callable[..., Any]:
         """LangGraph holds its executor by a weak reference, so it calls this to get at it."""
@@ -193,8 +199,10 @@ class TaskRunner:
             raise
         except GraphBubbleUp:
             raise
-        except Exception:
+        except Exception as error:
             if siblings is not None and task.name not in self._handled:
+                if is_root(task):
+                    self.failures.append(error)
                 await self._hold(siblings)
             raise
         finally:

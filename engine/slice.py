@@ -187,7 +187,7 @@ class _Slice:
         return Finished(self._feed.values)
 
     def _admit(self, task: PregelExecutableTask, siblings: list[PregelExecutableTask]) -> None:
-        if self._one_step:
+        if self._one_step and task.name != seam.START:
             self._control.request_drain("one superstep")
         if task.id in self._answered:
             raise GraphInterrupt(self._answered[task.id])

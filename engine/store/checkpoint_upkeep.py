@@ -8,6 +8,7 @@ checkpoint with something missing. The thread should be at rest; a ``fence`` mak
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -54,12 +55,12 @@ def delete_for_runs(keys: Keys, run_ids: Sequence[str], *, fence: Fence | None) 
         for (thread_id, namespace), ids in _grouped(members).items():
             place = place_of(keys, thread_id, namespace)
             found = yield from _records(place, sorted(ids, reverse=True))
-            own = [record for record in found if record.run_id == run_id]
-            gone = [record.checkpoint_id for record in found if record.run_id != run_id]
+            own = [replace(record, run_id="") for record in found if record.run_id == run_id]
             yield from _drop(place, own, fence)
-            for some in batches(gone):
-                yield [calls.drop_checkpoints(place, (), gone_from=run_id, gone=some, fence=fence)]
             yield from _tidy(keys, place, fence)
+            # the index last: what a crash left undone above is found through it the next time
+            for some in batches(ids):
+                yield [calls.drop_run_members(place, run_id, some, fence=fence)]
 
 
 def prune(

@@ -71,20 +71,25 @@ def everything(place: Place, checkpoint_id: str) -> Call[list[bytes]]:
     return Call.command("HGETALL", place.checkpoint(checkpoint_id), parse=_flat)
 
 
-def drop_checkpoints(
-    place: Place, dropped: Sequence[Record], *, gone_from: str = "", gone: Sequence[str] = (), fence: Fence | None
-) -> Call[int]:
-    """Remove checkpoints. ``gone`` are ids that are only to leave the index of the run ``gone_from``."""
+def drop_checkpoints(place: Place, dropped: Sequence[Record], *, fence: Fence | None) -> Call[int]:
+    """Remove checkpoints, and their entries in the indexes of their runs."""
     keys: list[str] = []
     words: list[Arg] = []
     for record in dropped:
         key = place.checkpoint(record.checkpoint_id)
         keys += (key, place.partition.run_checkpoints(record.run_id) if record.run_id else key)
         words += (record.checkpoint_id, place.run_member(record.checkpoint_id) if record.run_id else "")
-    for checkpoint_id in gone:
-        index = place.partition.run_checkpoints(gone_from)
-        keys += (index, index)
-        words += ("", place.run_member(checkpoint_id))
+    return _drop(place, keys, words, fence)
+
+
+def drop_run_members(place: Place, run_id: str, checkpoint_ids: Sequence[str], *, fence: Fence | None) -> Call[int]:
+    """Remove entries of the index of a run; the checkpoints themselves are not touched."""
+    index = place.partition.run_checkpoints(run_id)
+    words = [word for checkpoint_id in checkpoint_ids for word in ("", place.run_member(checkpoint_id))]
+    return _drop(place, [index] * len(words), words, fence)
+
+
+def _drop(place: Place, keys: Sequence[str], words: Sequence[Arg], fence: Fence | None) -> Call[int]:
     fence_key, *fenced = fence_words(fence, place.checkpoints)
     return Call(script("drop_checkpoints"), (fence_key, place.checkpoints, *keys), (*fenced, *words))
 

@@ -1,0 +1,102 @@
+"""Slices: bounded, placed, fenced."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Send, interrupt
+
+from runyard.engine import wire
+from runyard.engine.run import Phase
+from tests.support.engine import engine
+
+
+class State(TypedDict, total=False):
+    items: list[int]
+    out: Annotated[list[int], operator.add]
+    answer: str
+
+
+def fan_graph(executed: list[int], *, fails: set[int] = frozenset(), asks: set[int] = frozenset(), queue: str | None = "cpu"):
+    async def work(state: Any) -> Any:
+        executed.append(state["i"])
+        await asyncio.sleep(0)
+        if state["i"] in fails:
+            raise ValueError(f"item {state['i']} is broken")
+        if state["i"] in asks:
+            return {"out": [interrupt(f"value for {state['i']}?")]}
+        return {"out": [state["i"] * 2]}
+
+    graph = StateGraph(State)
+    graph.add_node("plan", lambda state: {})
+    graph.add_node("work", work, metadata={"runyard": {"queue": queue}} if queue else None)
+    graph.add_node("total", lambda state: {"out": [sum(state["out"])]})
+    graph.add_edge(START, "plan")
+    graph.add_conditional_edges("plan", lambda state: [Send("work", {"i": i}) for i in state["items"]], ["work"])
+    graph.add_edge("work", "total")
+    graph.add_edge("total", END)
+    return graph.compile()
+
+
+def values_of(eng: Any, run: Any) -> Any:
+    return wire.decode(eng.service.get_thread(run.thread_id).values)
+
+
+async def test_a_superstep_is_spread_over_workers_and_the_last_branch_wakes_the_run(redis_url: str) -> None:
+    executed: list[int] = []
+    async with engine(redis_url, {"fan": fan_graph(executed)}) as eng:
+        run = eng.start("fan", {"items": [1, 2, 3], "out": []})
+        first = await eng.carry_out(eng.wakes.popleft())
+        assert [(wake.queue, wake.branch) for wake in first] == [("cpu", "b0"), ("cpu", "b1"), ("cpu", "b2")]
+        assert eng.service.get_run(run.run_id).phase is Phase.DISPATCHED
+        followed = [await eng.carry_out(wake) for wake in first]
+        assert [len(wakes) for wakes in followed] == [0, 0, 1]
+        eng.wakes.extend(followed[-1])
+        await eng.drive()
+        assert eng.service.get_run(run.run_id).phase is Phase.SUCCEEDED
+        assert values_of(eng, run)["out"] == [2, 4, 6, 12]
+        assert sorted(executed) == [1, 2, 3]
+
+
+async def test_a_branch_that_fails_fails_the_run_and_keeps_its_siblings(redis_url: str) -> None:
+    executed: list[int] = []
+    async with engine(redis_url, {"fan": fan_graph(executed, fails={2})}) as eng:
+        run = await eng.run("fan", {"items": [1, 2, 3], "out": []})
+        assert run.status == "error"
+        assert run.error and run.error["message"] == "item 2 is broken"
+        state = eng.worker.saver.get_tuple({"configurable": {"thread_id": run.thread_id}})
+        assert sorted(value for _, channel, value in state.pending_writes if channel == "out") == [[2], [6]]
+
+
+async def test_a_branch_that_asks_a_person_pauses_the_run_and_is_resumed_alone(redis_url: str) -> None:
+    executed: list[int] = []
+    async with engine(redis_url, {"fan": fan_graph(executed, asks={2})}) as eng:
+        run = await eng.run("fan", {"items": [1, 2, 3], "out": []})
+        assert run.phase is Phase.PAUSED
+        (asked,) = eng.service.get_thread(run.thread_id).interrupts.values()
+        assert asked[0]["value"] == "value for 2?"
+        executed.clear()
+        await eng.run("fan", thread_id=run.thread_id, command={"resume": 40})
+        assert values_of(eng, run)["out"] == [2, 40, 6, 48]
+        assert executed == [2]
+
+
+@pytest.mark.parametrize("queue", [None, "cpu"])
+async def test_a_failed_node_does_not_stop_its_siblings(redis_url: str, queue: str | None) -> None:
+    executed: list[int] = []
+    async with engine(redis_url, {"fan": fan_graph(executed, fails={1}, queue=queue)}) as eng:
+        run = await eng.run("fan", {"items": [1, 2, 3, 4], "out": []})
+        assert run.status == "error"
+        assert sorted(executed) == [1, 2, 3, 4]
+
+
+async def test_a_quantum_of_zero_gives_one_superstep_for_each_slice(redis_url: str) -> None:
+    executed: list[int] = []
+    async with engine(redis_url, {"fan": fan_graph(executed, queue=None)}, quantum_s=0) as eng:
+        run = await eng.run("fan", {"items": [1, 2], "out": []})
+        assert run.slices == 3  # plan; work; total, after which nothing is left to stop in front of
+        assert values_of(eng, run)["out"] == [2, 4, 6]
