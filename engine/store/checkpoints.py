@@ -83,7 +83,7 @@ def encode_writes(
                 f"Names of nodes and state keys must not contain a NUL character: {channel!r} {task_path!r}"
             )
         index = WRITES_IDX_MAP.get(channel, position)
-        args.append(f"{'w' if index >= 0 else 'w'}{task_id}\0{index}")
+        args.append(f"{'w' if index >= 0 else 'x'}{task_id}\0{index}")
         args.append(head + encode(serde, channel, value))
     return args
 
