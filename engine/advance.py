@@ -42,7 +42,9 @@ async def advance(worker: Worker, run_id: str, nonce: str) -> list[Wake]:
     if worker.draining:
         return []  # the run is still waiting; recovery wakes it for another worker
     lease_ms = worker.settings.lease_ms
-    claim = await worker.store.do(runs.claim(worker.keys, run_id, owner=worker.worker_id, nonce=nonce, lease_ms=lease_ms))
+    claim = await worker.store.do(
+        runs.claim(worker.keys, run_id, owner=worker.worker_id, nonce=nonce, lease_ms=lease_ms)
+    )
     if claim is None:
         return []
     worker.took(claim.run.queue, claim.woken_ms, claim.now_ms)
@@ -94,7 +96,7 @@ async def _commit_branch(worker: Worker, claim: runs.BranchClaim, result: object
     return [wake_of(run, queue)] if left == 0 else []
 
 
-async def commit(worker: Worker, run: Run, fence: Fence, outcome: Outcome) -> list[Wake]:
+async def commit(worker: Worker, run: Run, fence: Fence, outcome: Outcome) -> list[Wake]:  # noqa: PLR0911 - one each
     """Apply an outcome: one script, under the lease. Answers the wake-ups that follow from it. Raises LeaseLost."""
     match outcome:
         case Advanced():
@@ -164,7 +166,9 @@ async def _end(
         hold_thread=hold_thread,
     )
     following = await worker.store.do(call)
-    log.info("run.ended", run_id=run.run_id, graph_id=run.graph_id, phase=str(phase), **({"error": told} if told else {}))
+    log.info(
+        "run.ended", run_id=run.run_id, graph_id=run.graph_id, phase=str(phase), **({"error": told} if told else {})
+    )
     if run.temporary:
         await worker.saver.adelete_thread(run.thread_id)
     return [Wake(run_id=next_id, queue=queue) for next_id, queue in following]
@@ -177,7 +181,7 @@ def result_of(values: bytes, error: object, interrupts: dict[str, list[dict[str,
     asked = [item for items in (interrupts or {}).values() for item in items]
     if asked and values.startswith(b"{"):
         inside = values[1:-1]
-        return b"{%b%b\"%b\":%b}" % (inside, b"," if inside.strip() else b"", INTERRUPT_KEY.encode(), wire.encode(asked))
+        return b'{%b%b"%b":%b}' % (inside, b"," if inside.strip() else b"", INTERRUPT_KEY.encode(), wire.encode(asked))
     return values or b"{}"
 
 

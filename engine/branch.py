@@ -32,14 +32,18 @@ class BranchSaver(RedisSaver):
     """Saves what nodes write; closing the run's superstep is not a branch's to do."""
 
     async def aput(
-        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
     ) -> RunnableConfig:
         if not config["configurable"].get("checkpoint_ns"):
             raise seam.NotHere("the superstep")
         return await super().aput(config, checkpoint, metadata, new_versions)
 
 
-async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> dict[str, Any] | None | str:
+async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> dict[str, Any] | str | None:
     """Run a branch's tasks. Answers None when all have saved what they wrote, RETURNED, or
     ``{"error": …}`` / ``{"interrupted": [task ids]}``. Raises LeaseLost and StoreUnavailable."""
     run = claim.run
@@ -48,17 +52,17 @@ async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> dic
             prepared = await prepare(worker, run, claim.fence, opened, worker.branch_saver)
         except NOT_AN_OUTCOME:
             raise
-        except Exception as error:  # the graph cannot be loaded here: the run fails with the reason
+        except Exception as error:  # noqa: BLE001 - the graph cannot be loaded here: the run fails with the reason
             return {"error": failure(error).error}
         return await _run(worker, prepared, claim, held)
 
 
-async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held: Held) -> dict[str, Any] | None | str:
+async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held: Held) -> dict[str, Any] | str | None:
     run, branch = claim.run, claim.branch
     writer = Writer(worker.store, worker.keys, run.run_id, claim.fence, keep=worker.settings.max_events)
     handlers = set(prepared.graph.node_error_handler_map.values())
 
-    def admit(task: PregelExecutableTask, siblings: list[PregelExecutableTask]) -> None:
+    def admit(task: PregelExecutableTask, _: list[PregelExecutableTask]) -> None:
         if task.id not in branch.task_ids and task.name not in handlers:
             raise seam.NotHere(task.id)
 
@@ -72,7 +76,7 @@ async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held
 
 async def _consume(
     prepared: Prepared, claim: runs.BranchClaim, runner: seam.TaskRunner, feed: Feed, held: Held
-) -> dict[str, Any] | None | str:
+) -> dict[str, Any] | str | None:
     try:
         async for part in stream(prepared, claim.run, None, runner, RunControl()):
             feed.take(*part)
@@ -84,7 +88,7 @@ async def _consume(
         raise LeaseLost from None
     except NOT_AN_OUTCOME:
         raise
-    except Exception as error:  # a node failed for good: the run's next slice ends it with this
+    except Exception as error:  # noqa: BLE001 - a node failed for good: the run's next slice ends it with this
         return {"error": failure((runner.failures or [error])[0]).error}
     finally:
         await runner.close()

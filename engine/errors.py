@@ -1,7 +1,7 @@
 """What can go wrong, by who must act on it.
 
     EngineError
-    ├── ConfigError            the operator: refuse to start, name the variable, the value and the accepted form
+    ├── ConfigError            the operator: refuse to start; names the variable and the accepted form
     ├── InvalidInput           the caller: the request is wrong, and says which field
     ├── NotFound               the caller: RunNotFound, ThreadNotFound, AssistantNotFound
     ├── Conflict               the caller: InvalidTransition, ThreadBusy, ThreadExists, RunInFlight

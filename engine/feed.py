@@ -30,8 +30,11 @@ def modes_of(request: RunRequest) -> list[str]:
 
 
 class Writer:
-    """Appends a run's events under the lease, in order, each once. One append is under way at a time; what comes in the
-    meantime goes with the next, so a slow store makes larger appends, not more of them."""
+    """Appends a run's events under the lease, in order, each once.
+
+    One append is under way at a time; what comes in the meantime goes with the next, so a slow store makes larger
+    appends, not more of them.
+    """
 
     def __init__(self, store: AsyncStore, keys: Keys, run_id: str, fence: Fence, *, keep: int) -> None:
         self._store, self._keys, self._run_id, self._fence, self._keep = store, keys, run_id, fence, keep
@@ -58,7 +61,7 @@ class Writer:
                 batch, self._pending = self._pending, []
                 call = events.append(self._keys, self._run_id, self._fence, self._written, batch, keep=self._keep)
                 self._written = await self._store.do(call)
-        except Exception as error:  # raised to the slice by close()
+        except Exception as error:  # noqa: BLE001 - raised to the slice by close()
             self._error = error
         finally:
             self._task = None
@@ -67,9 +70,14 @@ class Writer:
 class Feed:
     """Turns parts of LangGraph's stream into events and remembers what the outcome needs."""
 
-    def __init__(self, request: RunRequest, writer: Writer, *, repeats_values: bool = False, nodes_only: bool = False) -> None:
-        """``repeats_values``: the first root values were told before. ``nodes_only``: a branch tells only what its nodes
-        do; what the whole superstep comes to is told by the run."""
+    def __init__(
+        self, request: RunRequest, writer: Writer, *, repeats_values: bool = False, nodes_only: bool = False
+    ) -> None:
+        """Tell through ``writer`` what ``request`` asks for.
+
+        ``repeats_values``: the first root values were told before. ``nodes_only``: a branch tells only what its nodes
+        do; what the whole superstep comes to is told by the run.
+        """
         self._asked = frozenset(request.stream_mode)
         self._writer = writer
         self._skip_values = repeats_values
@@ -138,7 +146,7 @@ class _LegacyMessages:
             yield "messages/complete", [message]
             return
         grown = known + message if isinstance(known, BaseMessageChunk) else message
-        self._so_far[message.id] = grown  # type: ignore[assignment]  # chunks add up to a chunk
+        self._so_far[message.id] = grown
         yield "messages/partial", [grown]
 
 

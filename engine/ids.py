@@ -31,7 +31,7 @@ def new_run_id(partition: int) -> str:
 
 
 def partition_of_run(run_id: str) -> int:
-    """The partition a run id names. Any UUID gives a number; one that is not ours just names a place without the run."""
+    """The partition a run id names. Any UUID names one; an id that is not ours names a place without the run."""
     return (uuid.UUID(run_id).int >> 64) & 0xFFF
 
 

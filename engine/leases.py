@@ -137,7 +137,7 @@ class LeaseKeeper:
                 self._stopping.wait(0.5)
 
     def _listen(self) -> None:
-        with self._store.client.pubsub(ignore_subscribe_messages=True) as channel:
+        with self._store.subscription() as channel:
             channel.subscribe(self._keys.control)
             while not self._stopping.is_set():
                 if message := channel.get_message(timeout=1.0):

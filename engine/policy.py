@@ -46,7 +46,9 @@ def policies_of(
         if name not in nodes:
             raise ConfigError(f"Policy for node {name!r} of graph {graph_id!r}: there is no such node.")
     return {
-        name: _policy(graph_id, name, {**((metadata or {}).get("runyard") or {}), **((overrides or {}).get(name) or {})})
+        name: _policy(
+            graph_id, name, {**((metadata or {}).get("runyard") or {}), **((overrides or {}).get(name) or {})}
+        )
         for name, metadata in nodes.items()
     }
 
@@ -57,6 +59,8 @@ def _policy(graph_id: str, node: str, data: dict[str, Any]) -> NodePolicy:
     try:
         policy: NodePolicy = _NodePolicySchema().load(data)
     except ValidationError as error:
-        faults = "; ".join(f"{field}: {' '.join(map(str, texts))}" for field, texts in error.normalized_messages().items())
+        faults = "; ".join(
+            f"{field}: {' '.join(map(str, texts))}" for field, texts in dict(error.messages_dict).items()
+        )
         raise ConfigError(f"Policy of node {node!r} of graph {graph_id!r} is not valid: {faults}") from error
     return policy

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from runyard.engine.errors import StoreUnavailable
 from runyard.engine.store import recovery as calls
@@ -32,10 +33,8 @@ class Presence:
     def stop(self) -> None:
         self._stopping.set()
         self._thread.join(timeout=5)
-        try:
+        with suppress(StoreUnavailable):  # then it is taken off the list for its silence
             self._store.do_all(calls.leave(self._keys, self._worker_id))
-        except StoreUnavailable:
-            pass  # it is taken off the list for its silence
 
     def took(self, queue: str, woken_ms: int, now_ms: int) -> None:
         """A wake-up of ``queue``, sent at ``woken_ms``, was claimed at ``now_ms`` (the store's clock)."""
@@ -43,7 +42,7 @@ class Presence:
         self._last_took_ms = now_ms
 
     def beat(self) -> None:
-        facts = {
+        facts: dict[str, str | int] = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "queues": self._queues,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -50,10 +51,8 @@ class Recovery:
         """Stop and lay down the office, so that another process leads at once."""
         self._stopping.set()
         self._thread.join(timeout=5)
-        try:
+        with suppress(StoreUnavailable):  # then the office ends by itself
             self._store.do(calls.resign(self._keys, self._worker_id))
-        except StoreUnavailable:
-            pass  # the office ends by itself
 
     def _run(self) -> None:
         while not self._stopping.wait(self._settings.sweep_s):

@@ -91,7 +91,7 @@ _FINAL_STATUS: dict[Phase, RunStatus] = {
     _P.CANCELLED: "interrupted",
 }
 
-#: What a thread is left as when a run of it ends in a phase. A cancelled run says so itself: it depends on what is left.
+#: What a thread is left as when a run of it ends in a phase; a cancelled run knows better and says so itself.
 THREAD_AFTER: dict[Phase, ThreadStatus] = {
     _P.SUCCEEDED: "idle",
     _P.PAUSED: "interrupted",

@@ -36,14 +36,17 @@ class NotHere(GraphBubbleUp):
     """This task belongs to another worker."""
 
 
-def bind(graph: Pregel[Any, Any, Any, Any], saver: BaseCheckpointSaver[Any], **parts: Any) -> Pregel[Any, Any, Any, Any]:
+def bind(
+    graph: Pregel[Any, Any, Any, Any], saver: BaseCheckpointSaver[Any], **parts: Any
+) -> Pregel[Any, Any, Any, Any]:
     """A copy of a shared graph with a checkpointer of its own. Cheap (about 0.03 ms); ``parts`` go to the copy too.
 
     The list of types the graph's state may hold goes along: LangGraph's own ``copy`` forgets it.
     """
-    allowed = apply_checkpointer_allowlist(saver, graph._serde_allowlist)
+    types = graph._serde_allowlist  # noqa: SLF001 - this module is where that is allowed
+    allowed = apply_checkpointer_allowlist(saver, types)
     bound = graph.copy(update={"checkpointer": allowed, **parts})
-    bound._serde_allowlist = graph._serde_allowlist
+    bound._serde_allowlist = types  # noqa: SLF001
     return bound
 
 
@@ -143,27 +146,27 @@ class TaskRunner:
         self._loop = asyncio.get_running_loop()
         #: Root tasks that were interrupted here, and what they ask.
         self.interrupts: dict[str, Any] = {}
-        #: What root tasks failed with for good, first first. LangGraph raises any of what a superstep raised, a bubble-up
-        #: as readily as a failure, so who needs to know must look here.
+        #: What root tasks failed with for good, first first. LangGraph raises any one of what a superstep raised, a
+        #: bubble-up as readily as a failure, so who needs to know must look here.
         self.failures: list[Exception] = []
 
     def __call__(self) -> Callable[..., Any]:
         """LangGraph holds its executor by a weak reference, so it calls this to get at it."""
         return self.submit
 
-    def submit(
+    def submit(  # the names are LangGraph's
         self,
         fn: Callable[..., Any],
         task: PregelExecutableTask,
         *args: Any,
-        __name__: str | None = None,
-        __cancel_on_exit__: bool = False,
-        __reraise_on_exit__: bool = True,
-        __next_tick__: bool = False,
+        __name__: str | None = None,  # noqa: A002
+        __cancel_on_exit__: bool = False,  # noqa: ARG002 - `close` does
+        __reraise_on_exit__: bool = True,  # noqa: ARG002 - the runner raises
+        __next_tick__: bool = False,  # noqa: ARG002 - a task always starts later
         **kwargs: Any,
     ) -> Any:
         if not inspect.iscoroutinefunction(fn):  # a graph that a sync node invokes, in a thread of its own
-            return _in_thread(fn, task, *args, __name__=__name__, **kwargs)
+            return _in_thread(fn, task, *args, name=__name__, **kwargs)
         siblings = self._join(task)
         future = self._loop.create_task(self._attempt(siblings, fn, task, *args, **kwargs), name=__name__)
         self._futures.add(future)
@@ -229,7 +232,7 @@ class TaskRunner:
             siblings.held -= 1
 
 
-def _in_thread(fn: Callable[..., Any], *args: Any, __name__: str | None, **kwargs: Any) -> concurrent.futures.Future[Any]:
+def _in_thread(fn: Callable[..., Any], *args: Any, name: str | None, **kwargs: Any) -> concurrent.futures.Future[Any]:
     """Run in a thread of its own: a bounded pool would deadlock on graphs that invoke graphs."""
     future: concurrent.futures.Future[Any] = concurrent.futures.Future()
     context = copy_context()
@@ -239,8 +242,8 @@ def _in_thread(fn: Callable[..., Any], *args: Any, __name__: str | None, **kwarg
             return
         try:
             future.set_result(context.run(fn, *args, **kwargs))
-        except BaseException as error:  # a future carries whatever was raised to its waiter
+        except BaseException as error:  # noqa: BLE001 - a future carries whatever was raised to its waiter
             future.set_exception(error)
 
-    threading.Thread(target=work, name=__name__, daemon=True).start()
+    threading.Thread(target=work, name=name, daemon=True).start()
     return future

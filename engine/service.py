@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from runyard.engine import wire
@@ -112,10 +113,8 @@ class Service:
         for run_id in [*reversed(queued), *active]:  # the queue first, so that nothing of it is admitted in between
             run = self.store.do(runs.get(self.keys, run_id))
             if run is not None and run.phase not in TERMINAL:
-                try:
+                with suppress(InvalidTransition, RunNotFound):  # it ended in the meantime
                     self.cancel_run(run, action)
-                except (InvalidTransition, RunNotFound):
-                    pass  # it ended in the meantime
 
     # --- waiting
 
@@ -219,7 +218,7 @@ class Service:
         sort_by: str = "updated_at",
         descending: bool = True,
     ) -> tuple[list[Thread], int]:
-        """Threads that match all that is given, and how many match in all. Hidden threads of stateless runs are left out."""
+        """Threads that match all that is given, and how many do in all. Threads of stateless runs are left out."""
         matching = [
             thread for thread in self._threads(ids)
             if (status is None or thread.status == status)
@@ -235,7 +234,8 @@ class Service:
             ids = [thread_id for batch in self.store.do_all(newest) for thread_id in batch]
         found = []
         for start in range(0, len(ids), 500):
-            replies = self.store.do_all([call for thread_id in ids[start : start + 500] for call in threads.get(self.keys, thread_id)])
+            some = ids[start : start + 500]
+            replies = self.store.do_all([call for thread_id in some for call in threads.get(self.keys, thread_id)])
             pairs = zip(replies[::2], replies[1::2], strict=True)
             found += [thread for fields, queued in pairs if (thread := threads.from_replies(fields, queued))]
         return [thread for thread in found if not thread.hidden]
@@ -248,9 +248,9 @@ class Service:
         facts = self.store.do_all([recovery.worker(self.keys, worker_id) for worker_id in ids])
         return [{"id": worker_id, **fact} for worker_id, fact in zip(ids, facts, strict=True) if fact]
 
-    def oldest_wait_ms(self, queue: str) -> int:
-        """How long the run that has waited longest for a worker has been waiting, in ms; 0 when none waits."""
-        calls = [Call.command("ZRANGE", at.waiting, 0, 0, "WITHSCORES") for at in self.keys.all()]
+    def oldest_wait_ms(self) -> int:
+        """How long the run or branch that has waited longest for a worker has been waiting, in ms; 0: none waits."""
+        calls: list[Call[Any]] = [Call.command("ZRANGE", at.waiting, 0, 0, "WITHSCORES") for at in self.keys.all()]
         scores = [float(reply[0][1]) for reply in self.store.do_all(calls) if reply]
         return max(0, round(time.time() * 1000 - min(scores))) if scores else 0
 

@@ -1,4 +1,7 @@
-"""Settings: one place for names, defaults, units and validation. README's table and ``.env.example`` are tested against it."""
+"""Settings: one place for names, defaults, units and validation.
+
+README's table and ``.env.example`` are tested against it.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from runyard.engine.errors import ConfigError
 from runyard.engine.ids import MAX_PARTITIONS
 
 
-def setting(env: str, default: Any, help: str, *, check: Callable[[Any], str | None] | None = None) -> Any:
+def setting(env: str, default: Any, meaning: str, *, check: Callable[[Any], str | None] | None = None) -> Any:
     """A field of Settings: the variable it is read from, and what it means in a sentence."""
-    return field(default=default, metadata={"env": env, "help": help, "check": check})
+    return field(default=default, metadata={"env": env, "help": meaning, "check": check})
 
 
 def _positive(value: float) -> str | None:
@@ -40,8 +43,12 @@ class Settings:
     """Everything an operator can set. ``_s`` are seconds, ``_ms`` milliseconds, ``_bytes`` bytes."""
 
     redis_url: str = setting("REDIS_URL", "", "The store. Empty: `runyard up` starts one of its own.", check=_redis_url)
-    broker_url: str = setting("RUNYARD_BROKER_URL", "", "Celery's broker, if it is not the store (amqp://… for RabbitMQ).")
-    prefix: str = setting("RUNYARD_PREFIX", "ry", "First word of every key, so that several Runyards can share a store.")
+    broker_url: str = setting(
+        "RUNYARD_BROKER_URL", "", "Celery's broker, if it is not the store (amqp://… for RabbitMQ)."
+    )
+    prefix: str = setting(
+        "RUNYARD_PREFIX", "ry", "First word of every key, so that several Runyards can share a store."
+    )
     partitions: int = setting(
         "RUNYARD_PARTITIONS", 16, "Partitions of the store; fixed once it holds data.", check=_partitions
     )
@@ -49,7 +56,9 @@ class Settings:
     host: str = setting("RUNYARD_HOST", "127.0.0.1", "Address the web process listens on.")
     port: int = setting("RUNYARD_PORT", 8123, "Port the web process listens on.")
     queue: str = setting("RUNYARD_QUEUE", "default", "Queue of runs, and of nodes that name none.")
-    concurrency: int = setting("RUNYARD_CONCURRENCY", 1000, "Runs one worker process has in hand at once.", check=_positive)
+    concurrency: int = setting(
+        "RUNYARD_CONCURRENCY", 1000, "Runs one worker process has in hand at once.", check=_positive
+    )
     sync_threads: int = setting(
         "RUNYARD_SYNC_THREADS", 128, "Threads of a worker for nodes that are plain functions.", check=_positive
     )
@@ -71,10 +80,16 @@ class Settings:
     max_branches: int = setting(
         "RUNYARD_MAX_BRANCHES", 64, "Most parts a superstep is cut into for other workers.", check=_positive
     )
-    recursion_limit: int = setting("RUNYARD_RECURSION_LIMIT", 100, "Supersteps of a run that names no limit.", check=_positive)
+    recursion_limit: int = setting(
+        "RUNYARD_RECURSION_LIMIT", 100, "Supersteps of a run that names no limit.", check=_positive
+    )
     max_body_bytes: int = setting("RUNYARD_MAX_BODY_BYTES", 8 * 2**20, "Largest request body.", check=_positive)
-    keep_events_s: int = setting("RUNYARD_KEEP_EVENTS_S", 3600, "How long the events of an ended run can be read.", check=_positive)
-    keep_runs_s: int = setting("RUNYARD_KEEP_RUNS_S", 30 * 86400, "How long ended runs are kept; 0: for ever.", check=_not_negative)
+    keep_events_s: int = setting(
+        "RUNYARD_KEEP_EVENTS_S", 3600, "How long the events of an ended run can be read.", check=_positive
+    )
+    keep_runs_s: int = setting(
+        "RUNYARD_KEEP_RUNS_S", 30 * 86400, "How long ended runs are kept; 0: for ever.", check=_not_negative
+    )
     max_events: int = setting("RUNYARD_MAX_EVENTS", 10_000, "About how many events of a run are kept.", check=_positive)
     log_level: str = setting("RUNYARD_LOG_LEVEL", "INFO", "Level of the log: DEBUG, INFO, WARNING, ERROR.")
     sentry_dsn: str = setting("SENTRY_DSN", "", "Where Sentry events go. Empty: nowhere.")

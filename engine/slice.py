@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained, GraphInterrupt, GraphRecursionError
 from langgraph.runtime import RunControl
 from langgraph.types import Command, PregelExecutableTask, Send
@@ -48,7 +49,7 @@ async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:
                 return stop
         except NOT_AN_OUTCOME:
             raise
-        except Exception as error:  # the graph cannot be loaded or does not fit: its author must know
+        except Exception as error:  # noqa: BLE001 - the graph cannot be loaded or does not fit: its author must know
             return failure(error)
         return await _Slice(worker, prepared, run, held, claim.came_from).run(answered)
 
@@ -58,7 +59,7 @@ class Prepared:
     """A graph that is bound to the run's lease, and where its thread stands."""
 
     graph: Graph
-    config: dict[str, Any]
+    config: RunnableConfig
     policies: dict[str, NodePolicy]
     session: SliceSession
     fingerprint: str
@@ -180,7 +181,7 @@ class _Slice:
             return stopped(self._held, self._run, self._prepared.session, self._feed.values)
         except NOT_AN_OUTCOME:
             raise
-        except Exception as error:  # a node failed for good: that is the run's outcome, never the worker's end
+        except Exception as error:  # noqa: BLE001 - a node failed for good: that is the run's outcome, never the worker's end
             return failure(error, self._feed.values)
         if self._feed.interrupted or runner.interrupts:
             return Interrupted(self._feed.values, interrupts_of(runner.interrupts))
@@ -214,7 +215,9 @@ class _Slice:
             for start in range(count)
         ]
         return tuple(
-            Branch(f"b{number}", queue, tuple(task.id for task in part), tuple(dict.fromkeys(task.name for task in part)))
+            Branch(
+                f"b{number}", queue, tuple(task.id for task in part), tuple(dict.fromkeys(task.name for task in part))
+            )
             for number, (queue, part) in enumerate(parts)
         )
 
@@ -235,10 +238,10 @@ def stream(
 ) -> AsyncIterator[tuple[tuple[str, ...], str, Any]]:
     """LangGraph's stream of a run, as (namespace, mode, data)."""
     request = run.request
-    config = {**prepared.config, "configurable": {**prepared.config["configurable"], seam.RUNNER_SUBMIT: runner}}
-    parts = prepared.graph.astream(
+    configurable = {**prepared.config["configurable"], seam.RUNNER_SUBMIT: runner}
+    parts: AsyncIterator[Any] = prepared.graph.astream(  # type: ignore[call-overload]  # the words were checked at the door
         given_,
-        config,  # type: ignore[arg-type]
+        {**prepared.config, "configurable": configurable},
         context=request.context,
         stream_mode=modes_of(request),
         interrupt_before=request.interrupt_before,
@@ -250,7 +253,9 @@ def stream(
     return _with_namespace(parts, nested=request.stream_subgraphs)
 
 
-async def _with_namespace(parts: AsyncIterator[Any], *, nested: bool) -> AsyncIterator[tuple[tuple[str, ...], str, Any]]:
+async def _with_namespace(
+    parts: AsyncIterator[Any], *, nested: bool
+) -> AsyncIterator[tuple[tuple[str, ...], str, Any]]:
     async for part in parts:
         yield part if nested else ((), *part)
 
@@ -311,7 +316,7 @@ def _command(command: dict[str, Any]) -> Command[Any]:
     )
 
 
-def config_of(run: Run, recursion_limit: int) -> dict[str, Any]:
+def config_of(run: Run, recursion_limit: int) -> RunnableConfig:
     """The RunnableConfig of a run: the client's, with the ids that nodes and checkpoints are to know."""
     request = run.request
     ids = {"run_id": run.run_id, "thread_id": run.thread_id, "assistant_id": run.assistant_id, "graph_id": run.graph_id}
@@ -321,12 +326,15 @@ def config_of(run: Run, recursion_limit: int) -> dict[str, Any]:
         configurable = {**configurable, **wanted}
     else:
         configurable.pop("checkpoint_id", None)
-    return {
-        **{key: value for key, value in request.config.items() if key in ("tags", "max_concurrency")},
-        "recursion_limit": request.config.get("recursion_limit") or recursion_limit,
-        "configurable": configurable,
-        "metadata": {**request.config.get("metadata", {}), **run.metadata, **ids},
-    }
+    config = RunnableConfig(
+        tags=request.config.get("tags", []),
+        metadata={**request.config.get("metadata", {}), **run.metadata, **ids},
+        recursion_limit=request.config.get("recursion_limit") or recursion_limit,
+        configurable=configurable,
+    )
+    if limit := request.config.get("max_concurrency"):
+        config["max_concurrency"] = limit
+    return config
 
 
 def _limit_asked(run: Run) -> Any:

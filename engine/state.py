@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.errors import InvalidUpdateError
 from langgraph.types import StateSnapshot
 
@@ -18,7 +19,9 @@ from runyard.engine.worker import Graph
 Json = dict[str, Any]
 
 
-def read(graph: Graph, saver: RedisSaver, thread_id: str, checkpoint: Json | None = None, *, subgraphs: bool = False) -> Json:
+def read(
+    graph: Graph, saver: RedisSaver, thread_id: str, checkpoint: Json | None = None, *, subgraphs: bool = False
+) -> Json:
     """The state of a thread, at its latest checkpoint or at a given one; all-empty before the first."""
     bound = seam.bind(graph, saver)
     return snapshot(bound.get_state(_config(thread_id, checkpoint), subgraphs=subgraphs))
@@ -31,7 +34,7 @@ def history(
     """States of a thread, newest first."""
     bound = seam.bind(graph, saver)
     earlier = _config(thread_id, before) if before else None
-    found = bound.get_state_history(_config(thread_id, checkpoint), limit=limit, before=earlier, filter=metadata)  # type: ignore[arg-type]
+    found = bound.get_state_history(_config(thread_id, checkpoint), limit=limit, before=earlier, filter=metadata)
     return (snapshot(state) for state in found)
 
 
@@ -47,7 +50,7 @@ def update(
     session = SliceSession(fence=threads.idle_fence(keys, thread_id))
     bound = seam.bind(graph, saver.bound(session))
     try:
-        config = bound.update_state(_config(thread_id, checkpoint), values, as_node=as_node)  # type: ignore[arg-type]
+        config = bound.update_state(_config(thread_id, checkpoint), values, as_node=as_node)
     except LeaseLost:
         raise RunInFlight from None
     except InvalidUpdateError as error:
@@ -93,7 +96,9 @@ def _checkpoint(config: Any) -> Json | None:
     if not config:
         return None
     configurable = config["configurable"]
-    known = {key: configurable.get(key) for key in ("thread_id", "checkpoint_id", "checkpoint_map") if configurable.get(key)}
+    known = {
+        key: configurable.get(key) for key in ("thread_id", "checkpoint_id", "checkpoint_map") if configurable.get(key)
+    }
     return {"checkpoint_id": None, **known, "checkpoint_ns": configurable.get("checkpoint_ns", "")}
 
 
@@ -101,6 +106,6 @@ def _id(config: Any) -> str | None:
     return config["configurable"].get("checkpoint_id") if config else None
 
 
-def _config(thread_id: str, checkpoint: Json | None) -> Json:
+def _config(thread_id: str, checkpoint: Json | None) -> RunnableConfig:
     wanted = {key: value for key, value in (checkpoint or {}).items() if value is not None}
     return {"configurable": {"checkpoint_ns": "", **wanted, "thread_id": thread_id}}

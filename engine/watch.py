@@ -10,7 +10,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import redis
 
@@ -72,14 +72,12 @@ class Watch:
                     self._tell("unsubscribe", channel)
 
     def _tell(self, verb: str, channel: str) -> None:
-        """Change the subscription; when the store is away the listener subscribes to everything anew once it is back."""
+        """Change the subscription. When the store is away, redis-py subscribes to everything anew once it is back."""
         if self._channel is None:
-            self._channel = self._store.client.pubsub(ignore_subscribe_messages=True)
+            self._channel = self._store.subscription()
             threading.Thread(target=self._listen_for_ever, args=(self._channel,), name="watch", daemon=True).start()
-        try:
+        with suppress(redis.RedisError):
             getattr(self._channel, verb)(channel)
-        except redis.RedisError:
-            pass
 
     def _listen_for_ever(self, channel: redis.client.PubSub) -> None:
         while True:

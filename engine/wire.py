@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections import deque
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Set as AbstractSet
 from dataclasses import asdict, is_dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -20,7 +20,12 @@ import orjson
 import zstandard
 from langgraph.types import Interrupt
 
-_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS
+_OPTIONS = (
+    orjson.OPT_NON_STR_KEYS
+    | orjson.OPT_SERIALIZE_NUMPY
+    | orjson.OPT_PASSTHROUGH_SUBCLASS
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+)
 _PACK_FROM = 1024
 
 
@@ -55,7 +60,7 @@ def error_of(error: BaseException) -> dict[str, str]:
     return {"error": type(error).__name__, "message": str(error)}
 
 
-def _default(value: Any) -> Any:  # noqa: PLR0911 - one line for each kind of value is the clearest form
+def _default(value: Any) -> Any:  # noqa: C901, PLR0911, PLR0912 - one line for each kind of value is the clearest form
     if isinstance(value, Interrupt):
         return {"value": value.value, "id": value.id}
     if hasattr(value, "model_dump") and not isinstance(value, type):
@@ -72,7 +77,7 @@ def _default(value: Any) -> Any:  # noqa: PLR0911 - one line for each kind of va
         return dict(value)
     if isinstance(value, str):
         return str.__str__(value)
-    if isinstance(value, (tuple, list, Set, deque)):
+    if isinstance(value, (tuple, list, AbstractSet, deque)):
         return list(value)
     if isinstance(value, (int, float)):
         return value.real
@@ -93,7 +98,7 @@ def _plain(value: Any, *, depth: int) -> Any:
         return repr(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(item, depth=depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple, Set, deque)):
+    if isinstance(value, (list, tuple, AbstractSet, deque)):
         return [_plain(item, depth=depth + 1) for item in value]
     if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**64:
         return str(value)

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
 
@@ -21,7 +22,7 @@ from runyard.engine.store.keys import Keys
 Graph = Pregel[Any, Any, Any, Any]
 #: Given by whoever wires the process: the compiled graph of an id for a run's config, for as long as the block lasts.
 #: May raise anything.
-OpenGraph = Callable[[str, dict[str, Any]], AbstractAsyncContextManager[Graph]]
+OpenGraph = Callable[[str, RunnableConfig], AbstractAsyncContextManager[Graph]]
 
 
 @dataclass(eq=False, slots=True, kw_only=True)

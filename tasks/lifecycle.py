@@ -12,11 +12,18 @@ import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-from celery.signals import worker_init, worker_process_init, worker_process_shutdown, worker_shutdown, worker_shutting_down
+from celery.signals import (
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutdown,
+    worker_shutting_down,
+)
 
 from runyard.engine.branch import BranchSaver
 from runyard.engine.errors import StoreUnavailable
@@ -108,10 +115,8 @@ class WorkerProcess:
             held.stop(Stop.SHUTDOWN)
 
     def _close_store(self) -> None:
-        try:
+        with suppress(StoreUnavailable):  # nothing of ours is left to send
             self.run(self.worker.store.close())
-        except StoreUnavailable:
-            pass  # nothing of ours is left to send
 
 
 _current: WorkerProcess | None = None
@@ -122,7 +127,7 @@ _draining = multiprocessing.Event()
 
 def current() -> WorkerProcess:
     """This process's worker, wired on first use."""
-    global _current
+    global _current  # noqa: PLW0603 - one for each process is the point
     with _lock:
         if _current is None:
             _current = WorkerProcess(Settings.from_env(os.environ), _queues)
@@ -131,7 +136,7 @@ def current() -> WorkerProcess:
 
 @worker_init.connect  # type: ignore[untyped-decorator]
 def _in_the_first_process(sender: Any, **_: Any) -> None:
-    global _queues
+    global _queues  # noqa: PLW0603 - Celery tells it to the parent only
     _queues = ",".join(sender.app.amqp.queues)
     if "prefork" not in sender.pool_cls.__module__:
         current()

@@ -105,7 +105,9 @@ class SyncStore:
         self.client = client
 
     @classmethod
-    def connect(cls, url: str, *, retry_s: float = 3.0, timeout_s: float = 5.0, max_connections: int = 256) -> SyncStore:
+    def connect(
+        cls, url: str, *, retry_s: float = 3.0, timeout_s: float = 5.0, max_connections: int = 256
+    ) -> SyncStore:
         """A store at ``url``. A call is tried again for about ``retry_s`` before it gives up."""
         pool = redis.BlockingConnectionPool.from_url(
             url,
@@ -141,8 +143,12 @@ class SyncStore:
     def _send(self, calls: Sequence[Call[Any]], *, source: bool) -> list[Any]:
         pipe = self.client.pipeline(transaction=False)
         for call in calls:
-            pipe.execute_command(*call.words(source=source))
+            pipe.execute_command(*call.words(source=source))  # type: ignore[no-untyped-call]
         return pipe.execute(raise_on_error=False)
+
+    def subscription(self) -> redis.client.PubSub:
+        """A connection of its own that listens to channels; it subscribes anew by itself after a fault."""
+        return self.client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-any-return, no-untyped-call]
 
     def close(self) -> None:
         self.client.close()
@@ -209,7 +215,7 @@ class AsyncStore:
                 for i, reply in zip(unknown, await self._send([calls[i] for i in unknown], source=True), strict=True):
                     replies[i] = reply
             return replies
-        except Exception as error:  # the batch's callers each get it: the flusher itself must live on
+        except Exception as error:  # noqa: BLE001 - the batch's callers each get it: the flusher itself must live on
             return [error] * len(calls)
 
     async def _send(self, calls: list[Call[Any]], *, source: bool) -> list[Any]:

@@ -50,7 +50,7 @@ def read(keys: Keys, run_id: str, after: str, *, count: int = 500) -> Call[list[
 def last(keys: Keys, run_id: str) -> Call[Event | None]:
     """The newest event, or None when there is none (yet, or any more)."""
     key = keys.of_run(run_id).events(run_id)
-    return Call.command("XREVRANGE", key, "+", "-", "COUNT", 1, parse=lambda reply: (_events(reply) or [None])[0])
+    return Call.command("XREVRANGE", key, "+", "-", "COUNT", 1, parse=lambda reply: next(iter(_events(reply)), None))
 
 
 def _events(reply: Sequence[Any]) -> list[Event]:

@@ -48,7 +48,9 @@ def consumed(keys: Keys) -> Call[dict[str, int]]:
     return Call.command("HGETALL", keys.queues, parse=lambda reply: {k: int(v) for k, v in _any(reply).items()})
 
 
-def beat(keys: Keys, worker_id: str, facts: Mapping[str, str | int], consumed_ms: Mapping[str, int], now_ms: int) -> list[Call[Any]]:
+def beat(
+    keys: Keys, worker_id: str, facts: Mapping[str, str | int], consumed_ms: Mapping[str, int], now_ms: int
+) -> list[Call[Any]]:
     """A sign of life: what the worker is and does, and how far it has consumed its queues."""
     words = [word for pair in facts.items() for word in pair]
     return [

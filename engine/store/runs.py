@@ -46,12 +46,12 @@ def create(keys: Keys, run: Run, *, delay_ms: int = 0, create_thread: bool = Fal
     """Record a run. Sending it twice is the same as once. Raises ThreadNotFound, ThreadBusy."""
     at = keys.of_thread(run.thread_id)
     thread_id = run.thread_id
-    metadata = wire.encode({})
+    metadata, if_missing = wire.encode({}), "hidden" if run.temporary else "create" if create_thread else ""
     return Call(
         script("create_run"),
         (at.run(run.run_id), at.thread(thread_id), at.thread_runs(thread_id), at.thread_queue(thread_id), at.waiting,
          at.due, at.threads),
-        (run.run_id, thread_id, run.strategy, "hidden" if run.temporary else "create" if create_thread else "", delay_ms, metadata, *_fields(run)),
+        (run.run_id, thread_id, run.strategy, if_missing, delay_ms, metadata, *_fields(run)),
         lambda reply: (Phase(reply[0].decode()), int(reply[1])),
     )  # fmt: skip
 
@@ -125,7 +125,9 @@ def dispatch(keys: Keys, run_id: str, fence: Fence, branches: Iterable[Branch]) 
     return Call(script("dispatch_run"), wanted, (run_id, fence.value, *words), bytes.decode)
 
 
-def end_branch(keys: Keys, run_id: str, name: str, fence: Fence, result: dict[str, Any] | None) -> Call[tuple[int, str]]:
+def end_branch(
+    keys: Keys, run_id: str, name: str, fence: Fence, result: dict[str, Any] | None
+) -> Call[tuple[int, str]]:
     """End a branch; answers how many are left and the run's queue, to wake the run when it was the last."""
     at = keys.of_run(run_id)
     words = (run_id, name, fence.value, wire.encode(result) if result else "")
@@ -154,8 +156,10 @@ def end(
     report: bytes = b"{}",
     hold_thread: bool = False,
 ) -> Call[Woken]:
-    """End a run that is in hand. ``values`` are packed JSON (:func:`wire.pack_json`), ``report`` is the JSON that waiting
-    clients are answered. Answers the next run to wake, if any."""
+    """End a run that is in hand; answers the next run to wake, if any.
+
+    ``values`` are packed JSON (:func:`wire.pack_json`), ``report`` is the JSON that waiting clients are answered.
+    """
     at = keys.of_thread(run.thread_id)
     words = (
         run.run_id,

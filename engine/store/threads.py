@@ -39,7 +39,12 @@ class Thread:
 
 
 def create(
-    keys: Keys, thread_id: str, metadata: dict[str, Any], *, exist_ok: bool, fields: Mapping[str, bytes | str] | None = None
+    keys: Keys,
+    thread_id: str,
+    metadata: dict[str, Any],
+    *,
+    exist_ok: bool,
+    fields: Mapping[str, bytes | str] | None = None,
 ) -> Call[Thread]:
     """Make a thread. Raises ThreadExists unless ``exist_ok``, which answers the one there is."""
     at = keys.of_thread(thread_id)
@@ -50,7 +55,7 @@ def create(
 
 
 def get(keys: Keys, thread_id: str) -> list[Call[Any]]:
-    """The two calls that :func:`from_replies` makes a thread of: its hash, and how many runs queue behind its active one."""
+    """The two calls that :func:`from_replies` makes a thread of: its hash, and how many of its runs are queued."""
     at = keys.of_thread(thread_id)
     return [
         Call.command("HGETALL", at.thread(thread_id), parse=_any),
@@ -63,7 +68,7 @@ def from_replies(fields: Mapping[str, bytes], queued: int) -> Thread | None:
 
 
 def edit(keys: Keys, thread: Thread, fields: Mapping[str, bytes | str]) -> Call[Thread | None]:
-    """Change fields if the thread's metadata is still what ``thread`` holds; None when it is not: read and try again."""
+    """Change fields if the thread's metadata is still what ``thread`` holds; else None: read and try again."""
     at = keys.of_thread(thread.thread_id)
     words = [word for pair in fields.items() for word in pair]
     return Call(
@@ -81,7 +86,8 @@ def idle_fence(keys: Keys, thread_id: str) -> Fence:
 
 def newest(keys: Keys, partition: int, *, limit: int) -> Call[list[str]]:
     """Ids of a partition's threads, last changed first."""
-    return Call.command("ZREVRANGE", keys.all()[partition].threads, 0, limit - 1, parse=lambda ids: [i.decode() for i in ids])
+    key = keys.all()[partition].threads
+    return Call.command("ZREVRANGE", key, 0, limit - 1, parse=lambda ids: [i.decode() for i in ids])
 
 
 def decode(fields: Mapping[str, bytes], *, queued: int = 0) -> Thread:

@@ -21,7 +21,9 @@ class State(TypedDict, total=False):
     answer: str
 
 
-def fan_graph(executed: list[int], *, fails: set[int] = frozenset(), asks: set[int] = frozenset(), queue: str | None = "cpu"):
+def fan_graph(
+    executed: list[int], *, fails: set[int] = frozenset(), asks: set[int] = frozenset(), queue: str | None = "cpu"
+):
     async def work(state: Any) -> Any:
         executed.append(state["i"])
         await asyncio.sleep(0)
@@ -67,7 +69,7 @@ async def test_a_branch_that_fails_fails_the_run_and_keeps_its_siblings(redis_ur
     async with engine(redis_url, {"fan": fan_graph(executed, fails={2})}) as eng:
         run = await eng.run("fan", {"items": [1, 2, 3], "out": []})
         assert run.status == "error"
-        assert run.error and run.error["message"] == "item 2 is broken"
+        assert (run.error or {})["message"] == "item 2 is broken"
         state = eng.worker.saver.get_tuple({"configurable": {"thread_id": run.thread_id}})
         assert sorted(value for _, channel, value in state.pending_writes if channel == "out") == [[2], [6]]
 

@@ -44,7 +44,7 @@ class Engine:
         self.recovery = self.make_recovery("first")
 
     def make_worker(self, name: str) -> Worker:
-        """A worker of its own: its connection, its leases. Its keeper is not started: renew by hand where it matters."""
+        """A worker of its own: its connection, its leases. Its keeper is not started: renew by hand."""
         store = AsyncStore.connect(self.settings.redis_url)
         keeper = LeaseKeeper(self.sync_store, self.keys, lease_ms=self.settings.lease_ms)
         self._stores.append(store)
@@ -66,7 +66,7 @@ class Engine:
         return Recovery(self.sync_store, self.keys, saver, self.settings, name, self.wakes.extend, lambda _: depth)
 
     @asynccontextmanager
-    async def _open(self, graph_id: str, config: dict[str, Any]) -> AsyncIterator[Graph]:
+    async def _open(self, graph_id: str, _: Any) -> AsyncIterator[Graph]:
         yield self.graphs[graph_id]
 
     async def carry_out(self, wake: Wake, worker: Worker | None = None) -> list[Wake]:
@@ -87,7 +87,9 @@ class Engine:
         """Record a run on a thread (made when missing)."""
         thread = thread_id or self.service.create_thread().thread_id
         wanted = RunRequest(input=given, **request)
-        return self.service.create_run(wanted, graph_id=graph_id, assistant_id=graph_id, thread_id=thread, create_thread=True)
+        return self.service.create_run(
+            wanted, graph_id=graph_id, assistant_id=graph_id, thread_id=thread, create_thread=True
+        )
 
     async def run(self, graph_id: str, given: Any = None, **how: Any) -> Run:
         """Record a run and see it through to its end."""
