@@ -61,7 +61,7 @@ class Story(RuleBasedStateMachine):
         self, thread: str, namespace: str, run: str | None, changed: dict[str, Any], emptied: bool, data: Any
     ) -> None:
         parents = [id_ for found, name, id_ in self.made if (found, name) == (thread, namespace)]
-        parent = data.draw(st.sampled_from([None, *parents]))
+        parent = data.draw(st.sampled_from([*parents[-1:] * 3, *parents, None]))
         values, versions, _ = self.made.get((thread, namespace, parent or ""), ({}, {}, None))
         self.clock += 1
         new = {name: f"{self.clock:04d}.{name}" for name in [*changed, *(["gone"] if emptied else [])]}
@@ -90,18 +90,19 @@ class Story(RuleBasedStateMachine):
             thread, namespace, id_ = data.draw(st.sampled_from(sorted(self.made)))
             self.both("put_writes", at(thread, id_, namespace), writes, task, path)
 
-    @rule(thread=THREADS)
-    def delete_thread(self, thread: str) -> None:
-        self.both("delete_thread", thread)
-        self.forget([place for place in self.made if place[0] == thread])
+    @rule(thread=THREADS, how=st.sampled_from(["delete_thread", "delete_run-1", "delete_run-2", "prune"]))
+    def remove(self, thread: str, how: str) -> None:
+        getattr(self, how.partition("_")[0] + "_")(thread, how.partition("_")[2])
 
-    @rule(runs=st.lists(st.sampled_from(["run-1", "run-2"]), max_size=2))
-    def delete_for_runs(self, runs: list[str]) -> None:
-        self.ours.delete_for_runs(runs)
-        self.forget([place for place, (_, _, run) in self.made.items() if run in runs])
+    def delete_(self, thread: str, what: str) -> None:
+        if what == "thread":
+            self.both("delete_thread", thread)
+            self.forget([place for place in self.made if place[0] == thread])
+        else:
+            self.ours.delete_for_runs([what])
+            self.forget([place for place, (_, _, run) in self.made.items() if run == what])
 
-    @rule(thread=THREADS)
-    def prune(self, thread: str) -> None:
+    def prune_(self, thread: str, _: str) -> None:
         self.ours.prune([thread])
         own = [place for place in self.made if place[0] == thread]
         latest = {namespace: max(id_ for _, name, id_ in own if name == namespace) for _, namespace, _ in own}
@@ -110,7 +111,7 @@ class Story(RuleBasedStateMachine):
     @rule()
     def copy_thread(self) -> None:
         """From ``a`` to a ``b`` without a past."""
-        self.delete_thread("b")
+        self.delete_("b", "thread")
         self.ours.copy_thread("a", "b")
         for (thread, namespace, id_), (values, versions, _) in list(self.made.items()):
             if thread == "a":
@@ -156,7 +157,7 @@ class Story(RuleBasedStateMachine):
         for thread, namespace in {place[:2] for place in self.made}:
             config = at(thread, namespace=namespace)
             assert shown(self.ours.get_tuple(config)) == shown(self.memory.get_tuple(config))
-        for thread, namespace, id_ in list(self.made)[::3]:
+        for thread, namespace, id_ in self.made:
             config = at(thread, id_, namespace)
             assert shown(self.ours.get_tuple(config)) == shown(self.memory.get_tuple(config))
             assert self.ours.get_delta_channel_history(

@@ -121,6 +121,7 @@ def test_a_copy_is_complete_in_another_partition_and_lives_on_its_own(saver: Red
         assert states(saver, at(target, namespace=namespace)) == states(saver, at("t", namespace=namespace))
     saver.copy_thread("t", target)
     assert keyspace(redis) == copied
+    assert not any(b"r" in content for key, content in copied.items() if f"thread:{target}:checkpoint:".encode() in key)
     saver.delete_for_runs(["run-1"])
     assert len(ids(saver, at(target))) == 10
     assert ids(saver, at("t")) == []

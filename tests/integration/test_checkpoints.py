@@ -20,6 +20,8 @@ from tests.support.checkpoints import NULL_TASK_ID, at, chain, checkpoint, ids, 
 KEYS = Keys()
 THREAD = "t"
 RUN = KEYS.of_thread(THREAD).run("r")
+#: Another thread in the same partition: the fence of a run cannot be checked in any other.
+NEIGHBOUR = next(name for name in map(str, range(999)) if KEYS.of_thread(name) == KEYS.of_thread(THREAD))
 
 
 @pytest.fixture
@@ -166,7 +168,7 @@ def test_a_holder_whose_lease_changed_writes_nothing(
         lambda: bound.delete_thread(THREAD),
         lambda: bound.delete_for_runs(["r"]),
         lambda: bound.prune([THREAD], strategy="delete"),
-        lambda: bound.copy_thread(THREAD, THREAD + "2"),
+        lambda: bound.copy_thread(THREAD, NEIGHBOUR),
     ):
         with pytest.raises(LeaseLost):
             write()
