@@ -13,18 +13,30 @@ import concurrent.futures
 import hashlib
 import inspect
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from langgraph._internal._constants import CONFIG_KEY_RUNNER_SUBMIT, ERROR, INTERRUPT, NULL_TASK_ID, PUSH
+from langchain_core.runnables import RunnableConfig
+from langgraph._internal._config import patch_configurable
+from langgraph._internal._constants import (
+    CONFIG_KEY_RESUMING,
+    CONFIG_KEY_RUNNER_SUBMIT,
+    CONFIG_KEY_RUNTIME,
+    ERROR,
+    INTERRUPT,
+    NULL_TASK_ID,
+    PUSH,
+)
 from langgraph._internal._serde import apply_checkpointer_allowlist
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.constants import START
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.pregel import Pregel
-from langgraph.types import PregelExecutableTask
+from langgraph.pregel._retry import _reset_interrupt_counter
+from langgraph.types import PregelExecutableTask, RetryPolicy
 
 __all__ = ["ERROR", "INTERRUPT", "NULL_TASK_ID", "RUNNER_SUBMIT", "START", "NotHere", "TaskRunner", "bind"]
 
@@ -107,6 +119,48 @@ def _is_call(task: PregelExecutableTask) -> bool:
     return task.path[0] == PUSH and task.path[-1] is True
 
 
+#: Runs one attempt of a task.
+Once = Callable[[PregelExecutableTask], Awaitable[Any]]
+Execute = Callable[[PregelExecutableTask, Once, Sequence[RetryPolicy]], Awaitable[Any]]
+
+
+def single(task: PregelExecutableTask, attempt: int) -> PregelExecutableTask:
+    """The task for its ``attempt``-th attempt (1-based), without LangGraph's retries. It shares the task's writes."""
+    return replace(task, retry_policy=(), proc=_Numbered(task.proc, attempt) if attempt > 1 else task.proc)
+
+
+class _Numbered:
+    """A node that is told which attempt this is, and that subgraphs resume and interrupts count from the first again."""
+
+    def __init__(self, proc: Any, attempt: int) -> None:
+        self._proc, self._attempt = proc, attempt
+
+    async def ainvoke(self, given: Any, config: RunnableConfig) -> Any:
+        return await self._proc.ainvoke(given, self._patched(config))
+
+    async def astream(self, given: Any, config: RunnableConfig) -> AsyncIterator[Any]:
+        async for part in self._proc.astream(given, self._patched(config)):
+            yield part
+
+    def _patched(self, config: RunnableConfig) -> RunnableConfig:
+        runtime = config["configurable"][CONFIG_KEY_RUNTIME].patch_execution_info(node_attempt=self._attempt)
+        changes = {CONFIG_KEY_RESUMING: True, CONFIG_KEY_RUNTIME: runtime}
+        return _reset_interrupt_counter(patch_configurable(config, changes))
+
+
+def is_sync(task: PregelExecutableTask) -> bool:
+    """Whether a node is a plain function, which runs in a thread and cannot be cancelled."""
+    first = getattr(task.proc, "steps", (task.proc,))[0]
+    return getattr(first, "func", None) is not None and getattr(first, "afunc", None) is None
+
+
+async def stand_in(task: PregelExecutableTask, value: Any) -> None:
+    """Finish a task with ``value`` as if its node had returned it: the same writes, the same edges."""
+    task.writes.clear()
+    for writer in task.writers:
+        await writer.ainvoke(value, task.config)
+
+
 @dataclass(eq=False)
 class _Siblings:
     """The tasks of one superstep of one graph. A failure waits here until the others have ended and were saved."""
@@ -129,6 +183,7 @@ class TaskRunner:
     - A task that fails for good raises only after its siblings have ended: plain async fan-out would cancel them and
       lose their work.
     - A task that an error handler waits for raises at once; LangGraph then runs the handler beside the siblings.
+    - ``execute(task, once, policies)`` runs a root task: ``once(task)`` is one attempt, without LangGraph's own retries.
     """
 
     def __init__(
@@ -137,8 +192,9 @@ class TaskRunner:
         *,
         handled: Mapping[str, str],
         max_concurrency: int | None = None,
+        execute: Execute | None = None,
     ) -> None:
-        self._admit = admit
+        self._admit, self._execute = admit, execute
         self._handled = handled
         self._limit = asyncio.Semaphore(max_concurrency) if max_concurrency else None
         self._siblings: dict[str, _Siblings] = {}
@@ -216,12 +272,16 @@ class TaskRunner:
     async def _run(
         self, siblings: _Siblings | None, fn: Callable[..., Any], task: PregelExecutableTask, *args: Any, **kwargs: Any
     ) -> Any:
-        if siblings is not None and is_root(task):
+        root = siblings is not None and is_root(task)
+        if siblings is not None and root:
             self._admit(task, siblings.tasks)
-        if self._limit is None or siblings is None:
-            return await fn(task, *args, **kwargs)
-        async with self._limit:
-            return await fn(task, *args, **kwargs)
+        async with self._limit if self._limit is not None and siblings is not None else nullcontext():
+            if not root or self._execute is None:
+                return await fn(task, *args, **kwargs)
+            policies, *rest = args
+            return await self._execute(
+                task, lambda single: fn(single, None, *rest, **kwargs), task.retry_policy or policies or ()
+            )
 
     async def _hold(self, siblings: _Siblings) -> None:
         siblings.held += 1
