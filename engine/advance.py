@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Mapping
 
 import structlog
 
@@ -21,8 +22,10 @@ from runyard.engine.run import (
     Interrupted,
     Outcome,
     Phase,
+    RetryLater,
     Run,
     ThreadStatus,
+    TimedOut,
     Wake,
 )
 from runyard.engine.slice import run_slice, stoppable, stopped
@@ -96,7 +99,7 @@ async def _commit_branch(worker: Worker, claim: runs.BranchClaim, result: object
     return [wake_of(run, queue)] if left == 0 else []
 
 
-async def commit(worker: Worker, run: Run, fence: Fence, outcome: Outcome) -> list[Wake]:  # noqa: PLR0911 - one each
+async def commit(worker: Worker, run: Run, fence: Fence, outcome: Outcome) -> list[Wake]:  # noqa: C901, PLR0911 - one each
     """Apply an outcome: one script, under the lease. Answers the wake-ups that follow from it. Raises LeaseLost."""
     match outcome:
         case Advanced():
@@ -105,6 +108,14 @@ async def commit(worker: Worker, run: Run, fence: Fence, outcome: Outcome) -> li
             if await worker.store.do(runs.dispatch(worker.keys, run.run_id, fence, branches)) == "cancelling":
                 return await _end_cancelled(worker, run, fence)
             return [wake_of_branch(run, branch.name, branch.queue, branch.nodes) for branch in branches]
+        case RetryLater(wait_s):
+            waited = runs.delay(worker.keys, run.run_id, fence, round(wait_s * 1000))
+            if await worker.store.do(waited) == "cancelling":
+                return await _end_cancelled(worker, run, fence)
+            return []  # recovery wakes it when the time has come
+        case TimedOut(values):
+            known = wire.encode(values) if values is not None else b""
+            return await _end(worker, run, fence, Phase.TIMED_OUT, values=known, error=runs.TIMED_OUT)
         case Finished(values):
             return await _end(worker, run, fence, Phase.SUCCEEDED, values=wire.encode(values))
         case Interrupted(values, interrupts):
@@ -146,7 +157,7 @@ async def _end(
     phase: Phase,
     *,
     values: bytes = b"",
-    error: dict[str, object] | None = None,
+    error: Mapping[str, object] | None = None,
     interrupts: dict[str, list[dict[str, object]]] | None = None,
     thread_status: ThreadStatus | None = None,
     hold_thread: bool = False,

@@ -7,6 +7,7 @@ run's next slice does that, when the last branch has woken it.
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -19,6 +20,7 @@ from runyard.engine import seam
 from runyard.engine.errors import LeaseLost
 from runyard.engine.feed import Feed, Writer
 from runyard.engine.leases import Held, Stop
+from runyard.engine.node import NodeRunner, WaitsForRetry
 from runyard.engine.saver import RedisSaver
 from runyard.engine.slice import NOT_AN_OUTCOME, Prepared, failure, prepare, stream
 from runyard.engine.store import runs
@@ -67,20 +69,22 @@ async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held
             raise seam.NotHere(task.id)
 
     handled = prepared.graph.node_error_handler_map
-    runner = seam.TaskRunner(admit, handled=handled, max_concurrency=prepared.config.get("max_concurrency"))
+    nodes = NodeRunner(worker, run, claim.fence, prepared.graph, prepared.policies, prepared.degraded, claim.doom)
+    limit = prepared.config.get("max_concurrency")
+    runner = seam.TaskRunner(admit, handled=handled, max_concurrency=limit, execute=nodes)
     feed = Feed(run.request, writer, nodes_only=True)
-    result = await _consume(prepared, claim, runner, feed, held)
+    result = await _consume(prepared, claim, runner, nodes, feed, held)
     await writer.close()
     return result
 
 
-async def _consume(
-    prepared: Prepared, claim: runs.BranchClaim, runner: seam.TaskRunner, feed: Feed, held: Held
+async def _consume(  # noqa: C901 - one result each
+    prepared: Prepared, claim: runs.BranchClaim, runner: seam.TaskRunner, nodes: NodeRunner, feed: Feed, held: Held
 ) -> dict[str, Any] | str | None:
     try:
         async for part in stream(prepared, claim.run, None, runner, RunControl()):
             feed.take(*part)
-    except seam.NotHere:
+    except (seam.NotHere, WaitsForRetry):
         pass
     except asyncio.CancelledError:
         if held.stopped is Stop.SHUTDOWN:
@@ -89,10 +93,12 @@ async def _consume(
     except NOT_AN_OUTCOME:
         raise
     except Exception as error:  # noqa: BLE001 - a node failed for good: the run's next slice ends it with this
-        return {"error": failure((runner.failures or [error])[0]).error}
+        return {"error": failure((runner.failures or [error])[0], None, nodes.failed).error}
     finally:
         await runner.close()
     if runner.failures:
-        return {"error": failure(runner.failures[0]).error}
+        return {"error": failure(runner.failures[0], None, nodes.failed).error}
+    if nodes.waits:
+        return {"retry_at": round(time.time() * 1000 + min(nodes.waits) * 1000)}
     mine = [task_id for task_id in runner.interrupts if task_id in claim.branch.task_ids]
     return {"interrupted": mine} if mine else None

@@ -1,16 +1,16 @@
 """What can go wrong, by who must act on it.
 
     EngineError
-    ├── ConfigError            the operator: refuse to start; names the variable and the accepted form
+    ├── ConfigError            the operator: refuse to start; name the variable and the accepted form
     ├── InvalidInput           the caller: the request is wrong, and says which field
     ├── NotFound               the caller: RunNotFound, ThreadNotFound, AssistantNotFound
     ├── Conflict               the caller: InvalidTransition, ThreadBusy, ThreadExists, RunInFlight
     ├── StoreUnavailable       nobody: Redis is away; retried outside the attempt budget
     ├── LeaseLost              nobody: someone else owns the run; stop, write nothing, never retry
     ├── Unserializable         the graph's author: names the state key whose value cannot be stored
-    └── GraphUnavailable       the graph's author: the graph cannot be loaded, or no longer fits its waiting run
+    └── GraphUnavailable       the graph's author: it cannot be loaded, or no longer fits its waiting run
 
-A class docstring is the default message; ``code`` is stable and safe to match on. HTTP numbers live in ``app/errors.py``.
+A class docstring is the default message; ``code`` is stable and safe to match on. HTTP numbers live in the app.
 """
 
 from __future__ import annotations

@@ -35,6 +35,8 @@ class Stop(StrEnum):
     LOST = "lost"
     #: A client asked for the run's end.
     CANCELLED = "cancelled"
+    #: The run's own deadline has passed.
+    TIMED_OUT = "timed_out"
     #: This process is about to end and has waited long enough: give the run back as it is.
     SHUTDOWN = "shutdown"
 

@@ -21,6 +21,21 @@ _QUEUE = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 class NodePolicy:
     #: Workers of this queue run the node; None: wherever its run is.
     queue: str | None = None
+    #: Seconds one attempt may take; None: what the server allows any node. A plain function that has one is run where
+    #: it can be killed.
+    deadline_s: float | None = None
+    #: Run in a process that may be killed, whatever the node is.
+    isolate: bool = False
+    #: When False, the run goes on without the node once its attempts are used up, and says so.
+    required: bool = True
+    #: What takes the node's place then: ``{"value": …}``, the name of another node, or (in code) a function.
+    fallback: Any = None
+
+
+def _check_fallback(value: Any) -> None:
+    if callable(value) or isinstance(value, str) or (isinstance(value, Mapping) and set(value) == {"value"}):
+        return
+    raise ValidationError('must be {"value": …}, the name of a node, or a function')
 
 
 class _NodePolicySchema(Schema):
@@ -28,6 +43,11 @@ class _NodePolicySchema(Schema):
         unknown = RAISE
 
     queue = fields.String(validate=validate.Regexp(_QUEUE, error="must be 1 to 64 letters, digits, '_', '.' or '-'"))
+
+    deadline_s = fields.Float(validate=validate.Range(min=0, min_inclusive=False, error="must be seconds above 0"))
+    isolate = fields.Boolean()
+    required = fields.Boolean()
+    fallback = fields.Raw(validate=_check_fallback)
 
     @post_load
     def _made(self, data: dict[str, Any], **_: Any) -> NodePolicy:
@@ -45,12 +65,19 @@ def policies_of(
     for name in overrides or {}:
         if name not in nodes:
             raise ConfigError(f"Policy for node {name!r} of graph {graph_id!r}: there is no such node.")
-    return {
+    made = {
         name: _policy(
             graph_id, name, {**((metadata or {}).get("runyard") or {}), **((overrides or {}).get(name) or {})}
         )
         for name, metadata in nodes.items()
     }
+    for name, policy in made.items():
+        if isinstance(policy.fallback, str) and policy.fallback not in nodes:
+            raise ConfigError(
+                f"Policy of node {name!r} of graph {graph_id!r} is not valid: "
+                f"fallback: there is no node {policy.fallback!r}."
+            )
+    return made
 
 
 def _policy(graph_id: str, node: str, data: dict[str, Any]) -> NodePolicy:

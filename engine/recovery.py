@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 #: How long the leader may be silent before another process takes over.
 OFFICE_S = 3.0
 _BATCH = 500
+#: How long a worker is given to end an overdue run itself; after that its loop is blocked, and it is fenced off.
+_GRACE_MS = 5_000
 
 SendWakes = Callable[[Sequence[Wake]], None]
 #: How many messages wait in a queue of the broker; None when that cannot be known now.
@@ -76,8 +78,20 @@ class Recovery:
         if wakes:
             log.info("recovery.woke", runs=[wake.run_id for wake in wakes][:20], count=len(wakes))
             self._wake(wakes)
+        self._expire(now_ms)
         self._prune(now_ms)
         return wakes
+
+    def _expire(self, now_ms: int) -> None:
+        """End runs whose deadline has passed: at once those that no worker has, after a grace those that one has."""
+        for batch in self._store.do_all([calls.overdue(at, now_ms, most=_BATCH) for at in self._keys.all()]):
+            for run_id in batch:
+                if run := self._store.do(runs.get(self._keys, run_id)):
+                    ttl_ms = self._settings.keep_events_s * 1000
+                    _, following = self._store.do(
+                        runs.expire(self._keys, run, grace_ms=_GRACE_MS, events_ttl_ms=ttl_ms)
+                    )
+                    self._wake([_wake(member, queue) for member, queue in following])
 
     def _lost_before(self, now_ms: int) -> dict[str, int]:
         """For each queue in use, the ms before which a wake-up that nobody has claimed is lost.

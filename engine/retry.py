@@ -6,6 +6,7 @@ begin it anew) and where the wait happens (a long one frees the worker).
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def retry_after_s(error: Exception, now: datetime) -> float | None:
 
     httpx, requests, openai and anthropic all carry the response on the error; what cannot be read is ignored.
     """
-    headers = getattr(getattr(error, "response", None), "headers", None)
+    headers: Any = getattr(getattr(error, "response", None), "headers", None)
     text = headers.get("retry-after") if hasattr(headers, "get") else None
     if text is None:
         return None
@@ -74,7 +75,7 @@ def retry_after_s(error: Exception, now: datetime) -> float | None:
         seconds = float(text)
     except ValueError:
         seconds = _until(text, now)
-    return min(max(seconds, 0.0), LONGEST_WAIT_S) if seconds == seconds else None  # NaN differs from itself
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_WAIT_S)
 
 
 def _until(text: str, now: datetime) -> float:

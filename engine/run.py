@@ -20,7 +20,7 @@ MultitaskStrategy = Literal["reject", "enqueue", "interrupt", "rollback"]
 class Phase(StrEnum):
     #: Behind another run of its thread. The end of that run moves it on.
     QUEUED = "queued"
-    #: Waits for its time (a delayed start). Recovery moves it on when the time has come.
+    #: Waits for its time: a delayed start, or the next attempt of a node. Recovery moves it on when the time has come.
     DUE = "due"
     #: A wake-up was sent. The worker that claims it moves it on; recovery sends the wake-up again if it was lost.
     WAITING = "waiting"
@@ -34,9 +34,9 @@ class Phase(StrEnum):
     SUCCEEDED = "succeeded"
     #: Final for this run: the graph waits for a person or at a breakpoint; a new run on the thread resumes it.
     PAUSED = "paused"
-    #: Final: a node failed for good, or the graph could not be run.
+    #: Final: a node failed for good, or the graph could not be run. A dead letter, which an operator can revive.
     FAILED = "failed"
-    #: Final: the run took longer than it was allowed to.
+    #: Final: the run took longer than it was allowed to. A dead letter, as above.
     TIMED_OUT = "timed_out"
     #: Final: a client, or a newer run of the thread, asked for its end.
     CANCELLED = "cancelled"
@@ -49,6 +49,7 @@ class Verb(StrEnum):
     YIELD = "yield"
     RECLAIM = "reclaim"
     DISPATCH = "dispatch"
+    DELAY = "delay"
     GATHER = "gather"
     REQUEST_CANCEL = "request_cancel"
     COMPLETE = "complete"
@@ -56,6 +57,7 @@ class Verb(StrEnum):
     FAIL = "fail"
     EXPIRE = "expire"
     CANCEL = "cancel"
+    REVIVE = "revive"
 
 
 _P = Phase
@@ -67,17 +69,23 @@ TRANSITIONS: dict[Verb, tuple[frozenset[Phase], Phase]] = {
     Verb.YIELD: (frozenset({_P.LEASED}), _P.WAITING),
     Verb.RECLAIM: (frozenset({_P.LEASED, _P.CANCELLING}), _P.WAITING),
     Verb.DISPATCH: (frozenset({_P.LEASED}), _P.DISPATCHED),
+    Verb.DELAY: (frozenset({_P.LEASED}), _P.DUE),
     Verb.GATHER: (frozenset({_P.DISPATCHED}), _P.WAITING),
     Verb.REQUEST_CANCEL: (frozenset({_P.LEASED}), _P.CANCELLING),
     Verb.COMPLETE: (frozenset({_P.LEASED, _P.CANCELLING}), _P.SUCCEEDED),
     Verb.PAUSE: (frozenset({_P.LEASED, _P.CANCELLING}), _P.PAUSED),
     Verb.FAIL: (frozenset({_P.LEASED, _P.CANCELLING}), _P.FAILED),
-    Verb.EXPIRE: (frozenset({_P.LEASED, _P.CANCELLING, _P.WAITING, _P.DISPATCHED}), _P.TIMED_OUT),
+    Verb.EXPIRE: (frozenset({_P.LEASED, _P.CANCELLING, _P.WAITING, _P.DUE, _P.DISPATCHED}), _P.TIMED_OUT),
     Verb.CANCEL: (frozenset({_P.QUEUED, _P.DUE, _P.WAITING, _P.DISPATCHED, _P.LEASED, _P.CANCELLING}), _P.CANCELLED),
+    Verb.REVIVE: (frozenset({_P.FAILED, _P.TIMED_OUT}), _P.WAITING),
 }
 
-#: No verb leads out of these.
-TERMINAL: frozenset[Phase] = frozenset(Phase) - frozenset().union(*(sources for sources, _ in TRANSITIONS.values()))
+#: Dead letters: over, unless an operator revives them.
+REVIVABLE: frozenset[Phase] = TRANSITIONS[Verb.REVIVE][0]
+#: Nothing but an operator's hand leads out of these.
+TERMINAL: frozenset[Phase] = frozenset(Phase) - frozenset().union(
+    *(sources for verb, (sources, _) in TRANSITIONS.items() if verb is not Verb.REVIVE)
+)
 #: Everything else: the run still has something to do.
 ACTIVE: frozenset[Phase] = frozenset(Phase) - TERMINAL
 #: A worker holds the run's lease exactly in these.
@@ -124,6 +132,8 @@ class RunRequest:
     stream_resumable: bool = False
     durability: str = "async"
     webhook: str | None = None
+    #: Seconds from the first slice to the end; None: as long as the server allows.
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +172,16 @@ class Run:
     slices: int = 0
     #: How many workers died, or lost their lease, with this run in hand.
     crashes: int = 0
+    #: Attempts of each task that failed so far, of the tasks that have not succeeded since.
+    attempts: dict[str, int] = field(default_factory=dict)
+    #: What the run had to do without: one entry for each task that was given up on or replaced.
+    degraded: list[dict[str, Any]] = field(default_factory=list)
+    #: What an operator said a node is to be taken to have returned, by node: ``{"value": …}``, ``{"goto": …}``.
+    supplied: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: When it must have ended, from its first slice on.
+    deadline_at: int | None = None
+    #: How often it was revived from the dead letters.
+    replays: int = 0
 
     @property
     def status(self) -> RunStatus:
@@ -218,8 +238,22 @@ class Dispatched:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryLater:
+    """A node is to be tried again after a wait that is too long to sit out."""
+
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The run's own deadline has passed."""
+
+    values: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
-    """``error`` is ``{"error": type name, "message": text}``, plus ``traceback`` where there is one."""
+    """``error`` is ``{"error": type name, "message": text}``, plus ``node`` and ``traceback`` where they are known."""
 
     error: dict[str, Any]
     values: Any = None
@@ -233,4 +267,4 @@ class Cancelled:
     values: Any = None
 
 
-Outcome = Finished | Interrupted | Advanced | Dispatched | Failed | Cancelled
+Outcome = Finished | Interrupted | Advanced | Dispatched | RetryLater | TimedOut | Failed | Cancelled

@@ -36,6 +36,7 @@ from langgraph.constants import START
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.pregel import Pregel
 from langgraph.pregel._retry import _reset_interrupt_counter
+from langgraph.pregel._utils import _runnable_has_native_async
 from langgraph.types import PregelExecutableTask, RetryPolicy
 
 __all__ = ["ERROR", "INTERRUPT", "NULL_TASK_ID", "RUNNER_SUBMIT", "START", "NotHere", "TaskRunner", "bind"]
@@ -126,11 +127,12 @@ Execute = Callable[[PregelExecutableTask, Once, Sequence[RetryPolicy]], Awaitabl
 
 def single(task: PregelExecutableTask, attempt: int) -> PregelExecutableTask:
     """The task for its ``attempt``-th attempt (1-based), without LangGraph's retries. It shares the task's writes."""
-    return replace(task, retry_policy=(), proc=_Numbered(task.proc, attempt) if attempt > 1 else task.proc)
+    proc: Any = _Numbered(task.proc, attempt) if attempt > 1 else task.proc
+    return replace(task, retry_policy=(), proc=proc)
 
 
 class _Numbered:
-    """A node that is told which attempt this is, and that subgraphs resume and interrupts count from the first again."""
+    """A node that is told which attempt this is; its subgraphs resume and its interrupts count from the first again."""
 
     def __init__(self, proc: Any, attempt: int) -> None:
         self._proc, self._attempt = proc, attempt
@@ -150,8 +152,7 @@ class _Numbered:
 
 def is_sync(task: PregelExecutableTask) -> bool:
     """Whether a node is a plain function, which runs in a thread and cannot be cancelled."""
-    first = getattr(task.proc, "steps", (task.proc,))[0]
-    return getattr(first, "func", None) is not None and getattr(first, "afunc", None) is None
+    return not _runnable_has_native_async(getattr(task.proc, "steps", (task.proc,))[0])
 
 
 async def stand_in(task: PregelExecutableTask, value: Any) -> None:
@@ -183,7 +184,7 @@ class TaskRunner:
     - A task that fails for good raises only after its siblings have ended: plain async fan-out would cancel them and
       lose their work.
     - A task that an error handler waits for raises at once; LangGraph then runs the handler beside the siblings.
-    - ``execute(task, once, policies)`` runs a root task: ``once(task)`` is one attempt, without LangGraph's own retries.
+    - ``execute(task, once, policies)`` runs a root task: ``once(task)`` is one attempt, without LangGraph's retries.
     """
 
     def __init__(

@@ -59,6 +59,8 @@ class Service:
         all of it was: ask for the run by listing the thread).
         """
         temporary = thread_id is None
+        if request.timeout_s is None:
+            request = dataclasses.replace(request, timeout_s=self.settings.run_deadline_s)
         thread_id = thread_id or new_thread_id()
         if strategy in ("interrupt", "rollback"):
             self._cancel_unfinished(thread_id, "rollback" if strategy == "rollback" else "interrupt")

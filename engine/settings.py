@@ -56,6 +56,9 @@ class Settings:
     host: str = setting("RUNYARD_HOST", "127.0.0.1", "Address the web process listens on.")
     port: int = setting("RUNYARD_PORT", 8123, "Port the web process listens on.")
     queue: str = setting("RUNYARD_QUEUE", "default", "Queue of runs, and of nodes that name none.")
+    isolated_queue: str = setting(
+        "RUNYARD_ISOLATED_QUEUE", "cpu", "Queue of nodes that run in a process that may be killed (worker-cpu)."
+    )
     concurrency: int = setting(
         "RUNYARD_CONCURRENCY", 1000, "Runs one worker process has in hand at once.", check=_positive
     )
@@ -80,6 +83,22 @@ class Settings:
     max_branches: int = setting(
         "RUNYARD_MAX_BRANCHES", 64, "Most parts a superstep is cut into for other workers.", check=_positive
     )
+    node_deadline_s: float = setting(
+        "RUNYARD_NODE_DEADLINE_S", 600.0, "How long one attempt of a node may take that says nothing else.",
+        check=_positive,
+    )  # fmt: skip
+    run_deadline_s: float = setting(
+        "RUNYARD_RUN_DEADLINE_S", 86400.0, "How long a run that says nothing else may take from its first slice on.",
+        check=_positive,
+    )  # fmt: skip
+    max_crashes: int = setting(
+        "RUNYARD_MAX_CRASHES", 3, "How many workers a run may take down before it becomes a dead letter.",
+        check=_positive,
+    )  # fmt: skip
+    max_abandoned: int = setting(
+        "RUNYARD_MAX_ABANDONED", 8, "Plain functions left behind in threads before a worker replaces itself.",
+        check=_positive,
+    )  # fmt: skip
     recursion_limit: int = setting(
         "RUNYARD_RECURSION_LIMIT", 100, "Supersteps of a run that names no limit.", check=_positive
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,8 +22,22 @@ from runyard.engine import seam, wire
 from runyard.engine.errors import EngineError, GraphUnavailable, LeaseLost, StoreUnavailable
 from runyard.engine.feed import Feed, Writer, modes_of
 from runyard.engine.leases import Held, Stop
+from runyard.engine.node import NodeRunner, WaitsForRetry
 from runyard.engine.policy import NodePolicy
-from runyard.engine.run import Advanced, Branch, Cancelled, Dispatched, Failed, Finished, Interrupted, Outcome, Run
+from runyard.engine.run import (
+    Advanced,
+    Branch,
+    Cancelled,
+    Dispatched,
+    Failed,
+    Finished,
+    Interrupted,
+    Outcome,
+    Phase,
+    RetryLater,
+    Run,
+    TimedOut,
+)
 from runyard.engine.saver import RedisSaver, SliceSession
 from runyard.engine.store import runs
 from runyard.engine.store.fence import Fence
@@ -33,7 +47,7 @@ from runyard.engine.worker import Graph, Worker
 NOT_AN_OUTCOME = (LeaseLost, StoreUnavailable)
 
 
-async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:
+async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:  # noqa: PLR0911 - one outcome each
     """Take a claimed run forward. Raises LeaseLost and StoreUnavailable; all else is an outcome."""
     run = claim.run
     if run.cancel:
@@ -41,6 +55,12 @@ async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:
     results = branch_results(claim.branches)
     if errors := [result["error"] for result in results if "error" in result]:
         return Failed(errors[0])
+    if run.crashes >= worker.settings.max_crashes:
+        return Failed(_quarantined(run))
+    if claim.came_from == Phase.DISPATCHED and (
+        due := [result["retry_at"] for result in results if "retry_at" in result]
+    ):
+        return RetryLater(max(0, min(due) - claim.now_ms) / 1000)
     answered = {task_id for result in results for task_id in result.get("interrupted", ())}
     async with AsyncExitStack() as opened:
         try:
@@ -51,7 +71,7 @@ async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:
             raise
         except Exception as error:  # noqa: BLE001 - the graph cannot be loaded or does not fit: its author must know
             return failure(error)
-        return await _Slice(worker, prepared, run, held, claim.came_from).run(answered)
+        return await _Slice(worker, prepared, claim, held).run(answered)
 
 
 @dataclass(slots=True)
@@ -66,6 +86,8 @@ class Prepared:
     #: Steps the graph may take before and including this one; None: as the limit in ``config`` says.
     budget: int | None = None
     interrupts: dict[str, Any] = field(default_factory=dict)
+    #: What the run does without, as later nodes read it: ``config["configurable"]["degraded"]``.
+    degraded: list[dict[str, Any]] = field(default_factory=list)
 
 
 async def prepare(
@@ -81,6 +103,7 @@ async def prepare(
     graph = seam.bind(shared, (saver or worker.saver).bound(session))
     print_ = seam.fingerprint(shared)
     prepared = Prepared(graph, config, worker.policies_of(run.graph_id, shared, print_), session, print_)
+    prepared.degraded = config["configurable"]["degraded"] = list(run.degraded)
     if not run.fingerprint:
         call = runs.set_fields(worker.keys, run.run_id, fence, {"fingerprint": print_})
         noted = asyncio.ensure_future(worker.store.do(call))
@@ -142,18 +165,20 @@ async def _breakpoint(prepared: Prepared, run: Run) -> Interrupted | None:
 class _Slice:
     """One stretch of ``astream`` under a lease."""
 
-    def __init__(self, worker: Worker, prepared: Prepared, run: Run, held: Held, came_from: str) -> None:
+    def __init__(self, worker: Worker, prepared: Prepared, claim: runs.Claim, held: Held) -> None:
+        run, came_from, self._now_ms = claim.run, claim.came_from, claim.now_ms
         self._worker, self._prepared, self._run, self._held = worker, prepared, run, held
         self._writer = Writer(worker.store, worker.keys, run.run_id, held.fence, keep=worker.settings.max_events)
         self._feed = Feed(run.request, self._writer, repeats_values=came_from != "" and run.entered == "checkpoint")
         self._control = RunControl()
         self._foreign: list[PregelExecutableTask] = []
+        self._nodes = NodeRunner(worker, run, held.fence, prepared.graph, prepared.policies, prepared.degraded)
         self._one_step = worker.settings.quantum_s == 0 or (prepared.budget is not None and prepared.budget < 2)
 
     async def run(self, answered: set[str]) -> Outcome:
         self._answered = {task_id: self._prepared.interrupts.get(task_id, ()) for task_id in answered}
         runner = self._runner()
-        with drained_by(self._worker, self._control, self._quantum_s()):
+        with drained_by(self._worker, self._control, self._quantum_s()), self._ended_in_time():
             try:
                 outcome = await self._consume(runner)
             finally:
@@ -163,29 +188,49 @@ class _Slice:
 
     def _runner(self) -> seam.TaskRunner:
         graph, limit = self._prepared.graph, self._prepared.config.get("max_concurrency")
-        return seam.TaskRunner(self._admit, handled=graph.node_error_handler_map, max_concurrency=limit)
+        return seam.TaskRunner(
+            self._admit, handled=graph.node_error_handler_map, max_concurrency=limit, execute=self._nodes
+        )
+
+    @contextmanager
+    def _ended_in_time(self) -> Iterator[None]:
+        """Stop the slice when the run's own deadline passes. Should this loop be blocked, recovery does it."""
+        if self._run.deadline_at is None:
+            yield
+            return
+        left_s = max(0.0, (self._run.deadline_at - self._now_ms) / 1000)
+        timer = asyncio.get_running_loop().call_later(left_s, self._held.stop, Stop.TIMED_OUT)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _quantum_s(self) -> float | None:
         return None if self._one_step or self._run.request.durability == "exit" else self._worker.settings.quantum_s
 
-    async def _consume(self, runner: seam.TaskRunner) -> Outcome:
+    async def _consume(self, runner: seam.TaskRunner) -> Outcome:  # noqa: C901, PLR0911 - one outcome each
         prepared = self._prepared
         try:
             async for part in stream(prepared, self._run, given(self._run), runner, self._control):
                 self._feed.take(*part)
         except GraphDrained:
             return Advanced()
-        except seam.NotHere:
-            return Dispatched(self._branches())
+        except (seam.NotHere, WaitsForRetry):
+            if runner.failures:
+                return self._failure(runner.failures[0])
+            return Dispatched(self._branches()) if self._foreign else RetryLater(min(self._nodes.waits))
         except asyncio.CancelledError:
             return stopped(self._held, self._run, self._prepared.session, self._feed.values)
         except NOT_AN_OUTCOME:
             raise
         except Exception as error:  # noqa: BLE001 - a node failed for good: that is the run's outcome, never the worker's end
-            return failure(error, self._feed.values)
+            return self._failure((runner.failures or [error])[0])
         if self._feed.interrupted or runner.interrupts:
             return Interrupted(self._feed.values, interrupts_of(runner.interrupts))
         return Finished(self._feed.values)
+
+    def _failure(self, error: BaseException) -> Failed:
+        return failure(error, self._feed.values, self._nodes.failed)
 
     def _admit(self, task: PregelExecutableTask, siblings: list[PregelExecutableTask]) -> None:
         if self._one_step and task.name != seam.START:
@@ -198,10 +243,19 @@ class _Slice:
 
     def _queue_of(self, task: PregelExecutableTask) -> str:
         policy = self._prepared.policies.get(task.name)
-        return policy.queue if policy and policy.queue else self._run.queue
+        if policy is None:
+            return self._run.queue
+        isolated = policy.isolate or (policy.deadline_s is not None and seam.is_sync(task))
+        return policy.queue or (self._worker.settings.isolated_queue if isolated else self._run.queue)
 
     def _is_foreign(self, task: PregelExecutableTask) -> bool:
         return task.id not in self._answered and self._queue_of(task) != self._run.queue
+
+    def _parts(self, queue: str, tasks: int) -> int:
+        """Into how many parts to cut: what may be killed is killed alone."""
+        if queue == self._worker.settings.isolated_queue:
+            return tasks
+        return 1 if queue == self._run.queue else min(tasks, self._worker.settings.max_branches)
 
     def _branches(self) -> tuple[Branch, ...]:
         """The superstep cut into parts: one for all nodes at home on the run's queue, the others spread."""
@@ -211,7 +265,7 @@ class _Slice:
         parts = [
             (queue, tasks[start::count])
             for queue, tasks in by_queue.items()
-            for count in [1 if queue == self._run.queue else min(len(tasks), self._worker.settings.max_branches)]
+            for count in [self._parts(queue, len(tasks))]
             for start in range(count)
         ]
         return tuple(
@@ -228,6 +282,8 @@ def stopped(held: Held, run: Run, session: SliceSession | None = None, values: A
         case Stop.CANCELLED:
             known = run.entered != "" or bool(session and session.head.get(""))
             return Cancelled(run.cancel or "interrupt", resumable=known, values=values)
+        case Stop.TIMED_OUT:
+            return TimedOut(values)
         case Stop.SHUTDOWN:
             return Advanced()
     raise LeaseLost
@@ -337,6 +393,14 @@ def config_of(run: Run, recursion_limit: int) -> RunnableConfig:
     return config
 
 
+def _quarantined(run: Run) -> dict[str, Any]:
+    return {
+        "error": "Quarantined",
+        "message": f"{run.crashes} workers died, or lost touch, while they had this run in hand. It is not tried again "
+        "by itself: look at what its next node does to its process, then replay or discard it.",
+    }
+
+
 def _limit_asked(run: Run) -> Any:
     return run.request.config.get("recursion_limit", "the server's default")
 
@@ -345,11 +409,13 @@ def interrupts_of(raised: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return {task_id: [{"id": i.id, "value": i.value} for i in interrupts] for task_id, interrupts in raised.items()}
 
 
-def failure(error: BaseException, values: Any = None) -> Failed:
-    """An exception as an outcome, with the traceback for people who repair it."""
+def failure(error: BaseException, values: Any = None, failed: Sequence[tuple[str, str]] = ()) -> Failed:
+    """An exception as an outcome, with the node and the traceback for people who repair it."""
     told: dict[str, Any] = wire.error_of(error)
     if not isinstance(error, EngineError):
         told["traceback"] = "".join(traceback.format_exception(error))[-20_000:]
+    if failed:
+        told["task_id"], told["node"] = failed[0]
     return Failed(told, values)
 
 

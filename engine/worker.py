@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
@@ -18,6 +19,8 @@ from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings
 from runyard.engine.store.client import AsyncStore
 from runyard.engine.store.keys import Keys
+
+log = structlog.get_logger(__name__)
 
 Graph = Pregel[Any, Any, Any, Any]
 #: Given by whoever wires the process: the compiled graph of an id for a run's config, for as long as the block lasts.
@@ -42,6 +45,13 @@ class Worker:
     policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     #: Set when the process was asked to stop: nothing new is claimed, slices end at their next superstep edge.
     draining: bool = False
+    #: Whether this process has one thing in hand at a time and may be killed for it (a prefork child).
+    expendable: bool = False
+    #: In such a process: kills it so many seconds after the block was entered, should the block not have ended.
+    killed_after: Callable[[float], AbstractContextManager[None]] = lambda _: nullcontext()
+    #: Called once too many plain functions were left behind in threads: the process should end and be started anew.
+    retire: Callable[[], None] = lambda: None
+    abandoned: int = 0
     controls: set[RunControl] = field(default_factory=set)
     _policies: dict[tuple[str, str], dict[str, NodePolicy]] = field(default_factory=dict)
 
@@ -50,6 +60,13 @@ class Worker:
         self.draining = True
         for control in self.controls:
             control.request_drain("shutdown")
+
+    def abandon(self, node: str) -> None:
+        """A plain function outlived its deadline and goes on in its thread, which nothing can stop."""
+        self.abandoned += 1
+        log.warning("node.abandoned", node=node, abandoned=self.abandoned)
+        if self.abandoned == (1 if self.expendable else self.settings.max_abandoned):
+            self.retire()
 
     def policies_of(self, graph_id: str, graph: Graph, fingerprint: str) -> dict[str, NodePolicy]:
         """The policies of a graph's nodes, validated once. Raises ConfigError."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,8 +48,8 @@ T = TypeVar("T")
 class WorkerProcess:
     """Everything one worker process has: an event loop on a thread, the engine's worker, and its helpers' threads."""
 
-    def __init__(self, settings: Settings, queues: str) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, queues: str, *, expendable: bool) -> None:
+        self.settings, self._expendable = settings, expendable
         self.wake = Waker(app)
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(ThreadPoolExecutor(settings.sync_threads, thread_name_prefix="node"))
@@ -59,6 +60,12 @@ class WorkerProcess:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do ``work`` on the loop and wait for it; called from Celery's threads, one for each run in hand."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    def end_if_spent(self) -> None:
+        """End this process at once if a node goes on in it that nobody waits for; Celery starts another child."""
+        if self._expendable and self.worker.abandoned:
+            log.warning("worker.spent", abandoned=self.worker.abandoned)
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def drain(self) -> None:
         """Take nothing new, end slices at their next superstep edge, and after a while give back what still runs."""
@@ -78,6 +85,8 @@ class WorkerProcess:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=5)
         self._sync_store.close()
+        if self.worker.abandoned:  # their threads would keep the interpreter from ending
+            os._exit(0)
 
     def _wire(self, queues: str) -> None:
         settings, name = self.settings, worker_id()
@@ -108,6 +117,9 @@ class WorkerProcess:
             open_graph=registry.aopen,
             policies=project.runyard.get("policies", {}),
             took=self._presence.took,
+            expendable=self._expendable,
+            killed_after=_killed_after if self._expendable else lambda _: nullcontext(),
+            retire=_retire if not self._expendable else lambda: None,
         )
 
     def _give_back(self) -> None:
@@ -119,7 +131,28 @@ class WorkerProcess:
             self.run(self.worker.store.close())
 
 
+#: What a node that can be told gets on top of its deadline, before the process is killed with it, in seconds.
+_KILL_AFTER_S = 0.5
+
+
+@contextmanager
+def _killed_after(deadline_s: float) -> Iterator[None]:
+    """The kernel's timer, because code that never lets go of the interpreter cannot be ended from inside it."""
+    signal.setitimer(signal.ITIMER_REAL, deadline_s + _KILL_AFTER_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _retire() -> None:
+    """Ask this process to end in order; whoever supervises it starts another."""
+    log.error("worker.retires", reason="too many plain functions outlived their deadlines in threads")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 _current: WorkerProcess | None = None
+_expendable = False
 _lock = threading.Lock()
 _queues = ""
 _draining = multiprocessing.Event()
@@ -130,7 +163,7 @@ def current() -> WorkerProcess:
     global _current  # noqa: PLW0603 - one for each process is the point
     with _lock:
         if _current is None:
-            _current = WorkerProcess(Settings.from_env(os.environ), _queues)
+            _current = WorkerProcess(Settings.from_env(os.environ), _queues, expendable=_expendable)
         return _current
 
 
@@ -144,6 +177,9 @@ def _in_the_first_process(sender: Any, **_: Any) -> None:
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _in_a_child(**_: Any) -> None:
+    global _expendable  # noqa: PLW0603 - as above
+    _expendable = True
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the kernel ends the process, whatever its code does
     process = current()
     threading.Thread(target=lambda: _draining.wait() and process.drain(), name="drain-listener", daemon=True).start()
 

@@ -15,6 +15,7 @@ def advance_run(run_id: str) -> None:
     """Take a run one slice forward."""
     process = current()
     process.wake(process.run(advance(process.worker, run_id, secrets.token_hex(8))))
+    process.end_if_spent()
 
 
 @app.task(name=BRANCH)
@@ -22,3 +23,4 @@ def run_branch(run_id: str, branch: str) -> None:
     """Run one branch of a superstep that was spread over workers."""
     process = current()
     process.wake(process.run(advance_branch(process.worker, run_id, branch, secrets.token_hex(8))))
+    process.end_if_spent()

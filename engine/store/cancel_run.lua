@@ -1,6 +1,6 @@
 -- Ask for the end of a run. What no worker has in hand ends here and now; a worker is told and ends its run itself.
 -- KEYS 1 run  2 thread  3 thread's queue  4 leases  5 waiting  6 due  7 ended  8 events  9 branches
---      10 roll-backs
+--      10 roll-backs  11 deadlines
 -- ARGV 1 run id  2 action (interrupt | rollback)  3 ms the events are kept  4 prefix of run keys
 --      5 report for the `end` event as JSON  6 channel on which workers listen
 -- Returns {'cancelled' | 'cancelling', next run id or '', its queue or ''}.
@@ -20,12 +20,13 @@ end
 if not (phase == 'queued' or phase == 'due' or phase == 'waiting' or phase == 'dispatched') then
   return redis.error_reply('INVALID_TRANSITION The run is over already (' .. phase .. ').')
 end
-if phase == 'due' then redis.call('HINCRBY', KEYS[2], 'delayed', -1) end
+if phase == 'due' and redis.call('HGET', KEYS[2], 'active') ~= ARGV[1] then redis.call('HINCRBY', KEYS[2], 'delayed', -1) end
 redis.call('HSET', KEYS[1], 'cancel', ARGV[2])
 redis.call('DEL', KEYS[9])
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
+redis.call('ZREM', KEYS[11], ARGV[1])
 -- Cut off between two slices, so the graph has something left to do, unless it never began.
 redis.call('HSET', KEYS[2], 'rest', state[2] and 'interrupted' or 'idle', 'updated_at', at)
 local following = {}

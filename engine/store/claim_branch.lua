@@ -1,7 +1,8 @@
 -- Take the lease of one branch of a dispatched superstep.
 -- KEYS 1 run  2 branches  3 leases  4 waiting
 -- ARGV 1 run id  2 branch  3 nonce  4 length of the lease in ms
--- Returns {ms now, token, tasks as JSON, the run as a flat hash, ms of the wake-up} or nil: somebody else has it, or it is over.
+-- Returns {ms now, token, tasks as JSON, the run as a flat hash, ms of the wake-up,
+--      what the last holder was to be killed for or nil} or nil: somebody else has it, or it is over.
 --@include clock
 local state = redis.call('HMGET', KEYS[2], ARGV[2], ARGV[2] .. ':nonce', ARGV[2] .. ':tasks')
 local at = now_ms()
@@ -15,4 +16,5 @@ if not (token and token ~= 'done' and state[2] == ARGV[3]) then
   redis.call('ZADD', KEYS[3], at + tonumber(ARGV[4]), member)
   redis.call('ZREM', KEYS[4], member)
 end
-return {at, tonumber(token), state[3], redis.call('HGETALL', KEYS[1]), tonumber(woken or at)}
+return {at, tonumber(token), state[3], redis.call('HGETALL', KEYS[1]), tonumber(woken or at),
+  redis.call('HGET', KEYS[2], ARGV[2] .. ':doom')}

@@ -1,9 +1,10 @@
 -- End a run that is in hand: final phase, the thread's new face, the last event, and the next run of the thread.
 -- KEYS 1 run  2 thread  3 thread's queue  4 leases  5 waiting  6 ended  7 threads  8 events  9 branches
---      10 roll-backs
+--      10 roll-backs  11 deadlines  12 dead letters
 -- ARGV 1 run id  2 token  3 phase  4 status the thread is left with  5 error as JSON or ''  6 values (packed) or ''
 --      7 interrupts as JSON  8 report for the `end` event as JSON  9 ms the events are kept  10 prefix of run keys
 --      11 '1' to keep the thread for the roll-back that follows (delete_run then admits the next run)
+--      12 '1' when the run becomes a dead letter
 -- Returns {next run id, its queue} or {}; {} too when it was ended by this token before.
 --@include clock
 --@include fence
@@ -17,6 +18,8 @@ local at = now_ms()
 release(KEYS[1], KEYS[4], ARGV[1], ARGV[2], ARGV[3], at)
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[5]) end
 redis.call('DEL', KEYS[9])
+redis.call('ZREM', KEYS[11], ARGV[1])
+if ARGV[12] == '1' then redis.call('ZADD', KEYS[12], at, ARGV[1]) end
 local of_run = redis.call('HMGET', KEYS[1], 'graph_id', 'assistant_id')
 redis.call('HSET', KEYS[2], 'rest', ARGV[4], 'error', ARGV[5], 'interrupts', ARGV[7], 'updated_at', at,
   'graph_id', of_run[1] or '', 'assistant_id', of_run[2] or '')

@@ -16,6 +16,7 @@ touch any keys of it together. ``<prefix>`` is ``ry`` unless the setting ``RUNYA
 | `P:run:<run>` | hash | the run: request, phase, lease, counters, error | retention after its end, or deleted |
 | `P:run:<run>:events` | stream | what the run told its readers | retention of events after its end |
 | `P:run:<run>:branches` | hash | the parts of a superstep that went to other workers, and their leases | the superstep is complete |
+| `P:run:<run>:attempts` | list | failed attempts of its nodes, oldest first, as JSON | with the run |
 | `P:run:<run>:checkpoints` | set | the checkpoints a run made, `<thread>\\0<ns>\\0<id>`; not those of a copied thread | with those checkpoints |
 | `P:thread:<thread>` | hash | the thread: metadata, active run, latest values and interrupts | deleted by a client or its TTL |
 | `P:thread:<thread>:runs` | sorted set | its runs by the ms of their making | with the thread |
@@ -30,6 +31,8 @@ touch any keys of it together. ``<prefix>`` is ``ry`` unless the setting ``RUNYA
 | `P:waiting` | sorted set | runs and branches that were woken, by the ms of the wake-up | a worker claims them |
 | `P:due` | sorted set | runs that wait for a time, by that ms | recovery promotes them |
 | `P:ended` | sorted set | runs that ended, by the ms of their end | pruned |
+| `P:deadlines` | sorted set | runs that must have ended by a time, by that ms | with their end |
+| `P:dead` | sorted set | dead letters: runs that failed for good, by the ms of their end | revived, discarded or pruned |
 | `P:rollbacks` | sorted set | cancelled runs whose checkpoints are being removed, by the ms of their end | removed |
 """
 
@@ -119,6 +122,14 @@ class Partition:
         return f"{self.tag}:ended"
 
     @property
+    def deadlines(self) -> str:
+        return f"{self.tag}:deadlines"
+
+    @property
+    def dead(self) -> str:
+        return f"{self.tag}:dead"
+
+    @property
     def rollbacks(self) -> str:
         return f"{self.tag}:rollbacks"
 
@@ -134,6 +145,9 @@ class Partition:
 
     def branches(self, run_id: str) -> str:
         return f"{self.tag}:run:{run_id}:branches"
+
+    def attempts(self, run_id: str) -> str:
+        return f"{self.tag}:run:{run_id}:attempts"
 
     def run_checkpoints(self, run_id: str) -> str:
         return f"{self.tag}:run:{run_id}:checkpoints"

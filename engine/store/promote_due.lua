@@ -1,4 +1,4 @@
--- Move runs whose time has come on: to a worker when their thread is free, else behind the run that has it.
+-- Move runs whose time has come on: to a worker when their thread is free or theirs, else behind the run that has it.
 -- KEYS 1 due  2 waiting
 -- ARGV 1 prefix of run keys  2 prefix of thread keys  3 most runs to promote
 -- Returns {run id, queue, ...} of what is to be woken.
@@ -11,8 +11,9 @@ for _, run_id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', at, 'LIMIT'
   local state = redis.call('HMGET', run, 'phase', 'thread_id', 'queue')
   if state[1] == 'due' then
     local thread = ARGV[2] .. state[2]
-    redis.call('HINCRBY', thread, 'delayed', -1)
-    if redis.call('HEXISTS', thread, 'active') == 1 then
+    local active = redis.call('HGET', thread, 'active')
+    if active ~= run_id then redis.call('HINCRBY', thread, 'delayed', -1) end
+    if active and active ~= run_id then
       redis.call('HSET', run, 'phase', 'queued', 'updated_at', at)
       redis.call('ZADD', thread .. ':queue', redis.call('HINCRBY', thread, 'arrivals', 1), run_id)
     else

@@ -43,6 +43,11 @@ def rollbacks(at: Partition, before_ms: int) -> Call[list[str]]:
     return Call.command("ZRANGEBYSCORE", at.rollbacks, "-inf", before_ms, parse=_ids)
 
 
+def overdue(at: Partition, now_ms: int, *, most: int) -> Call[list[str]]:
+    """Runs whose deadline has passed."""
+    return Call.command("ZRANGEBYSCORE", at.deadlines, "-inf", now_ms, "LIMIT", 0, most, parse=_ids)
+
+
 def consumed(keys: Keys) -> Call[dict[str, int]]:
     """For each queue that was ever consumed, the ms of the newest wake-up that was."""
     return Call.command("HGETALL", keys.queues, parse=lambda reply: {k: int(v) for k, v in _any(reply).items()})

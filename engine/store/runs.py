@@ -10,7 +10,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from runyard.engine import wire
-from runyard.engine.run import THREAD_AFTER, Branch, CancelAction, Phase, Run, RunRequest, ThreadStatus, status_of
+from runyard.engine.run import (
+    REVIVABLE,
+    THREAD_AFTER,
+    Branch,
+    CancelAction,
+    Phase,
+    Run,
+    RunRequest,
+    ThreadStatus,
+    status_of,
+)
 from runyard.engine.store.client import Call
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
@@ -18,6 +28,9 @@ from runyard.engine.store.scripts import script
 
 Flat = Sequence[bytes]
 Woken = list[tuple[str, str]]
+
+#: What a run that took too long is said to have failed with.
+TIMED_OUT = {"error": "RunTimedOut", "message": "The run took longer than it was allowed to."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +53,8 @@ class BranchClaim:
     branch: Branch
     now_ms: int
     woken_ms: int
+    #: The attempt that the last holder was to be killed for, if it noted one.
+    doom: dict[str, Any] | None = None
 
 
 def create(keys: Keys, run: Run, *, delay_ms: int = 0, create_thread: bool = False) -> Call[tuple[Phase, int]]:
@@ -69,7 +84,7 @@ def claim(keys: Keys, run_id: str, *, owner: str, nonce: str, lease_ms: int) -> 
         branches = {name: value.decode() for name, value in _flat(reply[2]).items()}
         return Claim(run, fence, int(reply[0]), fields.get("came_from", b"").decode(), branches, int(reply[3]))
 
-    wanted = (at.run(run_id), at.leases, at.waiting, at.branches(run_id))
+    wanted = (at.run(run_id), at.leases, at.waiting, at.branches(run_id), at.deadlines)
     return Call(script("claim_run"), wanted, (run_id, owner, nonce, lease_ms), parse)
 
 
@@ -83,7 +98,8 @@ def claim_branch(keys: Keys, run_id: str, name: str, *, nonce: str, lease_ms: in
         spec = wire.decode(reply[2])
         fence = Fence(at.branches(run_id), name, str(int(reply[1])))
         branch = Branch(name, spec["queue"], tuple(spec["task_ids"]), tuple(spec["nodes"]))
-        return BranchClaim(decode(_flat(reply[3])), fence, branch, int(reply[0]), int(reply[4]))
+        doom = wire.decode(reply[5]) if reply[5] else None
+        return BranchClaim(decode(_flat(reply[3])), fence, branch, int(reply[0]), int(reply[4]), doom)
 
     wanted = (at.run(run_id), at.branches(run_id), at.leases, at.waiting)
     return Call(script("claim_branch"), wanted, (run_id, name, nonce, lease_ms), parse)
@@ -125,6 +141,35 @@ def dispatch(keys: Keys, run_id: str, fence: Fence, branches: Iterable[Branch]) 
     return Call(script("dispatch_run"), wanted, (run_id, fence.value, *words), bytes.decode)
 
 
+def delay(keys: Keys, run_id: str, fence: Fence, wait_ms: int) -> Call[str]:
+    """Wait for the next attempt without a worker: ``due``, or ``cancelling`` when the run must be cancelled instead."""
+    at = keys.of_run(run_id)
+    return Call(script("delay_run"), (at.run(run_id), at.leases, at.due), (run_id, fence.value, wait_ms), bytes.decode)
+
+
+def note_attempt(
+    keys: Keys, run_id: str, fence: Fence, record: dict[str, Any], *, degraded: dict[str, Any] | None = None
+) -> Call[int]:
+    """Note a failed attempt (``record`` has ``task_id`` and ``attempt``), and what the run does without, if it does."""
+    at = keys.of_run(run_id)
+    without = wire.encode(degraded) if degraded else ""
+    words = (fence.field, fence.value, record["task_id"], record["attempt"], wire.encode(record), 200, without)
+    return Call(script("note_attempt"), (fence.key, at.run(run_id), at.attempts(run_id)), words)
+
+
+def foretell(keys: Keys, run_id: str, fence: Fence, doom: dict[str, Any]) -> Call[int]:
+    """Note, with the branch in hand, the attempt this process is to be killed for when it takes too long."""
+    fields = (f"{fence.field}:doom", wire.encode(doom))
+    wanted = (fence.key, keys.of_run(run_id).branches(run_id))
+    return Call(script("set_fields"), wanted, (fence.field, fence.value, *fields))
+
+
+def attempts(keys: Keys, run_id: str) -> Call[list[dict[str, Any]]]:
+    """The failed attempts of a run's nodes, oldest first."""
+    key = keys.of_run(run_id).attempts(run_id)
+    return Call.command("LRANGE", key, 0, -1, parse=lambda reply: [wire.decode(record) for record in reply])
+
+
 def end_branch(
     keys: Keys, run_id: str, name: str, fence: Fence, result: dict[str, Any] | None
 ) -> Call[tuple[int, str]]:
@@ -150,7 +195,7 @@ def end(
     *,
     events_ttl_ms: int,
     thread_status: ThreadStatus | None = None,
-    error: dict[str, Any] | None = None,
+    error: Mapping[str, Any] | None = None,
     values: bytes = b"",
     interrupts: dict[str, Any] | None = None,
     report: bytes = b"{}",
@@ -173,9 +218,11 @@ def end(
         events_ttl_ms,
         at.run(""),
         int(hold_thread),
+        int(phase in REVIVABLE),
     )
     wanted = (at.run(run.run_id), at.thread(run.thread_id), at.thread_queue(run.thread_id), at.leases, at.waiting,
-              at.ended, at.threads, at.events(run.run_id), at.branches(run.run_id), at.rollbacks)  # fmt: skip
+              at.ended, at.threads, at.events(run.run_id), at.branches(run.run_id), at.rollbacks,
+              at.deadlines, at.dead)  # fmt: skip
     return Call(script("end_run"), wanted, words, _woken)
 
 
@@ -186,16 +233,49 @@ def cancel(keys: Keys, run: Run, action: CancelAction, *, events_ttl_ms: int) ->
     """
     at = keys.of_thread(run.thread_id)
     wanted = (at.run(run.run_id), at.thread(run.thread_id), at.thread_queue(run.thread_id), at.leases, at.waiting,
-              at.due, at.ended, at.events(run.run_id), at.branches(run.run_id), at.rollbacks)  # fmt: skip
+              at.due, at.ended, at.events(run.run_id), at.branches(run.run_id), at.rollbacks,
+              at.deadlines)  # fmt: skip
     words = (run.run_id, action, events_ttl_ms, at.run(""), end_event(Phase.CANCELLED, b"{}"), keys.control)
     return Call(script("cancel_run"), wanted, words, lambda reply: (reply[0].decode(), _woken(reply[1:])))
+
+
+def expire(keys: Keys, run: Run, *, grace_ms: int, events_ttl_ms: int) -> Call[tuple[bool, Woken]]:
+    """End a run whose deadline has passed; answers whether that was done, and the next run to wake."""
+    at = keys.of_thread(run.thread_id)
+    wanted = (at.run(run.run_id), at.thread(run.thread_id), at.thread_queue(run.thread_id), at.leases, at.waiting,
+              at.due, at.ended, at.events(run.run_id), at.branches(run.run_id), at.deadlines, at.dead)  # fmt: skip
+    report = end_event(Phase.TIMED_OUT, wire.encode({"__error__": TIMED_OUT}))
+    words = (run.run_id, grace_ms, events_ttl_ms, at.run(""), report, wire.encode(TIMED_OUT))
+    return Call(script("expire_run"), wanted, words, lambda reply: (reply[0] == 1, _woken(reply[1:])))
+
+
+def revive(keys: Keys, run: Run, supplied: dict[str, Any]) -> Call[str | None]:
+    """Take a dead letter up again; answers its queue, or None when it is none. Raises RunNotFound, ThreadBusy."""
+    at = keys.of_thread(run.thread_id)
+    wanted = (at.run(run.run_id), at.thread(run.thread_id), at.waiting, at.ended, at.dead, at.events(run.run_id))
+    words = (run.run_id, wire.encode(supplied))
+    return Call(script("revive_run"), wanted, words, lambda reply: reply[1].decode() if reply[0] == 1 else None)
+
+
+def discard(keys: Keys, run_id: str, reason: str) -> Call[bool]:
+    """Take a run off the dead letters for good; answers whether it was one."""
+    at = keys.of_run(run_id)
+    return Call(script("discard_run"), (at.run(run_id), at.dead), (run_id, reason), bool)
+
+
+def dead(keys: Keys, partition: int, *, newest_ms: float | str = "+inf", limit: int) -> Call[list[str]]:
+    """Ids of a partition's dead letters, newest first."""
+    key = keys.all()[partition].dead
+    words = ("ZREVRANGEBYSCORE", key, newest_ms, "-inf", "LIMIT", 0, limit)
+    return Call.command(*words, parse=lambda ids: [i.decode() for i in ids])
 
 
 def delete(keys: Keys, run_id: str, thread_id: str, *, rolled_back: bool = False) -> Call[Woken]:
     """Forget a run; answers the next run of its thread to wake, if it held the thread."""
     at = keys.of_run(run_id)
     wanted = (at.run(run_id), at.thread(thread_id), at.thread_runs(thread_id), at.thread_queue(thread_id), at.waiting,
-              at.ended, at.events(run_id), at.branches(run_id), at.leases, at.due, at.rollbacks)  # fmt: skip
+              at.ended, at.events(run_id), at.branches(run_id), at.leases, at.due, at.rollbacks, at.deadlines,
+              at.dead, at.attempts(run_id))  # fmt: skip
     return Call(script("delete_run"), wanted, (run_id, at.run(""), int(rolled_back)), _woken)
 
 
@@ -264,6 +344,11 @@ def decode(fields: Mapping[str, bytes]) -> Run:
         fingerprint=text("fingerprint"),
         slices=number("slices") or 0,
         crashes=number("crashes") or 0,
+        attempts={name[9:]: int(value) for name, value in fields.items() if name.startswith("attempts:")},
+        degraded=[wire.decode(value) for name, value in fields.items() if name.startswith("degraded:")],
+        supplied=json("supplied") or {},
+        deadline_at=number("deadline_at"),
+        replays=number("replays") or 0,
     )
 
 
@@ -278,6 +363,7 @@ def _fields(run: Run) -> list[str | bytes]:
         "assistant_id", run.assistant_id, "graph_id", run.graph_id, "queue", run.queue,
         "request", wire.encode(asdict(run.request)), "metadata", wire.encode(run.metadata),
         "temporary", "1" if run.temporary else "",
+        *(("timeout_ms", str(round(run.request.timeout_s * 1000))) if run.request.timeout_s else ()),
     ]  # fmt: skip
 
 

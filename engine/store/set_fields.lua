@@ -1,5 +1,5 @@
--- Set fields of a run that is in hand.
--- KEYS 1 the hash the fence is in  2 run
+-- Set fields of a run, or of a branch, that is in hand.
+-- KEYS 1 the hash the fence is in  2 the hash to set
 -- ARGV 1 field of the fence  2 token  3.. field, value
 -- Returns 1.
 --@include fence

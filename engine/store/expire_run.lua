@@ -1,0 +1,29 @@
+-- End a run whose deadline has passed, whoever has it in hand: a worker that does is fenced off.
+-- KEYS 1 run  2 thread  3 thread's queue  4 leases  5 waiting  6 due  7 ended  8 events  9 branches  10 deadlines
+--      11 dead letters
+-- ARGV 1 run id  2 ms a worker that has it in hand is given to end it itself  3 ms the events are kept
+--      4 prefix of run keys  5 report for the `end` event as JSON  6 error as JSON
+-- Returns {1 when it was ended here else 0, next run id or '', its queue or ''}.
+--@include clock
+--@include thread
+local at = now_ms()
+local state = redis.call('HMGET', KEYS[1], 'phase', 'deadline_at')
+local phase, deadline = state[1], tonumber(state[2] or '0')
+local in_hand = phase == 'leased' or phase == 'cancelling'
+if not phase or not (in_hand or phase == 'waiting' or phase == 'due' or phase == 'dispatched') then
+  redis.call('ZREM', KEYS[10], ARGV[1])
+  return {0, '', ''}
+end
+if deadline == 0 or at < deadline + (in_hand and tonumber(ARGV[2]) or 0) then return {0, '', ''} end
+redis.call('HDEL', KEYS[1], 'lease', 'owner')
+redis.call('HSET', KEYS[1], 'error', ARGV[6])
+redis.call('DEL', KEYS[9])
+redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('ZREM', KEYS[5], ARGV[1])
+redis.call('ZREM', KEYS[6], ARGV[1])
+redis.call('ZREM', KEYS[10], ARGV[1])
+redis.call('ZADD', KEYS[11], at, ARGV[1])
+redis.call('HSET', KEYS[2], 'rest', 'error', 'error', ARGV[6], 'updated_at', at)
+local following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[4], ARGV[1], at)
+settle(KEYS[1], KEYS[8], KEYS[7], ARGV[1], 'timed_out', ARGV[5], at, tonumber(ARGV[3]))
+return {1, following[1] or '', following[2] or ''}

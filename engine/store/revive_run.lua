@@ -1,0 +1,27 @@
+-- Take a dead letter up again: the same run goes on from its last checkpoint.
+-- KEYS 1 run  2 thread  3 waiting  4 ended  5 dead letters  6 events
+-- ARGV 1 run id  2 what its nodes are to be taken to have returned, as JSON by node
+-- Returns {1, its queue}; {0, ''} when it is not a dead letter (any more). Errors RUN_NOT_FOUND, THREAD_BUSY when
+-- another run has its thread. The `end` its readers have seen is taken out of its stream: the next one counts.
+--@include clock
+local phase = redis.call('HGET', KEYS[1], 'phase')
+if not phase then return redis.error_reply('RUN_NOT_FOUND Run not found.') end
+if not redis.call('ZSCORE', KEYS[5], ARGV[1]) then return {0, ''} end
+if redis.call('HEXISTS', KEYS[2], 'active') == 1 then
+  return redis.error_reply('THREAD_BUSY Another run has the thread; replay this one when that has ended.')
+end
+local at = now_ms()
+for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if string.sub(field, 1, 9) == 'attempts:' then redis.call('HDEL', KEYS[1], field) end
+end
+redis.call('HDEL', KEYS[1], 'error', 'ended_at', 'deadline_at', 'crashes', 'cancel')
+redis.call('HSET', KEYS[1], 'phase', 'waiting', 'updated_at', at, 'came_from', 'crash', 'supplied', ARGV[2])
+redis.call('HINCRBY', KEYS[1], 'replays', 1)
+redis.call('HSET', KEYS[2], 'active', ARGV[1])
+redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('ZREM', KEYS[5], ARGV[1])
+redis.call('ZADD', KEYS[3], at, ARGV[1])
+local last = redis.call('XREVRANGE', KEYS[6], '+', '-', 'COUNT', 1)[1]
+if last and last[2][2] == 'end' then redis.call('XDEL', KEYS[6], last[1]) end
+redis.call('PERSIST', KEYS[6])
+return {1, redis.call('HGET', KEYS[1], 'queue')}

@@ -1,0 +1,244 @@
+"""Failing nodes: retried durably, bounded in time, gone without where that is allowed, and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import time
+from typing import Annotated, Any, TypedDict
+
+import httpx
+import pytest
+from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
+from langgraph.types import RetryPolicy, Send
+
+from runyard.engine import wire
+from runyard.engine.run import Phase, Run
+from runyard.engine.store import runs
+from tests.support.engine import Engine, engine
+
+
+class State(TypedDict, total=False):
+    out: Annotated[list[Any], operator.add]
+
+
+def one_node(node: Any, **how: Any) -> Any:
+    graph = StateGraph(State)
+    graph.add_node("work", node, **how)
+    graph.add_node("after", lambda state, config: {"out": [{"without": config["configurable"]["degraded"]}]})
+    graph.add_edge(START, "work")
+    graph.add_edge("work", "after")
+    graph.add_edge("after", END)
+    return graph.compile()
+
+
+class Flaky:
+    """Fails as often as it is told to, then succeeds; remembers the attempt numbers it was given."""
+
+    def __init__(self, failures: int, error: Exception | None = None) -> None:
+        self.left, self.error, self.attempts = failures, error or ConnectionError("reset"), []
+
+    async def __call__(self, state: State, runtime: Runtime) -> State:
+        self.attempts.append(runtime.execution_info.node_attempt)
+        if self.left:
+            self.left -= 1
+            raise self.error
+        return {"out": ["done"]}
+
+
+def at_once(attempts: int) -> RetryPolicy:
+    return RetryPolicy(max_attempts=attempts, initial_interval=0.0, jitter=False)
+
+
+def patient(attempts: int) -> RetryPolicy:
+    return RetryPolicy(max_attempts=attempts, initial_interval=60.0, jitter=False)
+
+
+def out_of(eng: Engine, run: Run) -> list[Any]:
+    return wire.decode(eng.service.get_thread(run.thread_id).values)["out"]
+
+
+def noted(eng: Engine, run: Run) -> list[dict[str, Any]]:
+    return eng.sync_store.do(runs.attempts(eng.keys, run.run_id))
+
+
+def make_due(eng: Engine, run: Run) -> None:
+    at = eng.keys.of_run(run.run_id)
+    eng.sync_store.client.zadd(at.due, {run.run_id: 0}, xx=True)
+
+
+async def test_a_short_wait_is_sat_out_and_attempts_are_numbered_from_one(redis_url: str) -> None:
+    flaky = Flaky(2)
+    async with engine(redis_url, {"g": one_node(flaky, retry_policy=at_once(3))}) as eng:
+        run = await eng.run("g", {"out": []})
+        assert run.phase is Phase.SUCCEEDED
+        assert flaky.attempts == [1, 2, 3]
+        assert [(record["attempt"], record["error"]) for record in noted(eng, run)] == [
+            (1, "ConnectionError"),
+            (2, "ConnectionError"),
+        ]
+
+
+async def test_a_long_wait_frees_the_worker_and_the_count_goes_on_elsewhere(redis_url: str) -> None:
+    flaky = Flaky(2)
+    async with engine(redis_url, {"g": one_node(flaky, retry_policy=patient(3))}) as eng:
+        run = eng.start("g", {"out": []})
+        for attempt in (1, 2):
+            await eng.drive()
+            waiting = eng.service.get_run(run.run_id)
+            assert waiting.phase is Phase.DUE
+            assert waiting.status == "running"
+            assert list(waiting.attempts.values()) == [attempt]
+            make_due(eng, run)
+            eng.recovery.sweep()
+        await eng.drive()
+        assert eng.service.get_run(run.run_id).phase is Phase.SUCCEEDED
+        assert flaky.attempts == [1, 2, 3]
+
+
+async def test_exhausted_attempts_fail_the_run_with_the_nodes_own_error(redis_url: str) -> None:
+    flaky = Flaky(9)
+    async with engine(redis_url, {"g": one_node(flaky, retry_policy=at_once(2))}) as eng:
+        run = await eng.run("g", {"out": []})
+        assert run.phase is Phase.FAILED
+        assert (run.error or {})["node"] == "work"
+        assert (run.error or {})["message"] == "reset"
+        assert [record["decision"] for record in noted(eng, run)] == ["again in 0.0 s", "gave up"]
+
+
+async def test_what_a_provider_asks_for_is_waited_for(redis_url: str) -> None:
+    request = httpx.Request("GET", "http://models.test/")
+    response = httpx.Response(503, headers={"Retry-After": "120"}, request=request)
+    flaky = Flaky(1, httpx.HTTPStatusError("busy", request=request, response=response))
+    async with engine(redis_url, {"g": one_node(flaky, retry_policy=at_once(3))}) as eng:
+        run = eng.start("g", {"out": []})
+        await eng.drive()
+        due_at = eng.service.get_run(run.run_id).due_at or 0
+        assert 110_000 < due_at - time.time() * 1000 < 121_000
+
+
+async def test_a_retry_of_one_branch_does_not_run_its_siblings_again(redis_url: str) -> None:
+    executed: list[int] = []
+    failing = {2}
+
+    async def work(state: Any) -> Any:
+        executed.append(state["i"])
+        if state["i"] in failing:
+            raise ConnectionError("reset")
+        return {"out": [state["i"]]}
+
+    graph = StateGraph(State)
+    graph.add_node("plan", lambda state: {})
+    graph.add_node("work", work, retry_policy=patient(3))
+    graph.add_edge(START, "plan")
+    graph.add_conditional_edges("plan", lambda state: [Send("work", {"i": i}) for i in range(4)], ["work"])
+    for queue in (None, "cpu"):
+        executed.clear()
+        failing.add(2)
+        async with engine(redis_url, {"g": graph.compile()}) as eng:
+            eng.worker.policies = {"g": {"work": {"queue": queue}}} if queue else {}
+            run = eng.start("g", {"out": []})
+            await eng.drive()
+            assert eng.service.get_run(run.run_id).phase is Phase.DUE
+            failing.clear()
+            make_due(eng, run)
+            eng.recovery.sweep()
+            await eng.drive()
+            assert out_of(eng, run) == [0, 1, 2, 3]
+            assert sorted(executed) == [0, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_a_node_that_outlives_its_deadline_is_given_up(redis_url: str, sync: bool) -> None:
+    async def waits(state: State) -> State:
+        await asyncio.Event().wait()
+        return {}
+
+    release = asyncio.Event()
+
+    def blocks(state: State) -> State:
+        while not release.is_set():
+            time.sleep(0.01)
+        return {}
+
+    async with engine(redis_url, {"g": one_node(blocks if sync else waits)}, node_deadline_s=0.2) as eng:
+        run = await eng.run("g", {"out": []})
+        release.set()
+        assert run.phase is Phase.FAILED
+        assert (run.error or {})["error"] == "NodeTimeoutError"
+        assert eng.worker.abandoned == int(sync)
+
+
+async def test_an_optional_node_is_gone_without_and_the_run_says_so(redis_url: str) -> None:
+    policy = {"runyard": {"required": False}}
+    async with engine(redis_url, {"g": one_node(Flaky(9, ValueError("dead source")), metadata=policy)}) as eng:
+        run = await eng.run("g", {"out": []})
+        assert run.phase is Phase.SUCCEEDED
+        (missing,) = run.degraded
+        assert (missing["node"], missing["message"], missing["instead"]) == ("work", "dead source", "nothing")
+        assert out_of(eng, run)[0]["without"][0]["node"] == "work"
+
+
+@pytest.mark.parametrize(
+    ("fallback", "given"),
+    [
+        ({"value": {"out": ["constant"]}}, "constant"),
+        (lambda state: {"out": ["function"]}, "function"),
+        (lambda state, error: {"out": [str(error)]}, "dead model"),
+    ],
+)
+async def test_a_fallback_takes_the_place_of_a_node(redis_url: str, fallback: Any, given: str) -> None:
+    policy = {"runyard": {"fallback": fallback}}
+    async with engine(redis_url, {"g": one_node(Flaky(9, ValueError("dead model")), metadata=policy)}) as eng:
+        run = await eng.run("g", {"out": []})
+        assert out_of(eng, run)[0] == given
+        assert run.degraded[0]["instead"] == "fallback"
+
+
+async def test_another_node_can_be_the_fallback(redis_url: str) -> None:
+    graph = StateGraph(State)
+    graph.add_node(
+        "work", Flaky(9, ValueError("no")), metadata={"runyard": {"fallback": "spare"}}, destinations=("spare",)
+    )
+    graph.add_node("spare", lambda state: {"out": ["spare"]})
+    graph.add_edge(START, "work")
+    graph.add_edge("work", END)
+    async with engine(redis_url, {"g": graph.compile()}) as eng:
+        run = await eng.run("g", {"out": []})
+        assert out_of(eng, run) == ["spare"]
+
+
+async def test_a_run_past_its_deadline_times_out(redis_url: str) -> None:
+    async def waits(state: State) -> State:
+        await asyncio.Event().wait()
+        return {}
+
+    async with engine(redis_url, {"g": one_node(waits)}) as eng:
+        run = await eng.run("g", {"out": []}, timeout_s=0.2)
+        assert run.status == "timeout"
+        assert eng.service.get_thread(run.thread_id).status == "error"
+
+
+async def test_a_waiting_run_past_its_deadline_is_ended_by_recovery(redis_url: str) -> None:
+    async with engine(redis_url, {"g": one_node(Flaky(1), retry_policy=patient(3))}) as eng:
+        run = eng.start("g", {"out": []}, timeout_s=3600)
+        await eng.drive()
+        assert eng.service.get_run(run.run_id).phase is Phase.DUE
+        at = eng.keys.of_run(run.run_id)
+        eng.sync_store.client.zadd(at.deadlines, {run.run_id: 1})
+        eng.sync_store.client.hset(at.run(run.run_id), "deadline_at", 1)
+        eng.recovery.sweep()
+        assert eng.service.get_run(run.run_id).status == "timeout"
+        assert not eng.sync_store.client.exists(at.due)
+
+
+async def test_a_run_that_takes_its_workers_down_is_quarantined(redis_url: str) -> None:
+    executed: list[int] = []
+    async with engine(redis_url, {"g": one_node(lambda state: executed.append(1))}, max_crashes=3) as eng:
+        run = eng.start("g", {"out": []})
+        eng.sync_store.client.hset(eng.keys.of_run(run.run_id).run(run.run_id), "crashes", 3)
+        await eng.drive()
+        ended = eng.service.get_run(run.run_id)
+        assert (ended.error or {})["error"] == "Quarantined"
+        assert not executed
