@@ -22,12 +22,15 @@ from runyard.app.commands.progress import Progress, Row, label
 
 #: Notes of one node that are shown; a chatty node must not fill the screen.
 NOTES = 5
+#: Where nothing is drawn, lines are broken late: who greps wants them whole.
+PIPE_WIDTH = 160
 STATUS_STYLE = {"success": "green", "error": "red", "timeout": "red", "interrupted": "yellow"}
 
 
 def console(*, err: bool = False) -> Console:
     """Where people read: stdout, or stderr when stdout is for a result."""
-    return Console(stderr=err, highlight=False, soft_wrap=False)
+    stream = sys.stderr if err else sys.stdout
+    return Console(file=stream, highlight=False, width=None if stream.isatty() else PIPE_WIDTH)
 
 
 class View:
@@ -68,7 +71,7 @@ def picture(rows: list[Row]) -> RenderableType:
     table.add_column(overflow="fold")
     for row in rows:
         table.add_row(_mark(row), Text(label(row), "bold"), _took(row), _said(row))
-    return Padding(table, (0, 0, 0, 2))
+    return Padding(table, (0, 0, 0, 2), expand=False)
 
 
 def _mark(row: Row) -> RenderableType:
@@ -117,7 +120,7 @@ def facts(rows: dict[str, RenderableType]) -> RenderableType:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, value)
-    return Padding(table, (0, 0, 0, 2))
+    return Padding(table, (0, 0, 0, 2), expand=False)
 
 
 def is_watched() -> bool:

@@ -76,11 +76,11 @@ def print_end(door: Door, run: Run, *, as_json: bool) -> None:
         return
     err = shown.console(err=True)
     if run.error:
-        err.print(Text(f"error: {run.error['error']}: {run.error['message']}", "red"))
+        err.print(Text(f"error: {run.error['error']}: {run.error['message']}", "red"), soft_wrap=True)
     elif run.phase is Phase.PAUSED:
-        err.print(f"paused: answer with  runyard resume {run.run_id} --value JSON")
+        click.echo(f"paused; go on with: runyard resume {run.run_id} --value JSON", err=True)
     elif run.phase is Phase.CANCELLED:
-        err.print("cancelled")
+        click.echo("cancelled", err=True)
     if run.phase in (Phase.SUCCEEDED, Phase.PAUSED, Phase.CANCELLED):
         click.echo(shown.pretty(result))
 
