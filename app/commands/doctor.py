@@ -15,7 +15,6 @@ from runyard.app.commands.check_machine import check_graphs, check_langgraph, ch
 from runyard.app.commands.check_store import check_broker, check_store, check_workers, guarded, without_store
 from runyard.app.commands.door import NO_STORE, RETRY_S, read_settings, store_options
 from runyard.app.commands.project import project_option
-from runyard.app.commands.told import print_json
 from runyard.app.exit_codes import ExitCode
 from runyard.engine.errors import ConfigError, EngineError
 from runyard.engine.service import Service
@@ -42,7 +41,7 @@ def doctor(project: Path | None, redis_url: str | None, data: Path, as_json: boo
     failed = [finding for finding in found if finding.state == "fail"]
     if as_json:
         rows = [{"check": f.check, "state": f.state, "said": f.said, "todo": f.todo} for f in found]
-        print_json({"ok": not failed, "findings": rows})
+        shown.print_json({"ok": not failed, "findings": rows})
     else:
         _sum_up(found, len(failed))
     return ExitCode.FAILED if failed else ExitCode.OK

@@ -10,10 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from runyard.app.commands import shown
-from runyard.app.commands.door import Problem, json_option
 from runyard.app.commands.picture import draw
+from runyard.app.commands.problem import Problem, json_option
 from runyard.app.commands.project import known_graph, open_project, project_option
-from runyard.app.commands.told import print_json
 from runyard.app.exit_codes import ExitCode
 from runyard.graphs.errors import GraphBroken
 from runyard.graphs.registry import Graph, Project, Registry
@@ -46,7 +45,7 @@ def _list(project: Project, *, as_json: bool) -> None:
     broken = Registry(project).check_all()
     found = [{**_facts(project, graph_id), "problem": str(why) if why else None} for graph_id, why in broken.items()]
     if as_json:
-        print_json({"project": str(project.root), "warnings": project.warnings, "graphs": found})
+        shown.print_json({"project": str(project.root), "warnings": project.warnings, "graphs": found})
         return
     table = Table.grid(padding=(0, 2, 0, 0))
     for graph in found:
@@ -61,7 +60,7 @@ def _list(project: Project, *, as_json: bool) -> None:
 def _show(project: Project, graph_id: str, graph: Graph, *, mermaid: bool, as_json: bool) -> None:
     drawn = graph.get_graph()
     if as_json:
-        print_json({
+        shown.print_json({
             **_facts(project, graph_id),
             "nodes": list(drawn.nodes),
             "edges": [{"source": e.source, "target": e.target, "conditional": e.conditional} for e in drawn.edges],

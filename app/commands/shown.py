@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import click
 import orjson
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -111,6 +112,11 @@ def duration(ms: float) -> str:
 def pretty(value: Any) -> str:
     """A value as indented JSON."""
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    click.echo(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
 
 
 def facts(rows: dict[str, RenderableType]) -> RenderableType:
