@@ -1,30 +1,27 @@
-"""The door to the engine: which store a command speaks to, and how what goes wrong is told.
+"""The door to the engine: which store a command speaks to.
 
 Commands call the engine's Service on the store itself, so they work while the web is down.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import click
-import orjson
 from celery import Celery
 
+from runyard.app.commands.problem import Problem, json_option
 from runyard.app.exit_codes import ExitCode
-from runyard.engine import errors
 from runyard.engine.run import Phase, Run
 from runyard.engine.service import Service
 from runyard.engine.settings import Settings
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.meta import open_store
-from runyard.graphs.errors import GraphsError
 from runyard.tasks.settings import celery_settings
 from runyard.tasks.wake import Waker
 
@@ -43,20 +40,6 @@ class Door:
     service: Service
 
 
-class Problem(click.ClickException):
-    """One line on stderr and an exit code; with ``--json`` one JSON document on stderr."""
-
-    def __init__(self, message: str, exit_code: ExitCode, *, code: str, as_json: bool = False) -> None:
-        super().__init__(message)
-        self.exit_code, self.code, self.as_json = exit_code, code, as_json
-
-    def show(self, file: Any = None) -> None:
-        if self.as_json:
-            click.echo(orjson.dumps({"error": self.code, "message": self.message}), file=file, err=True)
-        else:
-            click.echo(f"error: {' '.join(self.message.split())}", file=file, err=True)
-
-
 def store_options(command: F) -> F:
     """The options of every command that asks the engine; errors are told by exit codes."""
     options = (
@@ -73,38 +56,6 @@ def store_options(command: F) -> F:
     for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[no-any-return]
-
-
-def json_option(command: F) -> F:
-    """``--json``, and what goes wrong as one line and an exit code."""
-
-    @functools.wraps(command)
-    def told(*args: Any, as_json: bool, **kwargs: Any) -> Any:
-        try:
-            return command(*args, as_json=as_json, **kwargs)
-        except KeyboardInterrupt:
-            raise SystemExit(ExitCode.STOPPED_BY_USER) from None
-        except Problem as problem:
-            problem.as_json = as_json
-            raise
-        except (errors.EngineError, GraphsError) as error:  # anything else is a bug and keeps its traceback
-            raise_told(error, as_json=as_json)
-
-    return click.option("--json", "as_json", is_flag=True, help="Print for programs: JSON, errors too.")(told)  # type: ignore[return-value]
-
-
-def raise_told(error: errors.EngineError | GraphsError, *, as_json: bool) -> NoReturn:
-    """Turn an error into a Problem: its text and its exit code."""
-    exit_codes: dict[type[Exception], ExitCode] = {
-        errors.NotFound: ExitCode.NOT_FOUND,
-        errors.StoreUnavailable: ExitCode.UNAVAILABLE,
-        errors.Conflict: ExitCode.CONFLICT,
-        errors.ConfigError: ExitCode.CONFIG,
-        GraphsError: ExitCode.CONFIG,
-    }
-    exit_code = next((code for kind, code in exit_codes.items() if isinstance(error, kind)), ExitCode.FAILED)
-    name = error.code if isinstance(error, errors.EngineError) else "project_error"
-    raise Problem(str(error), exit_code, code=name, as_json=as_json) from error
 
 
 def read_settings(redis_url: str | None, data: Path) -> Settings:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from runyard.app.commands.door import Problem
+from runyard.app.commands.problem import Problem
 from runyard.app.exit_codes import ExitCode
 from runyard.graphs.project import FILE_NAME, GraphSpec, Project, load_project
 

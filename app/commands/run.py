@@ -10,11 +10,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from runyard.app.commands.door import Door, Problem, open_door, store_options
+from runyard.app.commands.door import Door, open_door, store_options
 from runyard.app.commands.follow import follow_to_end
+from runyard.app.commands.problem import Problem
 from runyard.app.commands.progress import STREAM_MODES
 from runyard.app.commands.project import known_graph, open_project, project_option
-from runyard.app.commands.told import document, print_json
+from runyard.app.commands.shown import print_json
+from runyard.app.commands.told import document
 from runyard.app.commands.values import Id, Json, check_config
 from runyard.app.exit_codes import ExitCode
 from runyard.engine.errors import RunNotFound, ThreadNotFound

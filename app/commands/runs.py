@@ -8,7 +8,8 @@ import click
 
 from runyard.app.commands.door import exit_code_of, open_door, store_options
 from runyard.app.commands.follow import follow, follow_to_end, watching
-from runyard.app.commands.told import document, print_json, print_run
+from runyard.app.commands.shown import print_json
+from runyard.app.commands.told import document, print_run
 from runyard.app.commands.values import Id
 from runyard.app.exit_codes import ExitCode
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import click
 import orjson
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -22,12 +23,15 @@ from runyard.app.commands.progress import Progress, Row, label
 
 #: Notes of one node that are shown; a chatty node must not fill the screen.
 NOTES = 5
+#: Where nothing is drawn, lines are broken late: who greps wants them whole.
+PIPE_WIDTH = 160
 STATUS_STYLE = {"success": "green", "error": "red", "timeout": "red", "interrupted": "yellow"}
 
 
 def console(*, err: bool = False) -> Console:
     """Where people read: stdout, or stderr when stdout is for a result."""
-    return Console(stderr=err, highlight=False, soft_wrap=False)
+    stream = sys.stderr if err else sys.stdout
+    return Console(file=stream, highlight=False, width=None if stream.isatty() else PIPE_WIDTH)
 
 
 class View:
@@ -68,7 +72,7 @@ def picture(rows: list[Row]) -> RenderableType:
     table.add_column(overflow="fold")
     for row in rows:
         table.add_row(_mark(row), Text(label(row), "bold"), _took(row), _said(row))
-    return Padding(table, (0, 0, 0, 2))
+    return Padding(table, (0, 0, 0, 2), expand=False)
 
 
 def _mark(row: Row) -> RenderableType:
@@ -110,6 +114,11 @@ def pretty(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
 
 
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    click.echo(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
+
+
 def facts(rows: dict[str, RenderableType]) -> RenderableType:
     """Names and values in two columns."""
     table = Table.grid(padding=(0, 2, 0, 0))
@@ -117,7 +126,7 @@ def facts(rows: dict[str, RenderableType]) -> RenderableType:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, value)
-    return Padding(table, (0, 0, 0, 2))
+    return Padding(table, (0, 0, 0, 2), expand=False)
 
 
 def is_watched() -> bool:

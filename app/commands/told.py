@@ -11,7 +11,6 @@ from rich.text import Text
 
 from runyard.app.commands import shown
 from runyard.app.commands.door import Door
-from runyard.engine import wire
 from runyard.engine.errors import ThreadNotFound
 from runyard.engine.run import TERMINAL, Phase, Run
 
@@ -51,10 +50,6 @@ def document(run: Run) -> dict[str, Any]:
     }
 
 
-def print_json(value: Any) -> None:
-    click.echo(wire.encode(value))
-
-
 def print_run(run: Run) -> None:
     """Where a run stands, in words, on stdout."""
     out = shown.console()
@@ -72,15 +67,15 @@ def print_end(door: Door, run: Run, *, as_json: bool) -> None:
     """What a run came to: its result on stdout, what is to be known about it on stderr."""
     result = result_of(door, run) if run.phase in TERMINAL else None
     if as_json:
-        print_json({**document(run), "result": result})
+        shown.print_json({**document(run), "result": result})
         return
     err = shown.console(err=True)
     if run.error:
-        err.print(Text(f"error: {run.error['error']}: {run.error['message']}", "red"))
+        err.print(Text(f"error: {run.error['error']}: {run.error['message']}", "red"), soft_wrap=True)
     elif run.phase is Phase.PAUSED:
-        err.print(f"paused: answer with  runyard resume {run.run_id} --value JSON")
+        click.echo(f"paused; go on with: runyard resume {run.run_id} --value JSON", err=True)
     elif run.phase is Phase.CANCELLED:
-        err.print("cancelled")
+        click.echo("cancelled", err=True)
     if run.phase in (Phase.SUCCEEDED, Phase.PAUSED, Phase.CANCELLED):
         click.echo(shown.pretty(result))
 

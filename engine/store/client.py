@@ -11,6 +11,8 @@ written so that the second run changes nothing and answers the same.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
@@ -32,13 +34,15 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from runyard.engine import errors
-from runyard.engine.store.scripts import Script
+from runyard.engine.store.scripts import Script, all_scripts
 
 T = TypeVar("T")
 Arg = str | bytes | int | float
 
 #: Replies that mean "not now" rather than "never": the store is away, loading, a replica, or full.
 AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OutOfMemoryError)
+#: The same in replies that the driver has no class for: too few replicas, a disk that is full, a script that is slow.
+AWAY_WORDS = frozenset({"NOREPLICAS", "MISCONF", "BUSY", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN"})
 
 #: The first word of a script's error reply, and the error it stands for.
 REPLIES: dict[str, type[errors.EngineError]] = {
@@ -95,6 +99,8 @@ def translate(error: Exception) -> Exception:
         word, _, rest = str(error).partition(" ")
         if known := REPLIES.get(word):
             return known(rest or None)
+        if word in AWAY_WORDS:
+            return errors.StoreUnavailable(f"The store (Redis) cannot take this now: {error}")
     return error
 
 
@@ -115,7 +121,8 @@ class SyncStore:
             timeout=timeout_s,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
-            retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), _retries(retry_s)),
+            retry=_Patience(retry_s),
+            redis_connect_func=_greet,
             health_check_interval=30,
         )
         return cls(redis.Redis(connection_pool=pool))
@@ -133,7 +140,7 @@ class SyncStore:
         try:
             replies = self._send(calls, source=False)
             unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            if unknown:  # the server was restarted or failed over: it learns the scripts again as it runs them
+            if unknown:  # somebody flushed them, or may not load them: the server learns them as it runs them
                 for i, reply in zip(unknown, self._send([calls[i] for i in unknown], source=True), strict=True):
                     replies[i] = reply
         except RedisError as error:
@@ -158,8 +165,9 @@ class SyncStore:
 class AsyncStore:
     """Sends calls from one event loop. Calls that are made while another batch is under way go out together.
 
-    Order is kept: calls are applied in the order in which they were made. A caller that is cancelled while it waits
-    does not take its call back.
+    Order is kept: calls are applied in the order in which they were made (but for scripts that somebody flushed from
+    the server since this connected: those of the first batch come last). A caller that is cancelled while it waits does
+    not take its call back.
     """
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
@@ -176,7 +184,8 @@ class AsyncStore:
             timeout=timeout_s,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
-            retry=AsyncRetry(ExponentialBackoff(cap=0.5, base=0.02), _retries(retry_s)),
+            retry=_AsyncPatience(retry_s),
+            redis_connect_func=_agreet,
             health_check_interval=30,
         )
         return cls(redis.asyncio.Redis(connection_pool=pool))
@@ -231,10 +240,58 @@ class AsyncStore:
         await self.client.connection_pool.disconnect()
 
 
-def _retries(seconds: float) -> int:
-    """How many tries of the backoff above (0.02 s doubling to 0.5 s) fit into ``seconds``."""
-    tries, spent = 0, 0.0
-    while spent < seconds:
-        spent += min(0.5, 0.02 * 2**tries)
-        tries += 1
-    return tries
+class _UntilLate:
+    """Tries again until so many seconds have passed, however long each try took: a server that hangs costs no more
+    than one that refuses, plus the last try's timeout. One for each connection, as the driver copies it."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(ExponentialBackoff(cap=0.5, base=0.02), -1)  # type: ignore[call-arg]  # see the two below
+        self._seconds = seconds
+
+    def call_with_retry(
+        self,
+        do: Any,
+        fail: Any,
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> Any:
+        ends = time.monotonic() + self._seconds
+
+        def worth_it(error: Exception) -> bool:
+            self._retries = -1 if time.monotonic() < ends else 0
+            return is_retryable is None or is_retryable(error)
+
+        return super().call_with_retry(do, fail, worth_it, with_failure_count)  # type: ignore[misc]
+
+
+class _Patience(_UntilLate, Retry):
+    pass
+
+
+class _AsyncPatience(_UntilLate, AsyncRetry):
+    pass
+
+
+def _greet(connection: Any) -> None:
+    """Teach a server its scripts before the first call: one that was restarted or failed over knows none, and calls
+    of one batch that had to be sent again would be applied after those behind them."""
+    connection.on_connect()
+    scripts = all_scripts()
+    connection.send_command("SCRIPT", "EXISTS", *(script.sha for script in scripts))
+    with contextlib.suppress(ResponseError):  # not allowed to ask: then each script is taught when it is not known
+        for script, known in zip(scripts, connection.read_response(), strict=True):
+            if not known:
+                connection.send_command("SCRIPT", "LOAD", script.source)
+                connection.read_response()
+
+
+async def _agreet(connection: Any) -> None:
+    """As :func:`_greet`."""
+    await connection.on_connect()
+    scripts = all_scripts()
+    await connection.send_command("SCRIPT", "EXISTS", *(script.sha for script in scripts))
+    with contextlib.suppress(ResponseError):
+        for script, known in zip(scripts, await connection.read_response(), strict=True):
+            if not known:
+                await connection.send_command("SCRIPT", "LOAD", script.source)
+                await connection.read_response()

@@ -33,3 +33,11 @@ def script(name: str) -> Script:
     """The script in ``<name>.lua``, includes resolved."""
     source = _INCLUDE.sub(lambda match: _text(f"lib_{match[1]}"), _text(name))
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+@cache
+def all_scripts() -> tuple[Script, ...]:
+    """Every script there is, by name."""
+    files = (item.name for item in resources.files("runyard.engine.store").iterdir())
+    names = sorted(name.removesuffix(".lua") for name in files if name.endswith(".lua"))
+    return tuple(script(name) for name in names if not name.startswith("lib_"))

@@ -1,0 +1,68 @@
+"""Runs on a thread: start, look, cancel, forget. What is waited for is in streams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+
+from runyard.app import answers, sse
+from runyard.app.resources import Resource
+from runyard.app.run_requests import start
+from runyard.app.schemas.runs import CancelQuery, Run, RunCreate, RunList
+from runyard.app.shapes import of_run, only
+from runyard.app.wiring import service, wired
+from runyard.engine.errors import InvalidTransition, RunNotFound
+
+blueprint = Resource(
+    "runs", __name__, url_prefix="/threads/<thread:thread_id>/runs", description="Requests on a thread."
+)
+
+Json = dict[str, Any]
+
+
+@blueprint.route("", methods=["POST"])
+@blueprint.body(RunCreate)
+@blueprint.response(200, Run)
+def create(body: Json, thread_id: str) -> Response:
+    """Start a run and answer at once; poll it, join it or stream it by its id."""
+    run = start(wired(), body, thread_id)
+    return answers.json(of_run(run), {"Content-Location": f"/threads/{thread_id}/runs/{run.run_id}"})
+
+
+@blueprint.route("")
+@blueprint.query(RunList)
+@blueprint.response(200, Run(many=True))
+def list_runs(query: Json, thread_id: str) -> Response:
+    """The runs of a thread, newest first."""
+    found = service().list_runs(thread_id, limit=query["limit"], offset=query["offset"], status=query.get("status"))
+    return answers.json([only(query.get("select"), of_run(run)) for run in found])
+
+
+@blueprint.route("/<run:run_id>")
+@blueprint.response(200, Run)
+def get(thread_id: str, run_id: str) -> Response:
+    """A run as it stands."""
+    return answers.json(of_run(service().get_run(run_id, thread_id)))
+
+
+@blueprint.route("/<run:run_id>", methods=["DELETE"])
+@blueprint.response(204)
+def delete(thread_id: str, run_id: str) -> Response:
+    """Forget a run, under way or over. What it did to the thread stays."""
+    service().delete_run(service().get_run(run_id, thread_id))
+    return answers.nothing(204)
+
+
+@blueprint.route("/<run:run_id>/cancel", methods=["POST"])
+@blueprint.query(CancelQuery)
+@blueprint.response(202, description="The run will end.")
+@blueprint.alt_response(200, schema={"type": "object"}, description="With wait=1: the run has ended.", success=True)
+def cancel(query: Json, thread_id: str, run_id: str) -> Response:
+    """End a run early."""
+    run = service().get_run(run_id, thread_id)
+    try:
+        service().cancel_run(run, query["action"])
+    except InvalidTransition:  # for LangGraph's clients there is nothing to cancel then, and that is a 404
+        raise RunNotFound(f"Run {run_id} is over already ({run.status}); there is nothing to cancel.") from None
+    return answers.chunked(sse.ending(service(), run), {}) if query["wait"] else answers.nothing(202)

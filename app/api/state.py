@@ -1,0 +1,149 @@
+"""A thread's state: read, edited, and as it was."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Response
+
+from runyard.app import answers
+from runyard.app.errors import BadRequest
+from runyard.app.resources import Resource
+from runyard.app.schemas.threads import (
+    HistoryQuery,
+    HistoryRead,
+    StateQuery,
+    StateRead,
+    StateUpdate,
+    ThreadState,
+    Updated,
+)
+from runyard.app.shapes import EMPTY_STATE
+from runyard.app.wiring import service, wired
+from runyard.engine import state
+from runyard.engine.errors import EngineError, InvalidInput, NotFound
+from runyard.engine.worker import Graph
+
+blueprint = Resource("state", __name__, url_prefix="/threads/<thread:thread_id>", description="What a thread knows.")
+
+Json = dict[str, Any]
+
+
+@blueprint.route("/state")
+@blueprint.query(StateQuery)
+@blueprint.response(200, ThreadState)
+def get(query: Json, thread_id: str) -> Response:
+    """A thread's state now; all-empty before its first run."""
+    return answers.json(_read(thread_id, None, subgraphs=query["subgraphs"]))
+
+
+@blueprint.route("/state/<checkpoint:checkpoint_id>")
+@blueprint.query(StateQuery)
+@blueprint.response(200, ThreadState)
+def get_at(query: Json, thread_id: str, checkpoint_id: str) -> Response:
+    """A thread's state at one of its checkpoints."""
+    return answers.json(_read(thread_id, {"checkpoint_id": checkpoint_id}, subgraphs=query["subgraphs"]))
+
+
+@blueprint.route("/state/checkpoint", methods=["POST"])
+@blueprint.body(StateRead)
+@blueprint.response(200, ThreadState)
+def get_at_checkpoint(body: Json, thread_id: str) -> Response:
+    """A thread's state at a checkpoint, perhaps one of a subgraph; without a checkpoint_id, now."""
+    return answers.json(_read(thread_id, body["checkpoint"], subgraphs=bool(body.get("subgraphs"))))
+
+
+@blueprint.route("/state", methods=["POST"])
+@blueprint.body(StateUpdate)
+@blueprint.response(200, Updated)
+def update(body: Json, thread_id: str) -> Response:
+    """Edit a thread's state, as if a node had written it; refused while a run is under way."""
+    checkpoint = _named({**(body.get("checkpoint") or {}), "checkpoint_id": _checkpoint_id(body)})
+    with _graph_of(thread_id) as graph:
+        if graph is None:
+            raise BadRequest(f"Thread {thread_id} has no graph yet: run an assistant on it before its state is edited.")
+        left = _write(graph, thread_id, body, checkpoint)
+    at = {"thread_id": thread_id, "checkpoint_ns": "", **_named(left)}
+    return answers.json({"checkpoint": at, "configurable": at, "checkpoint_id": at.get("checkpoint_id")})
+
+
+@blueprint.route("/history", methods=["POST"])
+@blueprint.body(HistoryRead, required=False)
+@blueprint.response(200, ThreadState(many=True))
+def history(body: Json, thread_id: str) -> Response:
+    """A thread's states, newest first."""
+    return answers.json(_history(thread_id, body))
+
+
+@blueprint.route("/history")
+@blueprint.query(HistoryQuery)
+@blueprint.response(200, ThreadState(many=True))
+def history_by_query(query: Json, thread_id: str) -> Response:
+    """A thread's states, newest first."""
+    return answers.json(_history(thread_id, query))
+
+
+@contextlib.contextmanager
+def _graph_of(thread_id: str) -> Iterator[Graph | None]:
+    """The graph that last ran on a thread, to read its state with; None before the first."""
+    graph_id = service().get_thread(thread_id).graph_id
+    if graph_id is None:
+        yield None
+        return
+    with wired().catalog.open(graph_id, thread_id) as graph:
+        yield graph
+
+
+def _read(thread_id: str, checkpoint: Json | None, *, subgraphs: bool) -> Json:
+    wanted = _named(checkpoint)
+    with _graph_of(thread_id) as graph:
+        found = state.read(graph, service().saver, thread_id, wanted, subgraphs=subgraphs) if graph else EMPTY_STATE
+    if wanted.get("checkpoint_id") and found["created_at"] is None:
+        raise NotFound(f"Thread {thread_id} has no checkpoint {wanted['checkpoint_id']}.")
+    return found
+
+
+def _write(graph: Graph, thread_id: str, body: Json, checkpoint: Json) -> Json:
+    engine, as_node = service(), body.get("as_node")
+    try:
+        return state.update(
+            graph, engine.saver, engine.keys, thread_id, body.get("values"), as_node=as_node, checkpoint=checkpoint
+        )
+    except EngineError:
+        raise
+    except Exception as error:
+        # The graph's own reducers and branches run here, and refuse what they cannot take in any way they like.
+        raise InvalidInput(f"values: the graph does not take them: {type(error).__name__}: {error}") from error
+
+
+def _history(thread_id: str, wanted: Json) -> list[Json]:
+    options: Json = {
+        "limit": wanted.get("limit") or 10,
+        "before": _before(wanted.get("before")),
+        "metadata": wanted.get("metadata"),
+        "checkpoint": _named(wanted.get("checkpoint")),
+    }
+    with _graph_of(thread_id) as graph:
+        return list(state.history(graph, service().saver, thread_id, **options)) if graph else []
+
+
+def _before(given: str | Json | None) -> Json | None:
+    """A checkpoint from any of the forms that clients send: its id, the checkpoint, or a config around it."""
+    if isinstance(given, dict):
+        inner = given.get("configurable", given)
+        if not isinstance(inner, dict) or not isinstance(inner.get("checkpoint_id"), str):
+            raise InvalidInput("before: must name a checkpoint_id")
+        return _named(inner)
+    return {"checkpoint_id": given} if given else None
+
+
+def _checkpoint_id(body: Json) -> Any:
+    return body.get("checkpoint_id") or (body.get("checkpoint") or {}).get("checkpoint_id")
+
+
+def _named(checkpoint: Json | None) -> Json:
+    """The parts of a checkpoint that name it."""
+    known = ("checkpoint_ns", "checkpoint_id", "checkpoint_map")
+    return {key: value for key in known if (value := (checkpoint or {}).get(key)) is not None}

@@ -1,0 +1,68 @@
+"""Runs without a thread of the client's, and runs by their id alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+
+from runyard.app import answers
+from runyard.app.api.streams import EVENT_STREAM, joined, streaming, waiting
+from runyard.app.resources import Resource
+from runyard.app.run_requests import start
+from runyard.app.schemas.runs import JoinQuery, Run, RunCreate, StreamQuery
+from runyard.app.shapes import of_run
+from runyard.app.wiring import service, wired
+
+blueprint = Resource("stateless runs", __name__, url_prefix="/runs", description="Runs without a thread; runs by id.")
+
+Json = dict[str, Any]
+
+
+@blueprint.route("", methods=["POST"])
+@blueprint.body(RunCreate)
+@blueprint.response(200, Run)
+def create(body: Json) -> Response:
+    """Start a run on a hidden thread of its own, which goes when the run ends unless on_completion is keep."""
+    run = start(wired(), body)
+    return answers.json(of_run(run), {"Content-Location": f"/runs/{run.run_id}"})
+
+
+@blueprint.route("/wait", methods=["POST"])
+@blueprint.body(RunCreate)
+@blueprint.response(200, {}, description='The values, or {"__error__": …}.')
+def wait(body: Json) -> Response:
+    """Start a run and answer its result when it has ended."""
+    return waiting(start(wired(), body), cancel=body.get("on_disconnect") == "cancel")
+
+
+@blueprint.route("/stream", methods=["POST"])
+@blueprint.body(RunCreate)
+@blueprint.response(200, **EVENT_STREAM)
+def stream(body: Json) -> Response:
+    """Start a run and stream what it tells."""
+    run = start(wired(), body)
+    return streaming(run, cancel=body.get("on_disconnect") == "cancel", here=f"/runs/{run.run_id}")
+
+
+@blueprint.route("/<run:run_id>")
+@blueprint.response(200, Run)
+def get(run_id: str) -> Response:
+    """A run as it stands, by its id alone."""
+    return answers.json(of_run(service().get_run(run_id)))
+
+
+@blueprint.route("/<run:run_id>/join")
+@blueprint.query(JoinQuery)
+@blueprint.response(200, {}, description='The values, or {"__error__": …}.')
+def join(query: Json, run_id: str) -> Response:
+    """The result of a run, when it has ended."""
+    return waiting(service().get_run(run_id), cancel=query["cancel_on_disconnect"])
+
+
+@blueprint.route("/<run:run_id>/stream")
+@blueprint.query(StreamQuery)
+@blueprint.response(200, **EVENT_STREAM)
+def join_stream(query: Json, run_id: str) -> Response:
+    """What a run tells from now on, or from the event after the header Last-Event-ID (-1: from the start)."""
+    return joined(service().get_run(run_id), query)

@@ -1,0 +1,117 @@
+"""Runs that a client stays with: wait for the result, stream the events, come back to either."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from flask import Response, request
+
+from runyard.app import answers, sse
+from runyard.app.resources import Resource
+from runyard.app.run_requests import start
+from runyard.app.schemas.runs import STREAM_MODES, JoinQuery, RunCreate, StreamQuery
+from runyard.app.wiring import service, wired
+from runyard.engine import wire
+from runyard.engine.errors import InvalidInput, NotFound
+from runyard.engine.run import Run
+from runyard.engine.store import events
+
+blueprint = Resource(
+    "streams", __name__, url_prefix="/threads/<thread:thread_id>/runs", description="Waiting for runs."
+)
+
+Json = dict[str, Any]
+EVENT_STREAM = {"content_type": "text/event-stream", "description": "Server-sent events."}
+_EVENT_ID = re.compile(r"\d{1,20}(-\d{1,20})?")
+
+
+@blueprint.route("/wait", methods=["POST"])
+@blueprint.body(RunCreate)
+@blueprint.response(200, {}, description='The thread\'s values, or {"__error__": …}.')
+def wait(body: Json, thread_id: str) -> Response:
+    """Start a run and answer its result when it has ended."""
+    return waiting(start(wired(), body, thread_id), cancel=body.get("on_disconnect") == "cancel")
+
+
+@blueprint.route("/stream", methods=["POST"])
+@blueprint.body(RunCreate)
+@blueprint.response(200, **EVENT_STREAM)
+def stream(body: Json, thread_id: str) -> Response:
+    """Start a run and stream what it tells."""
+    return streaming(start(wired(), body, thread_id), cancel=body.get("on_disconnect") == "cancel")
+
+
+@blueprint.route("/<run:run_id>/join")
+@blueprint.query(JoinQuery)
+@blueprint.response(200, {}, description='The thread\'s values, or {"__error__": …}.')
+def join(query: Json, thread_id: str, run_id: str) -> Response:
+    """The result of a run, when it has ended."""
+    return waiting(service().get_run(run_id, thread_id), cancel=query["cancel_on_disconnect"])
+
+
+@blueprint.route("/<run:run_id>/stream")
+@blueprint.query(StreamQuery)
+@blueprint.response(200, **EVENT_STREAM)
+def join_stream(query: Json, thread_id: str, run_id: str) -> Response:
+    """What a run tells from now on, or from the event after the header Last-Event-ID (-1: from the start)."""
+    try:
+        run = service().get_run(run_id, thread_id)
+    except NotFound as error:  # a stream is expected, so the news is an event of one
+        return answers.events([sse.frame("error", wire.encode({"error": "NotFound", "message": str(error)}))], {})
+    return joined(run, query)
+
+
+def waiting(run: Run, *, cancel: bool) -> Response:
+    """An answer that takes as long as the run."""
+    here = _place(run)
+    parts = sse.attended(sse.result(service(), run), service(), run, cancel=cancel)
+    return answers.chunked(parts, {"Location": f"{here}/join", "Content-Location": here})
+
+
+def streaming(run: Run, *, cancel: bool, here: str | None = None) -> Response:
+    """The events of a run from its start."""
+    view = sse.View(ids=run.request.stream_resumable)
+    return _events(run, view, cancel=cancel, here=here or _place(run))
+
+
+def joined(run: Run, query: Json) -> Response:
+    """The events of a run that is under way, for a reader that comes back or comes along."""
+    given = request.headers.get("Last-Event-ID")
+    view = sse.View(
+        after=_after(run, given),
+        names=sse.names_of(_modes(query.get("stream_mode") or [])),
+        ids=run.request.stream_resumable or given is not None,
+        greeting=given == "-1",
+    )
+    return _events(run, view, cancel=query["cancel_on_disconnect"], here=_place(run))
+
+
+def _events(run: Run, view: sse.View, *, cancel: bool, here: str) -> Response:
+    gone = sse.absence(request.environ)
+    parts = sse.attended(sse.stream(service(), run, view, gone), service(), run, cancel=cancel)
+    return answers.events(parts, {"Location": f"{here}/stream", "Content-Location": here})
+
+
+def _place(run: Run) -> str:
+    return f"/threads/{run.thread_id}/runs/{run.run_id}"
+
+
+def _after(run: Run, given: str | None) -> str:
+    """The event id after which a reader of ``run`` wants to read on."""
+    if given == "-1":
+        return events.START
+    if given is None:
+        # An ended run has nothing left to tell; its last event would tell an error a second time.
+        return service().last_event_id(run.run_id)
+    if not _EVENT_ID.fullmatch(given):
+        raise InvalidInput(f"Last-Event-ID: must be an id of an event of this stream, or -1, not {given[:60]!r}")
+    return given if "-" in given else f"{given}-0"
+
+
+def _modes(given: list[str]) -> list[str]:
+    """Modes of the query, each given by itself or several with commas between them."""
+    modes = [mode for part in given for mode in part.split(",") if mode]
+    if unknown := [mode for mode in modes if mode not in STREAM_MODES]:
+        raise InvalidInput(f"stream_mode: must be among {', '.join(STREAM_MODES)}, not {unknown[0][:60]!r}")
+    return modes

@@ -1,0 +1,146 @@
+"""The assistants of this server: one for each graph of the project, with what can be said about it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydantic import TypeAdapter
+
+from runyard.app.ids import canonical
+from runyard.app.inputs import CheckInput, checker
+from runyard.engine.errors import AssistantNotFound
+from runyard.engine.worker import Graph
+from runyard.graphs.errors import GraphBroken
+from runyard.graphs.project import BUILT_IN, FILE_NAME
+from runyard.graphs.registry import Registry, server_runtime
+
+log = structlog.get_logger(__name__)
+
+#: LangGraph's namespace: every server gives a graph's own assistant the same id.
+NAMESPACE = uuid.UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Assistant:
+    assistant_id: str
+    graph_id: str
+    description: str | None
+    created_at: str
+
+    def facts(self) -> Json:
+        return {
+            "assistant_id": self.assistant_id,
+            "graph_id": self.graph_id,
+            "name": self.graph_id,
+            "description": self.description,
+            "config": {},
+            "context": {},
+            "metadata": {"created_by": "system"},
+            "version": 1,
+            "created_at": self.created_at,
+            "updated_at": self.created_at,
+        }
+
+
+class Catalog:
+    """One per process. Graphs are loaded when first asked about; what is learned of them is kept."""
+
+    def __init__(self, registry: Registry, config: str) -> None:
+        self.registry = registry
+        made_at = _changed_at(config)
+        self._all = [
+            Assistant(str(uuid.uuid5(NAMESPACE, graph_id)), graph_id, registry.spec(graph_id).description, made_at)
+            for graph_id in registry.graph_ids()
+        ]
+        self._by_name = {assistant.graph_id: assistant for assistant in self._all}
+        self._by_id = {assistant.assistant_id: assistant for assistant in self._all}
+        self._checks: dict[str, CheckInput] = {}
+        self._learning = threading.Lock()
+
+    def all(self) -> list[Assistant]:
+        return list(self._all)
+
+    def find(self, wanted: str) -> Assistant:
+        """By the name of a graph or by id. Raises AssistantNotFound."""
+        found = self._by_name.get(wanted) or self._by_id.get(canonical(wanted) or "")
+        if found is None:
+            known = ", ".join(self._by_name) or "none"
+            raise AssistantNotFound(f"Assistant {wanted!r} not found. The graphs of this server: {known}.")
+        return found
+
+    def check_input(self, graph_id: str, given: Any) -> None:
+        """Raises InvalidInput when the graph would refuse ``given``, GraphBroken when it cannot be loaded."""
+        check = self._checks.get(graph_id)
+        if check is None:
+            with self._learning:
+                check = self._checks.get(graph_id) or self._learn(graph_id)
+        check(given)
+
+    @contextlib.contextmanager
+    def open(self, graph_id: str, thread_id: str | None = None) -> Iterator[Graph]:
+        """A graph to read or draw with. Raises GraphBroken."""
+        config: Any = {"configurable": {"thread_id": thread_id} if thread_id else {}}
+        with self.registry.open(graph_id, config, runtime=server_runtime("threads.read")) as graph:
+            yield graph
+
+    def warm_up(self) -> None:
+        """Load every graph before the first request needs it, and say at once which are broken."""
+        for assistant in self._all:
+            try:
+                self.check_input(assistant.graph_id, None)
+            except GraphBroken as broken:
+                log.warning("graph.broken", graph_id=assistant.graph_id, detail=str(broken))
+
+    def _learn(self, graph_id: str) -> CheckInput:
+        with self.open(graph_id) as graph, self.open(graph_id) as again:
+            # A graph that is made anew for each run may take another input for another config.
+            check: CheckInput = checker(graph) if graph is again else _accept
+        self._checks[graph_id] = check
+        return check
+
+
+def _accept(_: Any) -> None:
+    pass
+
+
+def _changed_at(config: str) -> str:
+    """When the project file was last changed: the same in every process, and after a restart."""
+    source = Path(config) if config else BUILT_IN
+    source = source / FILE_NAME if source.is_dir() else source
+    return datetime.fromtimestamp(int(source.stat().st_mtime), UTC).isoformat()
+
+
+def schemas_of(graph_id: str, graph: Any) -> Json:
+    """JSON Schemas of what a graph takes and gives; None where its types cannot be described."""
+    builder = getattr(graph, "builder", None)
+    told = {
+        "input_schema": graph.get_input_jsonschema,
+        "output_schema": graph.get_output_jsonschema,
+        "state_schema": lambda: TypeAdapter(builder.state_schema).json_schema() if builder else None,
+        "config_schema": lambda: {"type": "object", "properties": {}},
+        "context_schema": graph.get_context_jsonschema,
+    }
+    return {"graph_id": graph_id, **{name: _tell(describe) for name, describe in told.items()}}
+
+
+def _tell(describe: Any) -> Json | None:
+    try:
+        return describe()  # type: ignore[no-any-return]
+    except Exception:  # noqa: BLE001 - types of the author's that have no JSON Schema: the others still have
+        return None
+
+
+def drawing_of(graph: Graph, xray: int | bool) -> Json:
+    """Nodes and edges, subgraphs opened ``xray`` levels deep."""
+    drawn: Json = graph.get_graph(xray=xray).to_json()
+    return drawn

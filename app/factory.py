@@ -1,0 +1,102 @@
+"""The web process: ``gunicorn "runyard.app.factory:create_app()"``."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+from flask import Flask, Response, g, request
+
+from runyard.app import cors, docs, errors, ids
+from runyard.app.api import assistants, runs, state, stateless, streams, system, threads
+from runyard.app.catalog import Catalog
+from runyard.app.version import VERSION
+from runyard.app.wiring import NAME, SendWakes, Wiring, make_waker
+from runyard.engine.errors import StoreUnavailable
+from runyard.engine.service import Service
+from runyard.engine.settings import Settings
+from runyard.engine.store.client import SyncStore
+from runyard.engine.store.keys import Keys
+from runyard.graphs.registry import Registry, load_project
+
+log = structlog.get_logger(__name__)
+
+RESOURCES = (system, assistants, threads, state, runs, streams, stateless)
+#: A client waits for an answer while the store is away: not for long, since it will try again.
+STORE_RETRY_S, STORE_TIMEOUT_S = 1.5, 2.0
+_REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}")
+
+
+def create_app(settings: Settings | None = None, *, wake: SendWakes | None = None) -> Flask:
+    """A web application on the store and the project that ``settings`` (by default the environment) name.
+
+    Starts without a store, and refuses to start on a store of other settings (ConfigError) or a project file that
+    cannot be used (GraphConfigError). ``wake`` is how wake-ups are sent; by default through the broker.
+    """
+    wiring = wire_up(settings or Settings.from_env(os.environ), wake)
+    # Flask cannot find the place of a package inside a namespace by itself; nothing is kept there.
+    app = Flask("runyard.app", static_folder=None, instance_path=str(Path(__file__).resolve().parent))
+    app.extensions[NAME] = wiring
+    app.config.update(_flask_config(wiring.settings))
+    app.before_request(_name_request)
+    app.after_request(_return_name)
+    cors.register(app, cors.Cors.from_config(wiring.project.http.get("cors") or {}))
+    errors.register(app)
+    _add_resources(app)
+    _begin(wiring)
+    return app
+
+
+def wire_up(settings: Settings, wake: SendWakes | None = None) -> Wiring:
+    """Make what a web process has. Nothing is connected yet."""
+    project = load_project(Path(settings.config) if settings.config else None)
+    waker = make_waker(settings)
+    store = SyncStore.connect(settings.redis_url, retry_s=STORE_RETRY_S, timeout_s=STORE_TIMEOUT_S)
+    service = Service(store, Keys(settings.prefix, settings.partitions), settings, wake or waker)
+    catalog = Catalog(Registry(project), settings.config)
+    depth: Callable[[str], int | None] = waker.queue_depth if wake is None else lambda _: 0
+    return Wiring(settings, project, catalog, depth, service)
+
+
+def _begin(wiring: Wiring) -> None:
+    for warning in wiring.project.warnings:
+        log.warning("project.warning", detail=warning)
+    try:
+        wiring.service  # noqa: B018 - opens the store, to refuse a wrong one before the first request does
+    except StoreUnavailable as error:
+        log.warning("store.away", detail=f"{error} Requests are answered 503 until it is back.")
+    threading.Thread(target=wiring.catalog.warm_up, name="warm-up", daemon=True).start()
+
+
+def _flask_config(settings: Settings) -> dict[str, Any]:
+    return {
+        "MAX_CONTENT_LENGTH": settings.max_body_bytes,
+        "API_TITLE": "Runyard",
+        "API_VERSION": VERSION,
+        "OPENAPI_VERSION": "3.1.0",
+    }
+
+
+def _add_resources(app: Flask) -> None:
+    api = docs.DocumentedApi(app)
+    ids.register(app, api)
+    for resource in RESOURCES:
+        api.register_blueprint(resource.blueprint)
+    docs.register(app, api)
+
+
+def _name_request() -> None:
+    """The client's name for its request, or one of ours: it is in the answer and in the log."""
+    given = request.headers.get("X-Request-Id", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _return_name(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.get("request_id") or uuid.uuid4().hex
+    return response

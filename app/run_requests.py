@@ -1,0 +1,87 @@
+"""From a validated RunCreate to a run that is recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runyard.app.errors import BadRequest
+from runyard.app.wiring import Wiring
+from runyard.engine.ids import new_thread_id
+from runyard.engine.run import Run, RunRequest
+
+Json = dict[str, Any]
+
+
+def start(wiring: Wiring, body: Json, thread_id: str | None = None) -> Run:
+    """Record the run that ``body`` asks for, on a thread, or on a hidden one of its own when there is none.
+
+    Everything is checked before anything is written. Raises AssistantNotFound, InvalidInput, GraphBroken, and what
+    Service.create_run does.
+    """
+    assistant = wiring.catalog.find(body["assistant_id"])
+    request = to_request(body)
+    wiring.catalog.check_input(assistant.graph_id, request.input)
+    kept = thread_id is None and body.get("on_completion") == "keep"
+    return wiring.service.create_run(
+        request,
+        graph_id=assistant.graph_id,
+        assistant_id=assistant.assistant_id,
+        thread_id=new_thread_id() if kept else thread_id,
+        metadata=body.get("metadata") or {},
+        strategy=body.get("multitask_strategy") or "enqueue",
+        create_thread=kept or body.get("if_not_exists") == "create",
+        after_s=body.get("after_seconds") or 0,
+    )
+
+
+def to_request(body: Json) -> RunRequest:
+    """The engine's request. Raises BadRequest for a body that contradicts itself."""
+    config = _without_nulls(body.get("config"))
+    context = body.get("context")
+    if context and config.get("configurable"):
+        raise BadRequest("context: give either context or config.configurable, not both; context is the newer one.")
+    if context:  # graphs that are older than `context` look for it there
+        config["configurable"] = dict(context)
+    return RunRequest(
+        input=body.get("input"),
+        command=_command(body.get("command")),
+        config=config,
+        context=context,
+        checkpoint=_checkpoint(body),
+        interrupt_before=body.get("interrupt_before"),
+        interrupt_after=body.get("interrupt_after"),
+        stream_mode=_modes(body.get("stream_mode")),
+        stream_subgraphs=body.get("stream_subgraphs") or False,
+        stream_resumable=body.get("stream_resumable") or False,
+        durability=_durability(body),
+    )
+
+
+def _without_nulls(given: Json | None) -> Json:
+    return {key: value for key, value in (given or {}).items() if value is not None}
+
+
+def _command(given: Json | None) -> Json | None:
+    """The command without what says nothing: RemoteGraph sends an empty ``goto`` along with a resume."""
+    said = _without_nulls(given)
+    if said.get("goto") == []:
+        del said["goto"]
+    return said or None
+
+
+def _checkpoint(body: Json) -> Json | None:
+    wanted = _without_nulls(body.get("checkpoint"))
+    if body.get("checkpoint_id"):
+        wanted["checkpoint_id"] = body["checkpoint_id"]
+    return wanted if wanted.get("checkpoint_id") else None
+
+
+def _modes(given: str | list[str] | None) -> list[str]:
+    asked = [given] if isinstance(given, str) else given
+    return list(dict.fromkeys(asked or ["values"]))
+
+
+def _durability(body: Json) -> str:
+    if body.get("durability"):
+        return str(body["durability"])
+    return "exit" if body.get("checkpoint_during") is False else "async"

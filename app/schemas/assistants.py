@@ -1,0 +1,73 @@
+"""Assistants as clients ask for them and see them."""
+
+from __future__ import annotations
+
+from marshmallow import EXCLUDE, Schema, fields
+
+from runyard.app.schemas.fields import Flag, Strict, mapping, one_of, text, texts, whole
+
+ASSISTANT_FIELDS = (
+    *("assistant_id", "graph_id", "config", "context", "metadata", "name", "description"),
+    *("version", "created_at", "updated_at"),
+)
+
+
+class AssistantFilter(Strict):
+    metadata = mapping("Assistants whose metadata holds all of this.")
+    graph_id = text("Assistants of this graph.")
+    name = text("Assistants whose name contains this, in any case.")
+
+
+class AssistantSearch(AssistantFilter):
+    limit = whole("Most assistants to answer. 10.", least=1, most=1000)
+    offset = whole("How many matching assistants to leave out.")
+    sort_by = one_of(["assistant_id", "graph_id", "name", "created_at", "updated_at"], "created_at")
+    sort_order = one_of(["asc", "desc"], "desc")
+    select = texts("Answer only these fields.", among=ASSISTANT_FIELDS)
+
+
+class Assistant(Schema):
+    """A graph that can be run."""
+
+    assistant_id = fields.UUID()
+    graph_id = fields.String()
+    config = fields.Dict(keys=fields.String())
+    context = fields.Dict(keys=fields.String())
+    metadata = fields.Dict(keys=fields.String())
+    name = fields.String()
+    description = fields.String(allow_none=True)
+    version = fields.Integer()
+    created_at = fields.DateTime()
+    updated_at = fields.DateTime()
+
+
+class GraphQuery(Strict):
+    class Meta:
+        unknown = EXCLUDE
+
+    xray = fields.String(load_default="false", metadata={"description": "true, false, or how many levels deep."})
+
+
+class SubgraphsQuery(Strict):
+    class Meta:
+        unknown = EXCLUDE
+
+    recurse = Flag("Also the subgraphs of subgraphs.")
+
+
+class Drawing(Schema):
+    """A graph's nodes and edges."""
+
+    nodes = fields.List(fields.Dict(keys=fields.String()))
+    edges = fields.List(fields.Dict(keys=fields.String()))
+
+
+class GraphSchemas(Schema):
+    """JSON Schemas of what a graph takes and gives; null where one cannot be told."""
+
+    graph_id = fields.String()
+    input_schema = fields.Dict(allow_none=True)
+    output_schema = fields.Dict(allow_none=True)
+    state_schema = fields.Dict(allow_none=True)
+    config_schema = fields.Dict(allow_none=True)
+    context_schema = fields.Dict(allow_none=True)

@@ -1,0 +1,91 @@
+"""Runs and threads in the words of LangGraph's API."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from runyard.engine.run import Run
+from runyard.engine.store.threads import Thread
+
+Json = dict[str, Any]
+
+
+def at(milliseconds: int | None) -> str | None:
+    """An instant of the store as ISO-8601 with its offset."""
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
+
+
+def of_run(run: Run) -> Json:
+    return {
+        "run_id": run.run_id,
+        "thread_id": run.thread_id,
+        "assistant_id": run.assistant_id,
+        "created_at": at(run.created_at),
+        "updated_at": at(run.updated_at),
+        "status": run.status,
+        "metadata": run.metadata,
+        "kwargs": _kwargs(run),
+        "multitask_strategy": run.strategy,
+        "phase": str(run.phase),
+        "started_at": at(run.started_at),
+        "ended_at": at(run.ended_at),
+        "error": {key: run.error.get(key) for key in ("error", "message")} if run.error else None,
+    }
+
+
+def _kwargs(run: Run) -> Json:
+    request = run.request
+    return {
+        "input": request.input,
+        "command": request.command,
+        "config": request.config,
+        "context": request.context,
+        "checkpoint": request.checkpoint,
+        "stream_mode": request.stream_mode,
+        "interrupt_before": request.interrupt_before,
+        "interrupt_after": request.interrupt_after,
+        "webhook": request.webhook,
+        "temporary": run.temporary,
+        "subgraphs": request.stream_subgraphs,
+        "resumable": request.stream_resumable,
+        "durability": request.durability,
+    }
+
+
+def of_thread(thread: Thread) -> Json:
+    return {
+        "thread_id": thread.thread_id,
+        "created_at": at(thread.created_at),
+        "updated_at": at(thread.updated_at),
+        "state_updated_at": at(thread.state_updated_at),
+        "metadata": thread.metadata,
+        "status": thread.status,
+        "config": thread.config,
+        # JSON already: state can be large, and decoding it to encode it again would be for nothing.
+        "values": orjson.Fragment(thread.values) if thread.values else None,
+        "interrupts": thread.interrupts,
+        "error": thread.error,
+    }
+
+
+#: A thread without a checkpoint, or without a graph to read it with.
+EMPTY_STATE: Json = {
+    "values": {},
+    "next": [],
+    "tasks": [],
+    "metadata": None,
+    "created_at": None,
+    "checkpoint": None,
+    "parent_checkpoint": None,
+    "interrupts": [],
+    "checkpoint_id": None,
+    "parent_checkpoint_id": None,
+}
+
+
+def only(selected: list[str] | None, facts: Json) -> Json:
+    """The fields a client selected; all of them when it named none."""
+    return {name: facts[name] for name in selected if name in facts} if selected else facts

@@ -1,0 +1,61 @@
+"""What a web process has: made once by the factory, reached by every view."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from celery import Celery
+from flask import current_app
+
+from runyard.app.catalog import Catalog
+from runyard.engine.run import Wake
+from runyard.engine.service import Service
+from runyard.engine.settings import Settings
+from runyard.engine.store.meta import open_store
+from runyard.graphs.registry import Project
+from runyard.tasks.settings import celery_settings
+from runyard.tasks.wake import Waker
+
+SendWakes = Callable[[Sequence[Wake]], None]
+NAME = "runyard"
+
+
+@dataclass
+class Wiring:
+    settings: Settings
+    project: Project
+    catalog: Catalog
+    #: Asks the broker how many messages wait in a queue; None when it does not answer.
+    queue_depth: Callable[[str], int | None]
+    _service: Service
+    _opened: bool = False
+    _opening: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def service(self) -> Service:
+        """The engine's service, its store checked on first use: a web process starts, and recovers, without one.
+
+        Raises StoreUnavailable; ConfigError for a store that was made with other settings.
+        """
+        if not self._opened:
+            with self._opening:
+                open_store(self._service.store, self._service.keys)
+                self._opened = True
+        return self._service
+
+
+def wired() -> Wiring:
+    """The wiring of the app that handles the current request."""
+    return cast(Wiring, current_app.extensions[NAME])
+
+
+def service() -> Service:
+    return wired().service
+
+
+def make_waker(settings: Settings) -> Waker:
+    """Sends wake-ups through a Celery instance of its own, which knows no tasks and is nobody's default."""
+    return Waker(Celery(NAME, config_source=celery_settings(settings), set_as_current=False))
