@@ -16,6 +16,7 @@ from langgraph.errors import GraphBubbleUp, NodeTimeoutError
 from langgraph.types import Command, PregelExecutableTask, RetryPolicy
 
 from runyard.engine import seam, wire
+from runyard.engine.effects import Journal, journal
 from runyard.engine.errors import LeaseLost, StoreUnavailable
 from runyard.engine.policy import NodePolicy
 from runyard.engine.retry import GiveUp, TryAgain, decide
@@ -98,7 +99,7 @@ class NodeRunner:
         await self._foretell(task, attempt, deadline_s)
         began = time.monotonic()
         try:
-            with self._worker.killed_after(deadline_s):
+            with self._worker.killed_after(deadline_s), journal(self._journal(task)):
                 async with asyncio.timeout(deadline_s) as limit:
                     return await once(seam.single(task, attempt))
         except TimeoutError:
@@ -108,6 +109,10 @@ class NodeRunner:
                 self._worker.abandon(task.name)
             elapsed = time.monotonic() - began
             raise NodeTimeoutError(task.name, elapsed, kind="run", run_timeout=deadline_s) from None
+
+    def _journal(self, task: PregelExecutableTask) -> Journal:
+        worker = self._worker
+        return Journal(worker.keys, self._run.run_id, task.id, self._fence, worker.store, worker.sync_store)
 
     async def _foretell(self, task: PregelExecutableTask, attempt: int, deadline_s: float) -> None:
         """Note what this process may be killed for: a dead process cannot say it."""

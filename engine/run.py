@@ -182,6 +182,8 @@ class Run:
     deadline_at: int | None = None
     #: How often it was revived from the dead letters.
     replays: int = 0
+    #: Why an operator took it off the dead letters, if one did.
+    discarded: str | None = None
 
     @property
     def status(self) -> RunStatus:

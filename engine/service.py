@@ -33,7 +33,7 @@ class Service:
     def __init__(
         self, store: SyncStore, keys: Keys, settings: Settings, wake: Callable[[Sequence[Wake]], None]
     ) -> None:
-        self.store, self.keys, self.settings, self._wake = store, keys, settings, wake
+        self.store, self.keys, self.settings, self.wake = store, keys, settings, wake
         self.saver = RedisSaver(keys, sync_store=store)
         self._watch = Watch(store, keys)
 
@@ -73,7 +73,7 @@ class Service:
         call = runs.create(self.keys, run, delay_ms=round(after_s * 1000), create_thread=create_thread or temporary)
         phase, at = self.store.do(call)
         if phase is Phase.WAITING:
-            self._wake([Wake(run_id=run_id, queue=run.queue, graph_id=graph_id, label=graph_id)])
+            self.wake([Wake(run_id=run_id, queue=run.queue, graph_id=graph_id, label=graph_id)])
         return dataclasses.replace(run, phase=phase, created_at=at, updated_at=at)
 
     def get_run(self, run_id: str, thread_id: str | None = None) -> Run:
@@ -103,12 +103,12 @@ class Service:
         if state == "cancelled" and action == "rollback":
             self.saver.delete_for_runs([run.run_id])
             following = self.store.do(runs.delete(self.keys, run.run_id, run.thread_id, rolled_back=True))
-        self._wake([Wake(run_id=run_id, queue=queue) for run_id, queue in following])
+        self.wake([Wake(run_id=run_id, queue=queue) for run_id, queue in following])
 
     def delete_run(self, run: Run) -> None:
         """Forget a run, in hand or not; its checkpoints stay. The thread goes on with its next run."""
         following = self.store.do(runs.delete(self.keys, run.run_id, run.thread_id))
-        self._wake([Wake(run_id=run_id, queue=queue) for run_id, queue in following])
+        self.wake([Wake(run_id=run_id, queue=queue) for run_id, queue in following])
 
     def _cancel_unfinished(self, thread_id: str, action: CancelAction) -> None:
         active, queued = self.store.do_all(runs.unfinished(self.keys, thread_id))

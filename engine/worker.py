@@ -17,7 +17,7 @@ from runyard.engine.leases import LeaseKeeper
 from runyard.engine.policy import NodePolicy, policies_of
 from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings
-from runyard.engine.store.client import AsyncStore
+from runyard.engine.store.client import AsyncStore, SyncStore
 from runyard.engine.store.keys import Keys
 
 log = structlog.get_logger(__name__)
@@ -34,6 +34,8 @@ class Worker:
     keys: Keys
     worker_id: str
     store: AsyncStore
+    #: For nodes that are plain functions, in their threads.
+    sync_store: SyncStore
     saver: RedisSaver
     #: As ``saver``, for branches: it never closes a superstep.
     branch_saver: RedisSaver

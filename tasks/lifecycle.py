@@ -111,6 +111,7 @@ class WorkerProcess:
             keys=keys,
             worker_id=name,
             store=store,
+            sync_store=self._sync_store,
             saver=RedisSaver(keys, store=store, sync_store=self._sync_store),
             branch_saver=BranchSaver(keys, store=store, sync_store=self._sync_store),
             keeper=self._keeper,

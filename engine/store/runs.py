@@ -263,6 +263,10 @@ def discard(keys: Keys, run_id: str, reason: str) -> Call[bool]:
     return Call(script("discard_run"), (at.run(run_id), at.dead), (run_id, reason), bool)
 
 
+def is_dead(keys: Keys, run_id: str) -> Call[bool]:
+    return Call.command("ZSCORE", keys.of_run(run_id).dead, run_id, parse=lambda score: score is not None)
+
+
 def dead(keys: Keys, partition: int, *, newest_ms: float | str = "+inf", limit: int) -> Call[list[str]]:
     """Ids of a partition's dead letters, newest first."""
     key = keys.all()[partition].dead
@@ -275,7 +279,7 @@ def delete(keys: Keys, run_id: str, thread_id: str, *, rolled_back: bool = False
     at = keys.of_run(run_id)
     wanted = (at.run(run_id), at.thread(thread_id), at.thread_runs(thread_id), at.thread_queue(thread_id), at.waiting,
               at.ended, at.events(run_id), at.branches(run_id), at.leases, at.due, at.rollbacks, at.deadlines,
-              at.dead, at.attempts(run_id))  # fmt: skip
+              at.dead, at.attempts(run_id), at.effects(run_id))  # fmt: skip
     return Call(script("delete_run"), wanted, (run_id, at.run(""), int(rolled_back)), _woken)
 
 
@@ -349,6 +353,7 @@ def decode(fields: Mapping[str, bytes]) -> Run:
         supplied=json("supplied") or {},
         deadline_at=number("deadline_at"),
         replays=number("replays") or 0,
+        discarded=text("discarded") or None,
     )
 
 

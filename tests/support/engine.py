@@ -54,6 +54,7 @@ class Engine:
             keys=self.keys,
             worker_id=name,
             store=store,
+            sync_store=self.sync_store,
             saver=RedisSaver(self.keys, store=store, sync_store=self.sync_store),
             branch_saver=BranchSaver(self.keys, store=store, sync_store=self.sync_store),
             keeper=keeper,
