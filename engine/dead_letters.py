@@ -61,7 +61,7 @@ class Repair:
 
     ``values`` edit the state as if ``as_node`` had written them. ``output`` is taken as what a failed node returned,
     by node. ``skip`` names failed nodes that are taken to have returned nothing. ``goto`` sends a failed node's flow to
-    another node, by node.
+    another node, by node. ``accept_change``: go on although the graph was changed and lost the nodes that were next.
     """
 
     values: Json | None = None
@@ -69,6 +69,7 @@ class Repair:
     output: Json | None = None
     skip: tuple[str, ...] = ()
     goto: dict[str, str] | None = None
+    accept_change: bool = False
 
     @property
     def needs_graph(self) -> bool:
@@ -118,18 +119,22 @@ class DeadLetters:
         """
         run, repair = self._dead(run_id), repair or Repair()
         supplied = self._apply(run, repair, graph) if graph is not None and repair.needs_graph else {}
-        queue = self._store.do(runs.revive(self._keys, run, supplied))
+        # An edit is made through the graph as it is now, so whoever makes it knows it.
+        accepted = repair.accept_change or repair.values is not None
+        queue = self._store.do(runs.revive(self._keys, run, supplied, accept_change=accepted))
         if queue is None:
             raise InvalidTransition(f"Run {run_id} is not a dead letter any more.")
         self._service.wake([Wake(run_id=run_id, queue=queue, graph_id=run.graph_id, label=run.graph_id)])
         return self._service.get_run(run_id)
 
-    def replay_all(self, wanted: Filter, *, per_second: float = 10.0, limit: int = 1000) -> Iterator[tuple[str, str]]:
+    def replay_all(
+        self, wanted: Filter, repair: Repair | None = None, *, per_second: float = 10.0, limit: int = 1000
+    ) -> Iterator[tuple[str, str]]:
         """Replay what matches, oldest first, no faster than ``per_second``; yields run id and "replayed" or why not."""
         for run in list(reversed(list(self._matching(wanted))))[:limit]:
             began = time.monotonic()
             try:
-                self.replay(run.run_id)
+                self.replay(run.run_id, repair)
                 yield run.run_id, "replayed"
             except (InvalidTransition, InvalidInput) as error:
                 yield run.run_id, str(error)

@@ -8,7 +8,7 @@
     ├── StoreUnavailable       nobody: Redis is away; retried outside the attempt budget
     ├── LeaseLost              nobody: someone else owns the run; stop, write nothing, never retry
     ├── Unserializable         the graph's author: names the state key whose value cannot be stored
-    └── GraphUnavailable       the graph's author: it cannot be loaded, or no longer fits its waiting run
+    └── GraphUnavailable       the graph's author: it cannot be loaded; GraphChanged, it no longer fits its waiting run
 
 A class docstring is the default message; ``code`` is stable and safe to match on. HTTP numbers live in the app.
 """
@@ -110,6 +110,12 @@ class Unserializable(EngineError):
 
 
 class GraphUnavailable(EngineError):
-    """The graph cannot be loaded, or no longer fits the run that waits on it."""
+    """The graph cannot be loaded."""
 
     code = "graph_unavailable"
+
+
+class GraphChanged(GraphUnavailable):
+    """The graph was changed and no longer has the nodes that a waiting run was to go on with."""
+
+    code = "graph_changed"

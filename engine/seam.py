@@ -12,6 +12,7 @@ import asyncio
 import concurrent.futures
 import hashlib
 import inspect
+import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -29,6 +30,7 @@ from langgraph._internal._constants import (
     INTERRUPT,
     NULL_TASK_ID,
     PUSH,
+    TASKS,
 )
 from langgraph._internal._serde import apply_checkpointer_allowlist
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
@@ -42,6 +44,7 @@ from langgraph.types import PregelExecutableTask, RetryPolicy
 __all__ = ["ERROR", "INTERRUPT", "NULL_TASK_ID", "RUNNER_SUBMIT", "START", "NotHere", "TaskRunner", "bind"]
 
 RUNNER_SUBMIT = CONFIG_KEY_RUNNER_SUBMIT
+Shape = dict[str, dict[str, Any]]
 _NAMESPACE_SEPARATOR = "|"
 
 
@@ -68,11 +71,49 @@ def node_metadata(graph: Pregel[Any, Any, Any, Any]) -> dict[str, Mapping[str, A
     return {name: node.metadata for name, node in graph.nodes.items() if name != START}
 
 
+def shape(graph: Pregel[Any, Any, Any, Any]) -> Shape:
+    """What a waiting run depends on: each node's triggers and inputs, each channel's kind."""
+    return {
+        "nodes": {
+            name: {"triggers": sorted(node.triggers), "reads": _channels(node.channels)}
+            for name, node in sorted(graph.nodes.items())
+        },
+        "channels": {name: type(channel).__name__ for name, channel in sorted(graph.channels.items())},
+    }
+
+
 def fingerprint(graph: Pregel[Any, Any, Any, Any]) -> str:
     """16 hex digits that change when nodes, what triggers them, what they read, or channels change."""
-    nodes = sorted((name, sorted(node.triggers), _channels(node.channels)) for name, node in graph.nodes.items())
-    channels = sorted((name, type(channel).__name__) for name, channel in graph.channels.items())
-    return hashlib.sha256(repr((nodes, channels)).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(shape(graph), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def waiting_nodes(old: Shape, saved: CheckpointTuple) -> set[str]:
+    """Which nodes were next at a checkpoint, in the graph as it was then."""
+    checkpoint = saved.checkpoint
+    versions: Mapping[str, Any] = checkpoint["channel_versions"]
+    triggered = {
+        name
+        for name, node in old["nodes"].items()
+        for trigger in node["triggers"]
+        if trigger in versions and _is_newer(versions[trigger], checkpoint["versions_seen"].get(name, {}).get(trigger))
+    }
+    sends = {send.node for send in checkpoint["channel_values"].get(TASKS, ())}
+    return (triggered - {START}) | sends
+
+
+def _is_newer(version: Any, seen: Any) -> bool:
+    return seen is None or version > seen
+
+
+def difference(old: Shape, new: Shape) -> str:
+    """How a graph has changed, in a sentence a person can read."""
+    parts = []
+    for kind in ("nodes", "channels"):
+        gone, come = sorted(old[kind].keys() - new[kind].keys()), sorted(new[kind].keys() - old[kind].keys())
+        changed = sorted(name for name in old[kind].keys() & new[kind].keys() if old[kind][name] != new[kind][name])
+        words = (("removed", gone), ("added", come), ("changed", changed))
+        parts += [f"{kind} {word}: {', '.join(names)}" for word, names in words if names]
+    return "; ".join(parts) or "nothing that can be told apart"
 
 
 def _channels(channels: str | list[str]) -> list[str]:

@@ -19,7 +19,7 @@ from langgraph.runtime import RunControl
 from langgraph.types import Command, PregelExecutableTask, Send
 
 from runyard.engine import seam, wire
-from runyard.engine.errors import EngineError, GraphUnavailable, LeaseLost, StoreUnavailable
+from runyard.engine.errors import EngineError, GraphChanged, GraphUnavailable, LeaseLost, StoreUnavailable
 from runyard.engine.feed import Feed, Writer, modes_of
 from runyard.engine.leases import Held, Stop
 from runyard.engine.node import NodeRunner, WaitsForRetry
@@ -40,6 +40,7 @@ from runyard.engine.run import (
 )
 from runyard.engine.saver import RedisSaver, SliceSession
 from runyard.engine.store import runs
+from runyard.engine.store.client import Call
 from runyard.engine.store.fence import Fence
 from runyard.engine.worker import Graph, Worker
 
@@ -65,7 +66,7 @@ async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:  
     async with AsyncExitStack() as opened:
         try:
             prepared = await prepare(worker, run, claim.fence, opened)
-            if stop := await stop_before(prepared, run, claim.came_from):
+            if stop := await stop_before(worker, prepared, run, claim.came_from):
                 return stop
         except NOT_AN_OUTCOME:
             raise
@@ -88,6 +89,8 @@ class Prepared:
     interrupts: dict[str, Any] = field(default_factory=dict)
     #: What the run does without, as later nodes read it: ``config["configurable"]["degraded"]``.
     degraded: list[dict[str, Any]] = field(default_factory=list)
+    #: The graph that the thread's last run ran on, known in a run's first slice.
+    thread_fingerprint: str = ""
 
 
 async def prepare(
@@ -104,14 +107,24 @@ async def prepare(
     print_ = seam.fingerprint(shared)
     prepared = Prepared(graph, config, worker.policies_of(run.graph_id, shared, print_), session, print_)
     prepared.degraded = config["configurable"]["degraded"] = list(run.degraded)
-    if not run.fingerprint:
-        call = runs.set_fields(worker.keys, run.run_id, fence, {"fingerprint": print_})
-        noted = asyncio.ensure_future(worker.store.do(call))
-        await _load_latest(prepared, run)
-        await noted
-    else:
-        await _load_latest(prepared, run)
+    first = [] if run.fingerprint else _first_calls(worker, run, fence, shared, print_)
+    noted = asyncio.ensure_future(worker.store.do_all(first))
+    await _load_latest(prepared, run)
+    if replies := await noted:
+        prepared.thread_fingerprint = replies[0]
     return prepared
+
+
+def _first_calls(worker: Worker, run: Run, fence: Fence, graph: Graph, fingerprint: str) -> list[Call[Any]]:
+    """What is read and noted when a run runs for the first time; it rides on the read of its checkpoint."""
+    calls: list[Call[Any]] = [
+        runs.thread_fingerprint(worker.keys, run.thread_id),
+        runs.set_fields(worker.keys, run.run_id, fence, {"fingerprint": fingerprint}),
+    ]
+    if fingerprint not in worker.shapes_kept:
+        worker.shapes_kept.add(fingerprint)
+        calls.append(runs.remember_shape(worker.keys, fingerprint, seam.shape(graph)))
+    return calls
 
 
 async def _load_latest(prepared: Prepared, run: Run) -> None:
@@ -129,21 +142,34 @@ async def _load_latest(prepared: Prepared, run: Run) -> None:
         prepared.config["recursion_limit"] = max(1, prepared.budget - 1)
 
 
-async def stop_before(prepared: Prepared, run: Run, came_from: str) -> Outcome | None:
+async def stop_before(worker: Worker, prepared: Prepared, run: Run, came_from: str) -> Outcome | None:
     """What keeps a run that is taken up again from going on, if anything does."""
     if prepared.budget is not None and prepared.budget < 0:
         return Failed(wire.error_of(GraphRecursionError(f"Recursion limit reached without hitting a stop condition "
                                                         f"(recursion_limit={_limit_asked(run)}).")))  # fmt: skip
-    if run.fingerprint and run.fingerprint != prepared.fingerprint and run.entered == "checkpoint":
-        state = await prepared.graph.aget_state(prepared.config)
-        if not state.next:
-            raise GraphUnavailable(
-                f"Graph {run.graph_id!r} was changed while the run waited, and none of its nodes is next any more. "
-                "Nothing was done; the thread is as it was."
-            )
+    await _check_shape(worker, prepared, run)
     if came_from == "crash" and run.entered == "checkpoint":
         return await _breakpoint(prepared, run)
     return None
+
+
+async def _check_shape(worker: Worker, prepared: Prepared, run: Run) -> None:
+    """Raise GraphChanged when nodes that were next at the checkpoint are not in the graph any more.
+
+    LangGraph would go on with what is left, or return at once with nothing done, and call it success.
+    """
+    then = run.fingerprint or prepared.thread_fingerprint
+    saved = prepared.session.loaded
+    if not then or then == prepared.fingerprint or saved is None or given(run) is run.request.input is not None:
+        return
+    old = await worker.store.do(runs.shape(worker.keys, then))
+    lost = seam.waiting_nodes(old, saved) - prepared.graph.nodes.keys() if old else set()
+    if old and lost:
+        raise GraphChanged(
+            f"Graph {run.graph_id!r} was changed while the run waited, and {', '.join(sorted(lost))} was to run next: "
+            f"{seam.difference(old, seam.shape(prepared.graph))}. Nothing was done. Bring the node back, replay with an "
+            "edit of the state as another node, or accept the change."
+        )
 
 
 async def _breakpoint(prepared: Prepared, run: Run) -> Interrupted | None:

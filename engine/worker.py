@@ -54,6 +54,8 @@ class Worker:
     #: Called once too many plain functions were left behind in threads: the process should end and be started anew.
     retire: Callable[[], None] = lambda: None
     abandoned: int = 0
+    #: Fingerprints of graphs whose shape this process has stored.
+    shapes_kept: set[str] = field(default_factory=set)
     controls: set[RunControl] = field(default_factory=set)
     _policies: dict[tuple[str, str], dict[str, NodePolicy]] = field(default_factory=dict)
 

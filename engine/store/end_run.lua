@@ -20,9 +20,9 @@ if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[5]) end
 redis.call('DEL', KEYS[9])
 redis.call('ZREM', KEYS[11], ARGV[1])
 if ARGV[12] == '1' then redis.call('ZADD', KEYS[12], at, ARGV[1]) end
-local of_run = redis.call('HMGET', KEYS[1], 'graph_id', 'assistant_id')
+local of_run = redis.call('HMGET', KEYS[1], 'graph_id', 'assistant_id', 'fingerprint')
 redis.call('HSET', KEYS[2], 'rest', ARGV[4], 'error', ARGV[5], 'interrupts', ARGV[7], 'updated_at', at,
-  'graph_id', of_run[1] or '', 'assistant_id', of_run[2] or '')
+  'graph_id', of_run[1] or '', 'assistant_id', of_run[2] or '', 'fingerprint', of_run[3] or '')
 if ARGV[6] ~= '' then redis.call('HSET', KEYS[2], 'values', ARGV[6], 'state_updated_at', at) end
 redis.call('ZADD', KEYS[7], at, redis.call('HGET', KEYS[1], 'thread_id'))
 local following = {}

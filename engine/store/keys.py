@@ -11,6 +11,7 @@ touch any keys of it together. ``<prefix>`` is ``ry`` unless the setting ``RUNYA
 | `<prefix>:workers` | sorted set | worker process ids by the ms of their last sign of life | swept by recovery after a minute |
 | `<prefix>:worker:<id>` | hash | host, pid, queues, runs in hand, last wake-up consumed | it expires a minute after its last sign of life |
 | `<prefix>:control` | channel | "look at this run" to all workers (cancelling) | – |
+| `<prefix>:graph:<fingerprint>` | string | the shape of a graph that runs were started on, as JSON | never; one for each version of a graph |
 | `<prefix>:assistant:<id>` | hash | an assistant that a client made | deleted by the client |
 | `<prefix>:assistants` | sorted set | ids of those assistants by the ms of their making | with the assistant |
 | `P:run:<run>` | hash | the run: request, phase, lease, counters, error | retention after its end, or deleted |
@@ -87,6 +88,9 @@ class Keys:
     @property
     def queues(self) -> str:
         return f"{self.prefix}:queues"
+
+    def graph(self, fingerprint: str) -> str:
+        return f"{self.prefix}:graph:{fingerprint}"
 
     def worker(self, worker_id: str) -> str:
         return f"{self.prefix}:worker:{worker_id}"

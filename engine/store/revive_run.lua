@@ -1,6 +1,7 @@
 -- Take a dead letter up again: the same run goes on from its last checkpoint.
 -- KEYS 1 run  2 thread  3 waiting  4 ended  5 dead letters  6 events
--- ARGV 1 run id  2 what its nodes are to be taken to have returned, as JSON by node
+-- ARGV 1 run id  2 what its tasks are to be taken to have returned, as JSON by task id
+--      3 '1' when a changed graph is accepted as it is
 -- Returns {1, its queue}; {0, ''} when it is not a dead letter (any more). Errors RUN_NOT_FOUND, THREAD_BUSY when
 -- another run has its thread. The `end` its readers have seen is taken out of its stream: the next one counts.
 --@include clock
@@ -16,6 +17,10 @@ for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
 end
 redis.call('HDEL', KEYS[1], 'error', 'ended_at', 'deadline_at', 'crashes', 'cancel')
 redis.call('HSET', KEYS[1], 'phase', 'waiting', 'updated_at', at, 'came_from', 'crash', 'supplied', ARGV[2])
+if ARGV[3] == '1' then
+  redis.call('HDEL', KEYS[1], 'fingerprint')
+  redis.call('HDEL', KEYS[2], 'fingerprint')
+end
 redis.call('HINCRBY', KEYS[1], 'replays', 1)
 redis.call('HSET', KEYS[2], 'active', ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])

@@ -249,11 +249,11 @@ def expire(keys: Keys, run: Run, *, grace_ms: int, events_ttl_ms: int) -> Call[t
     return Call(script("expire_run"), wanted, words, lambda reply: (reply[0] == 1, _woken(reply[1:])))
 
 
-def revive(keys: Keys, run: Run, supplied: dict[str, Any]) -> Call[str | None]:
+def revive(keys: Keys, run: Run, supplied: dict[str, Any], *, accept_change: bool = False) -> Call[str | None]:
     """Take a dead letter up again; answers its queue, or None when it is none. Raises RunNotFound, ThreadBusy."""
     at = keys.of_thread(run.thread_id)
     wanted = (at.run(run.run_id), at.thread(run.thread_id), at.waiting, at.ended, at.dead, at.events(run.run_id))
-    words = (run.run_id, wire.encode(supplied))
+    words = (run.run_id, wire.encode(supplied), int(accept_change))
     return Call(script("revive_run"), wanted, words, lambda reply: reply[1].decode() if reply[0] == 1 else None)
 
 
@@ -287,6 +287,22 @@ def get(keys: Keys, run_id: str) -> Call[Run | None]:
     """A run by its id alone."""
     at = keys.of_run(run_id)
     return Call.command("HGETALL", at.run(run_id), parse=lambda reply: decode(_any(reply)) if reply else None)
+
+
+def remember_shape(keys: Keys, fingerprint: str, shape: dict[str, Any]) -> Call[Any]:
+    """Keep the shape of a graph, so that a later version can be compared with it."""
+    return Call.command("SET", keys.graph(fingerprint), wire.encode(shape), "NX")
+
+
+def shape(keys: Keys, fingerprint: str) -> Call[dict[str, Any] | None]:
+    """The shape of the graph that had this fingerprint."""
+    return Call.command("GET", keys.graph(fingerprint), parse=lambda reply: wire.decode(reply) if reply else None)
+
+
+def thread_fingerprint(keys: Keys, thread_id: str) -> Call[str]:
+    """The fingerprint of the graph that the thread's last run ran on; "" before the first."""
+    key = keys.of_thread(thread_id).thread(thread_id)
+    return Call.command("HGET", key, "fingerprint", parse=lambda reply: reply.decode() if reply else "")
 
 
 def set_fields(keys: Keys, run_id: str, fence: Fence, fields: Mapping[str, str | int]) -> Call[int]:

@@ -1,0 +1,107 @@
+"""A changed graph never makes a waiting run finish with nothing done."""
+
+from __future__ import annotations
+
+import operator
+from typing import Annotated, Any, TypedDict
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Send, interrupt
+
+from runyard.engine import wire
+from runyard.engine.dead_letters import DeadLetters, Repair
+from runyard.engine.run import Phase
+from tests.support.engine import engine
+
+
+class State(TypedDict, total=False):
+    out: Annotated[list[str], operator.add]
+
+
+def chain(*names: str, asks: str | None = None) -> Any:
+    graph, previous = StateGraph(State), START
+    for name in names:
+
+        def node(state: State, name: str = name) -> State:
+            return {"out": [interrupt("go on?")] if name == asks else [name]}
+
+        graph.add_node(name, node)
+        graph.add_edge(previous, name)
+        previous = name
+    graph.add_edge(previous, END)
+    return graph.compile()
+
+
+async def test_a_resume_whose_node_is_gone_becomes_a_dead_letter_that_tells_the_difference(redis_url: str) -> None:
+    async with engine(redis_url, {"g": chain("a", "ask", asks="ask")}) as eng:
+        paused = await eng.run("g", {"out": []})
+        assert paused.phase is Phase.PAUSED
+        eng.graphs["g"] = chain("a", "question", asks="question")
+        resumed = await eng.run("g", thread_id=paused.thread_id, command={"resume": "yes"})
+        assert resumed.phase is Phase.FAILED
+        error = resumed.error or {}
+        assert error["error"] == "GraphChanged"
+        assert "nodes removed: ask; nodes added: question" in error["message"]
+        state = eng.service.saver.get_tuple({"configurable": {"thread_id": paused.thread_id}})
+        assert state.metadata["step"] == 1  # the thread is as it was
+
+
+async def test_a_run_between_two_slices_notices_too(redis_url: str) -> None:
+    async with engine(redis_url, {"g": chain("a", "b", "c")}, quantum_s=0) as eng:
+        run = eng.start("g", {"out": []})
+        (following,) = await eng.carry_out(eng.wakes.popleft())
+        eng.graphs["g"] = chain("a", "c")
+        await eng.carry_out(following)
+        assert (eng.service.get_run(run.run_id).error or {})["error"] == "GraphChanged"
+
+
+async def test_a_send_to_a_node_that_is_gone_is_noticed(redis_url: str) -> None:
+    def fan(target: str) -> Any:
+        graph = StateGraph(State)
+        graph.add_node("plan", lambda state: {})
+        graph.add_node(target, lambda state: {"out": [target]})
+        graph.add_edge(START, "plan")
+        graph.add_conditional_edges("plan", lambda state: [Send(target, {})], [target])
+        return graph.compile()
+
+    async with engine(redis_url, {"g": fan("old")}, quantum_s=0) as eng:
+        run = eng.start("g", {"out": []})
+        (following,) = await eng.carry_out(eng.wakes.popleft())
+        eng.graphs["g"] = fan("new")
+        await eng.carry_out(following)
+        assert (eng.service.get_run(run.run_id).error or {})["error"] == "GraphChanged"
+
+
+async def test_a_compatible_change_goes_on(redis_url: str) -> None:
+    async with engine(redis_url, {"g": chain("a", "ask", asks="ask")}) as eng:
+        paused = await eng.run("g", {"out": []})
+        eng.graphs["g"] = chain("a", "ask", "extra", asks="ask")
+        resumed = await eng.run("g", thread_id=paused.thread_id, command={"resume": "yes"})
+        assert resumed.status == "success"
+        assert wire.decode(eng.service.get_thread(paused.thread_id).values)["out"] == ["a", "yes", "extra"]
+
+
+async def test_new_input_does_not_care_what_the_graph_was(redis_url: str) -> None:
+    async with engine(redis_url, {"g": chain("a", "ask", asks="ask")}) as eng:
+        paused = await eng.run("g", {"out": []})
+        eng.graphs["g"] = chain("other")
+        again = await eng.run("g", {"out": []}, thread_id=paused.thread_id)
+        assert again.status == "success"
+
+
+async def test_an_operator_can_go_on_at_another_node_or_accept_the_change(redis_url: str) -> None:
+    async with engine(redis_url, {"g": chain("a", "b", "c")}, quantum_s=0) as eng:
+        runs = []
+        for _ in range(2):
+            run = eng.start("g", {"out": []})
+            eng.graphs["g"] = chain("a", "b", "c")
+            (following,) = await eng.carry_out(eng.wakes.popleft())
+            eng.graphs["g"] = chain("a", "c")
+            await eng.carry_out(following)
+            runs.append(run)
+        letters = DeadLetters(eng.service)
+        letters.replay(runs[0].run_id, Repair(values={"out": ["by hand"]}, as_node="a"), eng.graphs["g"])
+        letters.replay(runs[1].run_id, Repair(accept_change=True))
+        await eng.drive()
+        assert [eng.service.get_run(run.run_id).status for run in runs] == ["success", "success"]
+        assert wire.decode(eng.service.get_thread(runs[0].thread_id).values)["out"] == ["a", "by hand", "c"]
