@@ -9,6 +9,7 @@ import orjson
 from flask import Request
 from marshmallow import Schema, ValidationError, missing
 from webargs.flaskparser import FlaskParser
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from runyard.app.errors import WrongContentType
 from runyard.engine.errors import InvalidInput
@@ -24,6 +25,8 @@ _OPENING = re.compile(rb"[\[{]")
 def read(request: Request) -> Any:
     """The JSON of a request's body; ``missing`` when there is none. Raises InvalidInput, WrongContentType."""
     data = request.get_data(cache=False)
+    if request.content_length is None and len(data) >= (request.max_content_length or len(data) + 1):
+        raise RequestEntityTooLarge  # a body without a length: werkzeug stops reading and does not say so
     if not data:
         return missing
     if request.mimetype and not request.is_json:

@@ -15,7 +15,7 @@ from typing import Any
 
 from runyard.engine import wire
 from runyard.engine.errors import Conflict, NotFound, RunNotFound, StoreUnavailable
-from runyard.engine.run import TERMINAL, Run
+from runyard.engine.run import TERMINAL, CancelAction, Run
 from runyard.engine.service import Service
 from runyard.engine.store import events
 from runyard.engine.store.events import Event
@@ -35,6 +35,10 @@ EVENTS_OF: dict[str, tuple[str, ...]] = {
 }
 
 Gone = Callable[[], bool]
+
+
+class ClientGone(Exception):
+    """The client has closed its connection; nobody will read what follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,13 +109,23 @@ def _look(service: Service, run: Run, after: str, gone: Gone) -> Iterator[Event 
         if event is not None:
             heard = time.monotonic()
             yield event
-        elif over or gone():
+        elif gone():
+            raise ClientGone
+        elif over:
             return
         elif time.monotonic() - heard >= HEARTBEAT_S:
             heard = time.monotonic()
             yield None
             # The last event is written together with the final status: one more look finds it, if it was kept.
             over = is_over(service, run)
+
+
+def is_gone(service: Service, run: Run) -> bool:
+    try:
+        service.get_run(run.run_id)
+    except RunNotFound:
+        return True
+    return False
 
 
 def is_over(service: Service, run: Run) -> bool:
@@ -121,24 +135,30 @@ def is_over(service: Service, run: Run) -> bool:
         return True
 
 
-def result(service: Service, run: Run) -> Iterator[bytes]:
+def result(service: Service, run: Run, gone: Gone) -> Iterator[bytes]:
     """The run's result as JSON, after a newline every few seconds of waiting."""
-    yield b""
-    while True:
-        try:
-            for part in service.result(run):
-                yield b"\n" if part is None else part
-            return
-        except StoreUnavailable:
-            yield b"\n"
-
-
-def ending(service: Service, run: Run) -> Iterator[bytes]:
-    """``{}`` once a cancelled run is over."""
-    yield b""
-    for event in follow(service, run, events.START, lambda: False):
+    yield b""  # the headers go out now
+    for event in follow(service, run, events.START, gone):
         if event is None:
             yield b"\n"
+        elif event.name == events.END:
+            yield wire.encode(wire.decode(event.data).get("result") or {})
+            return
+    # It ended so long ago that its events were forgotten: what the store still knows.
+    yield from (part or b"\n" for part in service.result(run))
+
+
+def ending(service: Service, run: Run, action: CancelAction) -> Iterator[bytes]:
+    """``{}`` once a run that is being cancelled is over; once it is gone, when it is rolled back."""
+    yield b""
+    after = events.START
+    while True:
+        for event in follow(service, run, after, lambda: False):
+            after = event.id if event is not None else after
+            if event is None:
+                yield b"\n"
+        if action != "rollback" or is_gone(service, run):
+            break
     yield b"{}"
 
 
@@ -148,6 +168,8 @@ def attended(parts: Iterator[bytes], service: Service, run: Run, *, cancel: bool
     try:
         yield from parts
         complete = True
+    except ClientGone:
+        pass
     finally:
         if cancel and not complete:
             _abandon(service, run)

@@ -71,16 +71,23 @@ class Feed:
     """Turns parts of LangGraph's stream into events and remembers what the outcome needs."""
 
     def __init__(
-        self, request: RunRequest, writer: Writer, *, repeats_values: bool = False, nodes_only: bool = False
+        self,
+        request: RunRequest,
+        writer: Writer,
+        *,
+        repeats_values: bool = False,
+        repeats_cached: bool = False,
+        nodes_only: bool = False,
     ) -> None:
         """Tell through ``writer`` what ``request`` asks for.
 
-        ``repeats_values``: the first root values were told before. ``nodes_only``: a branch tells only what its nodes
-        do; what the whole superstep comes to is told by the run.
+        ``repeats_values``: the first root values were told before. ``repeats_cached``: so was what branches saved.
+        ``nodes_only``: a branch tells only what its nodes do; what the whole superstep comes to is told by the run.
         """
         self._asked = frozenset(request.stream_mode)
         self._writer = writer
         self._skip_values = repeats_values
+        self._skip_cached = repeats_cached or nodes_only
         self._nodes_only = nodes_only
         self._messages = _LegacyMessages()
         #: The latest values of the graph, without what it is interrupted by.
@@ -100,9 +107,9 @@ class Feed:
             self._tell(mode, namespace, data)
 
     def _take_values(self, namespace: tuple[str, ...], data: Any) -> None:
-        if self._nodes_only:
-            return
         if not namespace:
+            if self._nodes_only:
+                return
             self.values = _without_interrupts(data)
             if self._skip_values:
                 self._skip_values = False
@@ -115,7 +122,7 @@ class Feed:
             self.interrupted = True
             if self._nodes_only:
                 return
-        if self._nodes_only and "__metadata__" in data:  # finished before, by another worker
+        if self._skip_cached and "__metadata__" in data:  # finished and told before, by another worker
             return
         if "updates" in self._asked:
             self._tell("updates", namespace, data)

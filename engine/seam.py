@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from langchain_core.runnables import RunnableConfig
 from langgraph._internal._config import patch_configurable
@@ -39,9 +39,10 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.pregel import Pregel
 from langgraph.pregel._retry import _reset_interrupt_counter
 from langgraph.pregel._utils import _runnable_has_native_async
+from langgraph.runtime import RunControl, Runtime
 from langgraph.types import PregelExecutableTask, RetryPolicy
 
-__all__ = ["ERROR", "INTERRUPT", "NULL_TASK_ID", "RUNNER_SUBMIT", "START", "NotHere", "TaskRunner", "bind"]
+__all__ = ["ERROR", "INTERRUPT", "NULL_TASK_ID", "RUNNER_SUBMIT", "START", "NotHere", "StepsLeft", "TaskRunner", "bind"]
 
 RUNNER_SUBMIT = CONFIG_KEY_RUNNER_SUBMIT
 Shape = dict[str, dict[str, Any]]
@@ -50,6 +51,27 @@ _NAMESPACE_SEPARATOR = "|"
 
 class NotHere(GraphBubbleUp):
     """This task belongs to another worker."""
+
+
+class StepsLeft(int):
+    """A recursion limit for the rest of a run: what is left of ``asked``, also when that is nothing.
+
+    LangGraph counts the limit from the checkpoint it starts at and refuses one below 1. A slice may start at the very
+    step where the whole run is to be stopped, and must be stopped there, with the words of the whole run.
+    """
+
+    asked: int
+
+    def __new__(cls, left: int, *, asked: int) -> Self:
+        made = super().__new__(cls, left)
+        made.asked = asked
+        return made
+
+    def __lt__(self, other: int) -> bool:
+        return False
+
+    def __format__(self, spec: str) -> str:
+        return format(self.asked, spec)
 
 
 def bind(
@@ -225,6 +247,8 @@ class TaskRunner:
     - A task that fails for good raises only after its siblings have ended: plain async fan-out would cancel them and
       lose their work.
     - A task that an error handler waits for raises at once; LangGraph then runs the handler beside the siblings.
+    - A node, and the graphs it calls, see ``control`` instead of the slice's own: a slice that is used up ends at the
+      edge of the run's superstep, not inside a subgraph, whose caller would start over.
     - ``execute(task, once, policies)`` runs a root task: ``once(task)`` is one attempt, without LangGraph's retries.
     """
 
@@ -235,8 +259,9 @@ class TaskRunner:
         handled: Mapping[str, str],
         max_concurrency: int | None = None,
         execute: Execute | None = None,
+        control: RunControl | None = None,
     ) -> None:
-        self._admit, self._execute = admit, execute
+        self._admit, self._execute, self._control = admit, execute, control
         self._handled = handled
         self._limit = asyncio.Semaphore(max_concurrency) if max_concurrency else None
         self._siblings: dict[str, _Siblings] = {}
@@ -317,6 +342,7 @@ class TaskRunner:
         root = siblings is not None and is_root(task)
         if siblings is not None and root:
             self._admit(task, siblings.tasks)
+            self._dress(task)
         async with self._limit if self._limit is not None and siblings is not None else nullcontext():
             if not root or self._execute is None:
                 return await fn(task, *args, **kwargs)
@@ -324,6 +350,14 @@ class TaskRunner:
             return await self._execute(
                 task, lambda single: fn(single, None, *rest, **kwargs), task.retry_policy or policies or ()
             )
+
+    def _dress(self, task: PregelExecutableTask) -> None:
+        """Give a node the run's view of things, not the slice's."""
+        left, configurable = task.config.get("recursion_limit"), task.config["configurable"]
+        if isinstance(left, StepsLeft):
+            task.config["recursion_limit"] = left.asked
+        if isinstance(runtime := configurable.get(CONFIG_KEY_RUNTIME), Runtime):
+            configurable[CONFIG_KEY_RUNTIME] = runtime.override(control=self._control)
 
     async def _hold(self, siblings: _Siblings) -> None:
         siblings.held += 1

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.errors import GraphDrained, GraphInterrupt, GraphRecursionError
+from langgraph.errors import GraphDrained, GraphInterrupt
 from langgraph.runtime import RunControl
 from langgraph.types import Command, PregelExecutableTask, Send
 
@@ -84,8 +84,6 @@ class Prepared:
     policies: dict[str, NodePolicy]
     session: SliceSession
     fingerprint: str
-    #: Steps the graph may take before and including this one; None: as the limit in ``config`` says.
-    budget: int | None = None
     interrupts: dict[str, Any] = field(default_factory=dict)
     #: What the run does without, as later nodes read it: ``config["configurable"]["degraded"]``.
     degraded: list[dict[str, Any]] = field(default_factory=list)
@@ -137,16 +135,13 @@ async def _load_latest(prepared: Prepared, run: Run) -> None:
     saver.prime(saved)
     prepared.interrupts = seam.interrupts_of(saved)
     if saved is not None and run.entered and run.base_step is not None:
-        limit = prepared.config["recursion_limit"]
-        prepared.budget = run.base_step + limit + 1 - (saved.metadata["step"] + 1)
-        prepared.config["recursion_limit"] = max(1, prepared.budget - 1)
+        asked = prepared.config["recursion_limit"]
+        left = run.base_step + asked - (saved.metadata["step"] + 1)
+        prepared.config["recursion_limit"] = seam.StepsLeft(left, asked=asked)
 
 
 async def stop_before(worker: Worker, prepared: Prepared, run: Run, came_from: str) -> Outcome | None:
     """What keeps a run that is taken up again from going on, if anything does."""
-    if prepared.budget is not None and prepared.budget < 0:
-        return Failed(wire.error_of(GraphRecursionError(f"Recursion limit reached without hitting a stop condition "
-                                                        f"(recursion_limit={_limit_asked(run)}).")))  # fmt: skip
     await _check_shape(worker, prepared, run)
     if came_from == "crash" and run.entered == "checkpoint":
         return await _breakpoint(prepared, run)
@@ -167,8 +162,8 @@ async def _check_shape(worker: Worker, prepared: Prepared, run: Run) -> None:
     if old and lost:
         raise GraphChanged(
             f"Graph {run.graph_id!r} was changed while the run waited, and {', '.join(sorted(lost))} was to run next: "
-            f"{seam.difference(old, seam.shape(prepared.graph))}. Nothing was done. Bring the node back, replay with an "
-            "edit of the state as another node, or accept the change."
+            f"{seam.difference(old, seam.shape(prepared.graph))}. Nothing was done. Bring the node back, replay "
+            "with an edit of the state as another node, or accept the change."
         )
 
 
@@ -195,16 +190,18 @@ class _Slice:
         run, came_from, self._now_ms = claim.run, claim.came_from, claim.now_ms
         self._worker, self._prepared, self._run, self._held = worker, prepared, run, held
         self._writer = Writer(worker.store, worker.keys, run.run_id, held.fence, keep=worker.settings.max_events)
-        self._feed = Feed(run.request, self._writer, repeats_values=came_from != "" and run.entered == "checkpoint")
-        self._control = RunControl()
+        again = came_from != "" and run.entered == "checkpoint"
+        self._feed = Feed(run.request, self._writer, repeats_values=again, repeats_cached=came_from == "dispatched")
+        self._control, self._nodes_control = RunControl(), RunControl()
         self._foreign: list[PregelExecutableTask] = []
         self._nodes = NodeRunner(worker, run, held.fence, prepared.graph, prepared.policies, prepared.degraded)
-        self._one_step = worker.settings.quantum_s == 0 or (prepared.budget is not None and prepared.budget < 2)
+        self._one_step = worker.settings.quantum_s == 0
 
     async def run(self, answered: set[str]) -> Outcome:
         self._answered = {task_id: self._prepared.interrupts.get(task_id, ()) for task_id in answered}
         runner = self._runner()
-        with drained_by(self._worker, self._control, self._quantum_s()), self._ended_in_time():
+        drained = drained_by(self._worker, self._control, self._nodes_control, quantum_s=self._quantum_s())
+        with drained, self._ended_in_time():
             try:
                 outcome = await self._consume(runner)
             finally:
@@ -215,7 +212,11 @@ class _Slice:
     def _runner(self) -> seam.TaskRunner:
         graph, limit = self._prepared.graph, self._prepared.config.get("max_concurrency")
         return seam.TaskRunner(
-            self._admit, handled=graph.node_error_handler_map, max_concurrency=limit, execute=self._nodes
+            self._admit,
+            handled=graph.node_error_handler_map,
+            max_concurrency=limit,
+            control=self._nodes_control,
+            execute=self._nodes,
         )
 
     @contextmanager
@@ -343,16 +344,22 @@ async def _with_namespace(
 
 
 @contextmanager
-def drained_by(worker: Worker, control: RunControl, quantum_s: float | None) -> Iterator[None]:
-    """Let the worker's end, and the end of the quantum, stop the slice at a superstep edge."""
+def drained_by(
+    worker: Worker, control: RunControl, nodes_control: RunControl, *, quantum_s: float | None
+) -> Iterator[None]:
+    """Let the worker's end, and the end of the quantum, stop the slice at a superstep edge.
+
+    Nodes and their subgraphs are told of the worker's end only: the quantum is nothing to them.
+    """
     if worker.draining:
         control.request_drain("shutdown")
-    worker.controls.add(control)
+        nodes_control.request_drain("shutdown")
+    worker.controls |= {control, nodes_control}
     timer = asyncio.get_running_loop().call_later(quantum_s, control.request_drain, "quantum") if quantum_s else None
     try:
         yield
     finally:
-        worker.controls.discard(control)
+        worker.controls -= {control, nodes_control}
         if timer:
             timer.cancel()
 
@@ -394,7 +401,7 @@ def _command(command: dict[str, Any]) -> Command[Any]:
     return Command(
         resume=command.get("resume"),
         update=command.get("update"),
-        goto=[Send(**item) if isinstance(item, dict) else item for item in sends],
+        goto=[Send(item["node"], item.get("input")) if isinstance(item, dict) else item for item in sends],
     )
 
 
@@ -425,10 +432,6 @@ def _quarantined(run: Run) -> dict[str, Any]:
         "message": f"{run.crashes} workers died, or lost touch, while they had this run in hand. It is not tried again "
         "by itself: look at what its next node does to its process, then replay or discard it.",
     }
-
-
-def _limit_asked(run: Run) -> Any:
-    return run.request.config.get("recursion_limit", "the server's default")
 
 
 def interrupts_of(raised: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:

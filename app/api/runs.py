@@ -13,6 +13,7 @@ from runyard.app.schemas.runs import CancelQuery, Run, RunCreate, RunList
 from runyard.app.shapes import of_run, only
 from runyard.app.wiring import service, wired
 from runyard.engine.errors import InvalidTransition, RunNotFound
+from runyard.engine.run import TERMINAL, CancelAction, Run as EngineRun
 
 blueprint = Resource(
     "runs", __name__, url_prefix="/threads/<thread:thread_id>/runs", description="Requests on a thread."
@@ -61,8 +62,19 @@ def delete(thread_id: str, run_id: str) -> Response:
 def cancel(query: Json, thread_id: str, run_id: str) -> Response:
     """End a run early."""
     run = service().get_run(run_id, thread_id)
+    if not _ask_to_end(run, query["action"]):  # for LangGraph's clients there is nothing to cancel, and that is a 404
+        raise RunNotFound(f"Run {run_id} is over already; there is nothing to cancel.")
+    if query["wait"]:
+        return answers.chunked(sse.ending(service(), run, query["action"]), {})
+    return answers.nothing(202)
+
+
+def _ask_to_end(run: EngineRun, action: CancelAction) -> bool:
+    """Whether there was something to end. The engine itself takes a second request for the same end as a repetition."""
+    if run.phase in TERMINAL:
+        return False
     try:
-        service().cancel_run(run, query["action"])
-    except InvalidTransition:  # for LangGraph's clients there is nothing to cancel then, and that is a 404
-        raise RunNotFound(f"Run {run_id} is over already ({run.status}); there is nothing to cancel.") from None
-    return answers.chunked(sse.ending(service(), run), {}) if query["wait"] else answers.nothing(202)
+        service().cancel_run(run, action)
+    except InvalidTransition:  # it ended in the meantime
+        return False
+    return True

@@ -87,8 +87,12 @@ def history_by_query(query: Json, thread_id: str) -> Response:
 
 @contextlib.contextmanager
 def _graph_of(thread_id: str) -> Iterator[Graph | None]:
-    """The graph that last ran on a thread, to read its state with; None before the first."""
-    graph_id = service().get_thread(thread_id).graph_id
+    """The graph that runs or last ran on a thread, to read its state with; None before the first."""
+    thread = service().get_thread(thread_id)
+    graph_id = thread.graph_id
+    if graph_id is None and thread.active:
+        with contextlib.suppress(NotFound):  # it ended in the meantime, and was deleted
+            graph_id = service().get_run(thread.active).graph_id
     if graph_id is None:
         yield None
         return

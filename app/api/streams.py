@@ -65,7 +65,8 @@ def join_stream(query: Json, thread_id: str, run_id: str) -> Response:
 def waiting(run: Run, *, cancel: bool) -> Response:
     """An answer that takes as long as the run."""
     here = _place(run)
-    parts = sse.attended(sse.result(service(), run), service(), run, cancel=cancel)
+    gone = sse.absence(request.environ)
+    parts = sse.attended(sse.result(service(), run, gone), service(), run, cancel=cancel)
     return answers.chunked(parts, {"Location": f"{here}/join", "Content-Location": here})
 
 
