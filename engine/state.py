@@ -11,6 +11,7 @@ from langgraph.types import StateSnapshot
 
 from runyard.engine import seam
 from runyard.engine.errors import InvalidInput, LeaseLost, RunInFlight
+from runyard.engine.run import Run
 from runyard.engine.saver import RedisSaver, SliceSession
 from runyard.engine.store import threads
 from runyard.engine.store.keys import Keys
@@ -109,3 +110,36 @@ def _id(config: Any) -> str | None:
 def _config(thread_id: str, checkpoint: Json | None) -> RunnableConfig:
     wanted = {key: value for key, value in (checkpoint or {}).items() if value is not None}
     return {"configurable": {"checkpoint_ns": "", **wanted, "thread_id": thread_id}}
+
+
+def partial(graph: Graph, saver: RedisSaver, run: Run) -> list[Json]:
+    """What each node has produced for a run so far, oldest first, whatever became of the run.
+
+    ``status`` is ``done`` with ``result``, ``failed`` with ``error``, ``waiting`` with ``interrupts``, or ``open``: it
+    is running, or will.
+    """
+    bound = seam.bind(graph, saver)
+    config = _config(run.thread_id, None)
+    found = [state for state in bound.get_state_history(config) if state.metadata and _is_of(state, run)]
+    return [
+        {"step": state.metadata.get("step", 0) + 1, **_produced(task)}
+        for state in reversed(found)
+        if state.metadata
+        for task in state.tasks
+        if task.name != seam.START
+    ]
+
+
+def _is_of(state: StateSnapshot, run: Run) -> bool:
+    return bool(state.metadata) and dict(state.metadata or {}).get("run_id") == run.run_id
+
+
+def _produced(task: Any) -> Json:
+    told = {"node": task.name, "task_id": task.id}
+    if task.error is not None:
+        return {**told, "status": "failed", "error": _task(task)["error"]}
+    if task.interrupts:
+        return {**told, "status": "waiting", "interrupts": [_interrupt(item) for item in task.interrupts]}
+    if task.result is not None:
+        return {**told, "status": "done", "result": task.result}
+    return {**told, "status": "open"}
