@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from pydantic import TypeAdapter
 
 from runyard.app.ids import canonical
 from runyard.app.inputs import CheckInput, checker
@@ -118,26 +117,6 @@ def _changed_at(config: str) -> str:
     source = Path(config) if config else BUILT_IN
     source = source / FILE_NAME if source.is_dir() else source
     return datetime.fromtimestamp(int(source.stat().st_mtime), UTC).isoformat()
-
-
-def schemas_of(graph_id: str, graph: Any) -> Json:
-    """JSON Schemas of what a graph takes and gives; None where its types cannot be described."""
-    builder = getattr(graph, "builder", None)
-    told = {
-        "input_schema": graph.get_input_jsonschema,
-        "output_schema": graph.get_output_jsonschema,
-        "state_schema": lambda: TypeAdapter(builder.state_schema).json_schema() if builder else None,
-        "config_schema": lambda: {"type": "object", "properties": {}},
-        "context_schema": graph.get_context_jsonschema,
-    }
-    return {"graph_id": graph_id, **{name: _tell(describe) for name, describe in told.items()}}
-
-
-def _tell(describe: Any) -> Json | None:
-    try:
-        return describe()  # type: ignore[no-any-return]
-    except Exception:  # noqa: BLE001 - types of the author's that have no JSON Schema: the others still have
-        return None
 
 
 def drawing_of(graph: Graph, xray: int | bool) -> Json:

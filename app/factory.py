@@ -16,6 +16,7 @@ from flask import Flask, Response, g, request
 from runyard.app import cors, docs, errors, ids
 from runyard.app.api import assistants, runs, state, stateless, streams, system, threads
 from runyard.app.catalog import Catalog
+from runyard.app.outbox import Outbox
 from runyard.app.version import VERSION
 from runyard.app.wiring import NAME, SendWakes, Wiring, make_waker
 from runyard.engine.errors import StoreUnavailable
@@ -58,7 +59,7 @@ def wire_up(settings: Settings, wake: SendWakes | None = None) -> Wiring:
     project = load_project(Path(settings.config) if settings.config else None)
     waker = make_waker(settings)
     store = SyncStore.connect(settings.redis_url, retry_s=STORE_RETRY_S, timeout_s=STORE_TIMEOUT_S)
-    service = Service(store, Keys(settings.prefix, settings.partitions), settings, wake or waker)
+    service = Service(store, Keys(settings.prefix, settings.partitions), settings, wake or Outbox(waker))
     catalog = Catalog(Registry(project), settings.config)
     depth: Callable[[str], int | None] = waker.queue_depth if wake is None else lambda _: 0
     return Wiring(settings, project, catalog, depth, service)

@@ -91,7 +91,8 @@ def _model_check(schema: type[BaseModel], stored: set[str]) -> Callable[[Mapping
 def _kinds_check(kinds: Mapping[str, Kind]) -> Callable[[Mapping[str, Any]], None]:
     def check(given: Mapping[str, Any]) -> None:
         for key, (fits, accepted) in kinds.items():
-            if key in given and not fits(given[key]):
+            # null is how clients empty a field, whatever its annotation says; the nodes decide what it means.
+            if given.get(key) is not None and not fits(given[key]):
                 raise InvalidInput(f"input.{key}: must be {accepted}, not {shown(given[key])}")
 
     return check

@@ -43,7 +43,7 @@ async def advance(worker: Worker, run_id: str, nonce: str) -> list[Wake]:
     it now goes on. When the store goes away nothing is committed, and recovery brings the run back.
     """
     if worker.draining:
-        return []  # the run is still waiting; recovery wakes it for another worker
+        return await _passed_on(worker, run_id)
     lease_ms = worker.settings.lease_ms
     claim = await worker.store.do(
         runs.claim(worker.keys, run_id, owner=worker.worker_id, nonce=nonce, lease_ms=lease_ms)
@@ -73,7 +73,7 @@ async def _outcome(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:
 async def advance_branch(worker: Worker, run_id: str, name: str, nonce: str) -> list[Wake]:
     """Run one branch of a dispatched superstep; answers the run's wake-up when it was the last."""
     if worker.draining:
-        return []
+        return await _branch_passed_on(worker, run_id, name)
     call = runs.claim_branch(worker.keys, run_id, name, nonce=nonce, lease_ms=worker.settings.lease_ms)
     claim = await worker.store.do(call)
     if claim is None:
@@ -87,6 +87,17 @@ async def advance_branch(worker: Worker, run_id: str, name: str, nonce: str) -> 
         except LeaseLost:
             log.warning("branch.lease_lost", run_id=run_id, branch=name, token=claim.fence.value)
             return []
+
+
+async def _passed_on(worker: Worker, run_id: str) -> list[Wake]:
+    """A wake-up that came as this process was told to stop, for another one: recovery would take seconds to miss it."""
+    run = await worker.store.do(runs.get(worker.keys, run_id))
+    return [wake_of(run)] if run is not None and run.phase is Phase.WAITING else []
+
+
+async def _branch_passed_on(worker: Worker, run_id: str, name: str) -> list[Wake]:
+    queue = await worker.store.do(runs.queue_of_branch(worker.keys, run_id, name))
+    return [Wake(run_id=run_id, queue=queue, branch=name)] if queue else []
 
 
 async def _commit_branch(worker: Worker, claim: runs.BranchClaim, result: object) -> list[Wake]:

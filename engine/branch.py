@@ -22,7 +22,7 @@ from runyard.engine.feed import Feed, Writer
 from runyard.engine.leases import Held, Stop
 from runyard.engine.node import NodeRunner, WaitsForRetry
 from runyard.engine.saver import RedisSaver
-from runyard.engine.slice import NOT_AN_OUTCOME, Prepared, failure, prepare, stream
+from runyard.engine.slice import NOT_AN_OUTCOME, Prepared, answers, begun_in, failure, prepare, stream
 from runyard.engine.store import runs
 from runyard.engine.worker import Worker
 
@@ -62,17 +62,22 @@ async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> dic
 async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held: Held) -> dict[str, Any] | str | None:
     run, branch = claim.run, claim.branch
     writer = Writer(worker.store, worker.keys, run.run_id, claim.fence, keep=worker.settings.max_events)
-    handlers = set(prepared.graph.node_error_handler_map.values())
 
     def admit(task: PregelExecutableTask, _: list[PregelExecutableTask]) -> None:
-        if task.id not in branch.task_ids and task.name not in handlers:
+        if (seam.failed_of(task) or task.id) not in branch.task_ids:
             raise seam.NotHere(task.id)
 
     handled = prepared.graph.node_error_handler_map
     nodes = NodeRunner(worker, run, claim.fence, prepared.graph, prepared.policies, prepared.degraded, claim.doom)
-    limit = prepared.config.get("max_concurrency")
-    runner = seam.TaskRunner(admit, handled=handled, max_concurrency=limit, execute=nodes)
-    feed = Feed(run.request, writer, nodes_only=True)
+    runner = seam.TaskRunner(
+        admit,
+        handled=handled,
+        max_concurrency=prepared.config.get("max_concurrency"),
+        saved=prepared.outputs,
+        begun=begun_in(worker, prepared, run),
+        execute=nodes,
+    )
+    feed = Feed(run.request, writer, nodes_only=True, repeated=runner.restored)
     result = await _consume(prepared, claim, runner, nodes, feed, held)
     await writer.close()
     return result
@@ -82,7 +87,7 @@ async def _consume(  # noqa: C901 - one result each
     prepared: Prepared, claim: runs.BranchClaim, runner: seam.TaskRunner, nodes: NodeRunner, feed: Feed, held: Held
 ) -> dict[str, Any] | str | None:
     try:
-        async for part in stream(prepared, claim.run, None, runner, RunControl()):
+        async for part in stream(prepared, claim.run, answers(claim.run), runner, RunControl()):
             feed.take(*part)
     except (seam.NotHere, WaitsForRetry):
         pass

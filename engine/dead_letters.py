@@ -9,20 +9,27 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from runyard.engine import seam, state
-from runyard.engine.errors import InvalidInput, InvalidTransition
+from runyard.engine.errors import Conflict, EngineError, InvalidInput, InvalidTransition, NotFound
 from runyard.engine.run import Run, Wake
 from runyard.engine.service import Service
 from runyard.engine.store import runs
 from runyard.engine.worker import Graph
 
 Json = dict[str, Any]
+#: The graph of a run, for a repair that needs it.
+OpenGraph = Callable[[Run], AbstractContextManager[Graph]]
 #: A filter looks at no more than this many of a partition's newest dead letters.
 DEPTH = 10_000
+#: So many records are read in one round trip.
+BATCH = 500
+#: What became of one letter in a bulk replay when all went well.
+REPLAYED = "replayed"
 _VARIABLE = re.compile(r"0x[0-9a-f]+|[0-9a-f]{8}-[0-9a-f-]{27,}|[0-9a-f]{12,}|\d+", re.IGNORECASE)
 
 
@@ -40,6 +47,8 @@ class Filter:
     graph_id: str | None = None
     node: str | None = None
     fingerprint: str | None = None
+    #: The version of the graph that the run was on.
+    graph_fingerprint: str | None = None
     older_than_s: float | None = None
     younger_than_s: float | None = None
 
@@ -50,6 +59,7 @@ class Filter:
             (self.graph_id is None or run.graph_id == self.graph_id)
             and (self.node is None or error.get("node") == self.node)
             and (self.fingerprint is None or error_fingerprint(run.graph_id, error) == self.fingerprint)
+            and (self.graph_fingerprint is None or run.fingerprint == self.graph_fingerprint)
             and (self.older_than_s is None or age_s >= self.older_than_s)
             and (self.younger_than_s is None or age_s < self.younger_than_s)
         )
@@ -77,12 +87,20 @@ class Repair:
 
     @property
     def by_node(self) -> dict[str, Json]:
-        """For each node that is not to run: what stands in for it."""
-        return {
-            **{node: {"value": value} for node, value in (self.output or {}).items()},
-            **{node: {"value": None} for node in self.skip},
-            **{node: {"goto": target} for node, target in (self.goto or {}).items()},
-        }
+        """For each node that is not to run: what stands in for it. An output may come with a goto."""
+        instead: dict[str, Json] = {node: {"value": None} for node in self.skip}
+        for node, value in (self.output or {}).items():
+            instead[node] = {"value": value}
+        for node, target in (self.goto or {}).items():
+            instead[node] = {**instead.get(node, {}), "goto": target}
+        return instead
+
+    def check(self) -> None:
+        """Raise InvalidInput when the repair contradicts itself."""
+        if self.as_node is not None and self.values is None:
+            raise InvalidInput("as_node: says who wrote the values, so it needs values")
+        if both := sorted(set(self.skip) & {*(self.output or {}), *(self.goto or {})}):
+            raise InvalidInput(f"skip: {both[0]!r} is to be skipped and stood in for; say one of the two")
 
 
 class DeadLetters:
@@ -93,7 +111,7 @@ class DeadLetters:
 
     def search(self, wanted: Filter | None = None, *, limit: int = 20, offset: int = 0) -> tuple[list[Run], int]:
         """Dead letters that match, newest first, and how many match in all."""
-        matching = list(self._matching(wanted or Filter()))
+        matching = self._matching(wanted or Filter())
         return matching[offset : offset + limit], len(matching)
 
     def get(self, run_id: str) -> Json:
@@ -103,7 +121,6 @@ class DeadLetters:
         return {
             **summary(run),
             "request": {"input": run.request.input, "command": run.request.command, "config": run.request.config},
-            "graph_fingerprint": run.fingerprint,
             "traceback": error.get("traceback"),
             "attempts": self._store.do(runs.attempts(self._keys, run_id)),
             "degraded": run.degraded,
@@ -118,7 +135,8 @@ class DeadLetters:
         is not waiting. A crash between an edit of the state and the revival leaves the edit and the dead letter.
         """
         run, repair = self._dead(run_id), repair or Repair()
-        supplied = self._apply(run, repair, graph) if graph is not None and repair.needs_graph else {}
+        repair.check()
+        supplied = self._apply(run, repair, graph) if repair.needs_graph else {}
         # An edit is made through the graph as it is now, so whoever makes it knows it.
         accepted = repair.accept_change or repair.values is not None
         queue = self._store.do(runs.revive(self._keys, run, supplied, accept_change=accepted))
@@ -128,36 +146,74 @@ class DeadLetters:
         return self._service.get_run(run_id)
 
     def replay_all(
-        self, wanted: Filter, repair: Repair | None = None, *, per_second: float = 10.0, limit: int = 1000
+        self,
+        wanted: Filter,
+        repair: Repair | None = None,
+        *,
+        per_second: float = 10.0,
+        limit: int = 1000,
+        open_graph: OpenGraph | None = None,
     ) -> Iterator[tuple[str, str]]:
-        """Replay what matches, oldest first, no faster than ``per_second``; yields run id and "replayed" or why not."""
-        for run in list(reversed(list(self._matching(wanted))))[:limit]:
-            began = time.monotonic()
-            try:
-                self.replay(run.run_id, repair)
-                yield run.run_id, "replayed"
-            except (InvalidTransition, InvalidInput) as error:
-                yield run.run_id, str(error)
-            except Exception as error:  # noqa: BLE001 - one that cannot be replayed must not keep the others back
-                yield run.run_id, f"{type(error).__name__}: {error}"
-            time.sleep(max(0.0, 1 / per_second - (time.monotonic() - began)))
+        """Replay what matches now, oldest first, no faster than ``per_second``, as the iterator is read.
+
+        Yields run id and REPLAYED or why not. ``open_graph`` is needed when the repair is. Raises at once
+        StoreUnavailable, and InvalidInput when the repair contradicts itself.
+        """
+        repair = repair or Repair()
+        repair.check()
+        chosen = self._matching(wanted)[::-1][:limit]
+        return self._replay_each(chosen, repair, 1 / per_second, open_graph)
+
+    def _replay_each(
+        self, chosen: list[Run], repair: Repair, gap_s: float, open_graph: OpenGraph | None
+    ) -> Iterator[tuple[str, str]]:
+        due = time.monotonic()
+        for run in chosen:
+            time.sleep(max(0.0, due - time.monotonic()))
+            due = max(due, time.monotonic()) + gap_s
+            yield run.run_id, self._try_replay(run, repair, open_graph)
+
+    def _try_replay(self, run: Run, repair: Repair, open_graph: OpenGraph | None) -> str:
+        try:
+            with open_graph(run) if open_graph and repair.needs_graph else nullcontext() as graph:
+                self.replay(run.run_id, repair, graph)
+        except (Conflict, InvalidInput, NotFound) as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - one that cannot be replayed must not keep the others back
+            return f"{type(error).__name__}: {error}"
+        return REPLAYED
 
     def discard(self, run_id: str, reason: str) -> None:
         """Take a dead letter off the list for good; its record, with the reason, stays until retention."""
         self._dead(run_id)
-        self._store.do(runs.discard(self._keys, run_id, reason))
+        if not self._store.do(runs.discard(self._keys, run_id, reason)):
+            raise InvalidTransition(f"Run {run_id} is not a dead letter any more.")
 
-    def _matching(self, wanted: Filter) -> Iterator[Run]:
-        ids = self._store.do_all([runs.dead(self._keys, at.number, limit=DEPTH) for at in self._keys.all()])
-        found = self._store.do_all([runs.get(self._keys, run_id) for batch in ids for run_id in batch])
-        now_ms = time.time() * 1000
-        known = [run for run in found if run is not None and wanted.takes(run, now_ms)]
-        return iter(sorted(known, key=lambda run: run.ended_at or 0, reverse=True))
+    def export(self, wanted: Filter | None = None) -> Iterator[Json]:
+        """All that is known of each dead letter that matches now, newest first; read as the iterator is."""
+        chosen = self._matching(wanted or Filter())
+        return (letter for run in chosen if (letter := self._still(run.run_id)) is not None)
+
+    def _still(self, run_id: str) -> Json | None:
+        try:
+            return self.get(run_id)
+        except (NotFound, InvalidTransition):  # replayed, discarded or deleted in the meantime
+            return None
+
+    def _matching(self, wanted: Filter) -> list[Run]:
+        batches = self._store.do_all([runs.dead(self._keys, at.number, limit=DEPTH) for at in self._keys.all()])
+        ids = [run_id for batch in batches for run_id in batch]
+        now_ms, known = time.time() * 1000, []
+        for start in range(0, len(ids), BATCH):
+            found = self._store.do_all([runs.get(self._keys, run_id) for run_id in ids[start : start + BATCH]])
+            known += [run for run in found if run is not None and wanted.takes(run, now_ms)]
+        return sorted(known, key=lambda run: run.ended_at or 0, reverse=True)
 
     def _dead(self, run_id: str) -> Run:
         run = self._service.get_run(run_id)
         if not self._store.do(runs.is_dead(self._keys, run_id)):
-            raise InvalidTransition(f"Run {run_id} is not a dead letter; it is {run.phase}.")
+            now = f"it was discarded ({run.discarded})" if run.discarded else f"it is {run.phase}"
+            raise InvalidTransition(f"Run {run_id} is not a dead letter; {now}.")
         return run
 
     def _where_it_stands(self, run: Run) -> Json:
@@ -168,19 +224,23 @@ class DeadLetters:
         siblings = [
             {"task_id": task_id, "channel": channel, "value": value}
             for task_id, channel, value in saved.pending_writes or []
-            if channel not in (seam.ERROR, seam.INTERRUPT) and not channel.startswith("__")
+            if not _is_plumbing(channel)
         ]
         checkpoint_id = saved.config["configurable"]["checkpoint_id"]
         return {
             "checkpoint": {"checkpoint_id": checkpoint_id, "step": saved.metadata.get("step")},
-            "values": saved.checkpoint["channel_values"],
+            "values": {
+                name: value for name, value in saved.checkpoint["channel_values"].items() if not _is_plumbing(name)
+            },
             "siblings": siblings,
         }
 
-    def _apply(self, run: Run, repair: Repair, graph: Graph) -> dict[str, Json]:
+    def _apply(self, run: Run, repair: Repair, graph: Graph | None) -> dict[str, Json]:
         """Edit the state, and find the tasks that the repair's nodes are. Answers what stands in for each task."""
+        if graph is None:
+            raise ValueError("A repair of the state or of a node needs the graph.")
         if repair.values is not None:
-            state.update(graph, self._service.saver, self._keys, run.thread_id, repair.values, as_node=repair.as_node)
+            self._edit(run, repair, graph)
         if not repair.by_node:
             return {}
         tasks = state.read(graph, self._service.saver, run.thread_id)["tasks"]
@@ -191,7 +251,23 @@ class DeadLetters:
         for target in (repair.goto or {}).values():
             if target not in graph.nodes:
                 raise InvalidInput(f"goto: there is no node {target!r} in graph {run.graph_id!r}.")
-        return {task["id"]: repair.by_node[task["name"]] for task in tasks if task["name"] in repair.by_node}
+        failed = [task for task in tasks if task["name"] in repair.by_node and task["result"] is None]
+        return {task["id"]: repair.by_node[task["name"]] for task in failed}
+
+    def _edit(self, run: Run, repair: Repair, graph: Graph) -> None:
+        saver, values, as_node = self._service.saver, repair.values, repair.as_node
+        try:
+            state.update(graph, saver, self._keys, run.thread_id, values, as_node=as_node)
+        except EngineError:
+            raise
+        except Exception as error:
+            # The graph's own reducers and branches run here, and refuse what they cannot take in any way they like.
+            raise InvalidInput(f"values: the graph does not take them: {type(error).__name__}: {error}") from error
+
+
+def _is_plumbing(channel: str) -> bool:
+    """Whether a channel is LangGraph's own, which no state of a graph's author has."""
+    return channel.startswith(("__", "branch:"))
 
 
 def summary(run: Run) -> Json:
@@ -207,5 +283,6 @@ def summary(run: Run) -> Json:
         "message": error.get("message"),
         "fingerprint": error_fingerprint(run.graph_id, error),
         "failed_at": run.ended_at,
+        "graph_fingerprint": run.fingerprint,
         "replays": run.replays,
     }

@@ -75,19 +75,21 @@ class Feed:
         request: RunRequest,
         writer: Writer,
         *,
-        repeats_values: bool = False,
-        repeats_cached: bool = False,
+        repeats: bool = False,
+        repeated: list[str] | None = None,
         nodes_only: bool = False,
     ) -> None:
         """Tell through ``writer`` what ``request`` asks for.
 
-        ``repeats_values``: the first root values were told before. ``repeats_cached``: so was what branches saved.
-        ``nodes_only``: a branch tells only what its nodes do; what the whole superstep comes to is told by the run.
+        ``repeats``: the first root values were told before, and so was what finished nodes had saved; ``repeated`` are
+        nodes that repeat themselves without saying so. ``nodes_only``: a branch tells only what its nodes do; what the
+        whole superstep comes to is told by the run.
         """
         self._asked = frozenset(request.stream_mode)
         self._writer = writer
-        self._skip_values = repeats_values
-        self._skip_cached = repeats_cached or nodes_only
+        self._skip_values = repeats
+        self._skip_cached = repeats or nodes_only
+        self._repeated = repeated if repeated is not None else []
         self._nodes_only = nodes_only
         self._messages = _LegacyMessages()
         #: The latest values of the graph, without what it is interrupted by.
@@ -122,10 +124,19 @@ class Feed:
             self.interrupted = True
             if self._nodes_only:
                 return
-        if self._skip_cached and "__metadata__" in data:  # finished and told before, by another worker
+        if self._skip_cached and self._is_repeated(namespace, data):  # finished and told before, by another worker
             return
         if "updates" in self._asked:
             self._tell("updates", namespace, data)
+
+    def _is_repeated(self, namespace: tuple[str, ...], data: Any) -> bool:
+        if "__metadata__" in data:
+            return True
+        for node in () if namespace else self._repeated:
+            if node in data:
+                self._repeated.remove(node)
+                return True
+        return False
 
     def _take_message(self, namespace: tuple[str, ...], data: Any) -> None:
         if "messages-tuple" in self._asked:

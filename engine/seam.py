@@ -38,6 +38,7 @@ from langgraph.constants import START
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.pregel import Pregel
 from langgraph.pregel._retry import _reset_interrupt_counter
+from langgraph.pregel._task_status import read_task_statuses
 from langgraph.pregel._utils import _runnable_has_native_async
 from langgraph.runtime import RunControl, Runtime
 from langgraph.types import PregelExecutableTask, RetryPolicy
@@ -47,6 +48,8 @@ __all__ = ["ERROR", "INTERRUPT", "NULL_TASK_ID", "RUNNER_SUBMIT", "START", "NotH
 RUNNER_SUBMIT = CONFIG_KEY_RUNNER_SUBMIT
 Shape = dict[str, dict[str, Any]]
 _NAMESPACE_SEPARATOR = "|"
+#: In the path of a task that runs an error handler.
+_HANDLER = "node_error_handler"
 
 
 class NotHere(GraphBubbleUp):
@@ -148,6 +151,12 @@ def interrupts_of(saved: CheckpointTuple | None) -> dict[str, Any]:
     return {task_id: value for task_id, channel, value in writes if channel == INTERRUPT}
 
 
+def outputs_of(saved: CheckpointTuple | None) -> dict[str, Sequence[tuple[str, Any]]]:
+    """What the finished tasks of the waiting superstep have written: task id to its writes."""
+    statuses = read_task_statuses(saved.pending_writes or []) if saved else {}
+    return {task_id: status.output for task_id, status in statuses.items() if status.output}
+
+
 def stopped_at_breakpoint(
     saved: CheckpointTuple, parent: CheckpointTuple | None, upcoming: Iterable[str], before: Any, after: Any
 ) -> bool:
@@ -169,6 +178,13 @@ def _any_of(names: set[str], wanted: Any) -> bool:
 def is_root(task: PregelExecutableTask) -> bool:
     """Whether a task is a node of the run's own graph, rather than one of a subgraph or a call inside a node."""
     return _NAMESPACE_SEPARATOR not in _namespace(task) and not _is_call(task)
+
+
+def failed_of(task: PregelExecutableTask) -> str | None:
+    """The id of the root task whose failure this task, an error handler, is to handle."""
+    failed, _, own = _namespace(task).partition(_NAMESPACE_SEPARATOR)
+    is_handler = _HANDLER in task.path and own and _NAMESPACE_SEPARATOR not in own
+    return failed.rpartition(":")[2] if is_handler else None
 
 
 def _namespace(task: PregelExecutableTask) -> str:
@@ -249,6 +265,11 @@ class TaskRunner:
     - A task that an error handler waits for raises at once; LangGraph then runs the handler beside the siblings.
     - A node, and the graphs it calls, see ``control`` instead of the slice's own: a slice that is used up ends at the
       edge of the run's superstep, not inside a subgraph, whose caller would start over.
+    - ``admit`` is also asked for the error handler of a root task. LangGraph starts it anew in every slice that finds
+      the failure; what it has ``saved`` stands in for it.
+    - ``begun(task)`` is asked in the first superstep of a slice: whether a subgraph of the task has saved something in
+      this superstep. If not, subgraphs must not take the slice's going on for theirs: one that remembers
+      (``checkpointer=True``) would go on from the last turn and ignore what it is given.
     - ``execute(task, once, policies)`` runs a root task: ``once(task)`` is one attempt, without LangGraph's retries.
     """
 
@@ -260,8 +281,11 @@ class TaskRunner:
         max_concurrency: int | None = None,
         execute: Execute | None = None,
         control: RunControl | None = None,
+        saved: Mapping[str, Sequence[tuple[str, Any]]] | None = None,
+        begun: Callable[[PregelExecutableTask], Awaitable[bool]] | None = None,
     ) -> None:
         self._admit, self._execute, self._control = admit, execute, control
+        self._saved, self._begun = saved or {}, begun
         self._handled = handled
         self._limit = asyncio.Semaphore(max_concurrency) if max_concurrency else None
         self._siblings: dict[str, _Siblings] = {}
@@ -272,6 +296,8 @@ class TaskRunner:
         #: What root tasks failed with for good, first first. LangGraph raises any one of what a superstep raised, a
         #: bubble-up as readily as a failure, so who needs to know must look here.
         self.failures: list[Exception] = []
+        #: Error handlers that what they had saved stood in for, by name, each as often as it happened.
+        self.restored: list[str] = []
 
     def __call__(self) -> Callable[..., Any]:
         """LangGraph holds its executor by a weak reference, so it calls this to get at it."""
@@ -306,7 +332,7 @@ class TaskRunner:
     def _join(self, task: PregelExecutableTask) -> _Siblings | None:
         if _is_call(task):
             return None
-        parent = _namespace(task).rpartition(_NAMESPACE_SEPARATOR)[0]
+        parent = "" if failed_of(task) else _namespace(task).rpartition(_NAMESPACE_SEPARATOR)[0]
         siblings = self._siblings.get(parent)
         if siblings is None or siblings.running == 0:
             siblings = self._siblings[parent] = _Siblings()
@@ -342,7 +368,13 @@ class TaskRunner:
         root = siblings is not None and is_root(task)
         if siblings is not None and root:
             self._admit(task, siblings.tasks)
-            self._dress(task)
+            await self._dress(task)
+        elif failed_of(task):
+            self._admit(task, [task])
+            if task.id in self._saved:
+                task.writes.extend(self._saved[task.id])
+                self.restored.append(task.name)
+                return None
         async with self._limit if self._limit is not None and siblings is not None else nullcontext():
             if not root or self._execute is None:
                 return await fn(task, *args, **kwargs)
@@ -351,13 +383,15 @@ class TaskRunner:
                 task, lambda single: fn(single, None, *rest, **kwargs), task.retry_policy or policies or ()
             )
 
-    def _dress(self, task: PregelExecutableTask) -> None:
+    async def _dress(self, task: PregelExecutableTask) -> None:
         """Give a node the run's view of things, not the slice's."""
         left, configurable = task.config.get("recursion_limit"), task.config["configurable"]
         if isinstance(left, StepsLeft):
             task.config["recursion_limit"] = left.asked
         if isinstance(runtime := configurable.get(CONFIG_KEY_RUNTIME), Runtime):
             configurable[CONFIG_KEY_RUNTIME] = runtime.override(control=self._control)
+        if configurable.get(CONFIG_KEY_RESUMING) and self._begun is not None and not await self._begun(task):
+            configurable[CONFIG_KEY_RESUMING] = False
 
     async def _hold(self, siblings: _Siblings) -> None:
         siblings.held += 1

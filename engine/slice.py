@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,10 +40,12 @@ from runyard.engine.run import (
 )
 from runyard.engine.saver import RedisSaver, SliceSession
 from runyard.engine.store import runs
+from runyard.engine.store.checkpoint_calls import place_of
 from runyard.engine.store.client import Call
 from runyard.engine.store.fence import Fence
 from runyard.engine.worker import Graph, Worker
 
+Begun = Callable[[PregelExecutableTask], Awaitable[bool]]
 #: Not the graph's doing: the slice ends without an outcome and the lease's end brings the run back.
 NOT_AN_OUTCOME = (LeaseLost, StoreUnavailable)
 
@@ -89,6 +91,10 @@ class Prepared:
     degraded: list[dict[str, Any]] = field(default_factory=list)
     #: The graph that the thread's last run ran on, known in a run's first slice.
     thread_fingerprint: str = ""
+    #: What finished tasks of the waiting superstep have written.
+    outputs: dict[str, Sequence[tuple[str, Any]]] = field(default_factory=dict)
+    #: The checkpoint that the slice starts from.
+    start_id: str = ""
 
 
 async def prepare(
@@ -133,11 +139,34 @@ async def _load_latest(prepared: Prepared, run: Run) -> None:
     saver: Any = prepared.graph.checkpointer
     saved = await saver.aget_tuple({"configurable": {"thread_id": run.thread_id, "checkpoint_ns": ""}})
     saver.prime(saved)
-    prepared.interrupts = seam.interrupts_of(saved)
+    prepared.interrupts, prepared.outputs = seam.interrupts_of(saved), seam.outputs_of(saved)
+    prepared.start_id = saved.checkpoint["id"] if saved else ""
     if saved is not None and run.entered and run.base_step is not None:
         asked = prepared.config["recursion_limit"]
         left = run.base_step + asked - (saved.metadata["step"] + 1)
         prepared.config["recursion_limit"] = seam.StepsLeft(left, asked=asked)
+
+
+def begun_in(worker: Worker, prepared: Prepared, run: Run) -> Begun | None:
+    """For TaskRunner: whether a subgraph of a task has saved something in the superstep that the slice starts with.
+
+    None for the first slice of a run: there a client's resume is one for the subgraphs, too.
+    """
+    if run.entered != "checkpoint":
+        return None
+    place = place_of(worker.keys, run.thread_id, "")
+
+    async def begun(task: PregelExecutableTask) -> bool:
+        own = str(task.config["configurable"]["checkpoint_ns"])
+        call = Call.command("SMISMEMBER", place.namespaces, own, task.name, parse=list)
+        saves_for_this_task, remembers = await worker.store.do(call)
+        if saves_for_this_task or not remembers:
+            return bool(saves_for_this_task)
+        saver: Any = prepared.graph.checkpointer
+        latest = await saver.aget_tuple({"configurable": {"thread_id": run.thread_id, "checkpoint_ns": task.name}})
+        return latest is not None and latest.metadata.get("parents", {}).get("") == prepared.start_id
+
+    return begun
 
 
 async def stop_before(worker: Worker, prepared: Prepared, run: Run, came_from: str) -> Outcome | None:
@@ -190,8 +219,7 @@ class _Slice:
         run, came_from, self._now_ms = claim.run, claim.came_from, claim.now_ms
         self._worker, self._prepared, self._run, self._held = worker, prepared, run, held
         self._writer = Writer(worker.store, worker.keys, run.run_id, held.fence, keep=worker.settings.max_events)
-        again = came_from != "" and run.entered == "checkpoint"
-        self._feed = Feed(run.request, self._writer, repeats_values=again, repeats_cached=came_from == "dispatched")
+        self._came_from = came_from
         self._control, self._nodes_control = RunControl(), RunControl()
         self._foreign: list[PregelExecutableTask] = []
         self._nodes = NodeRunner(worker, run, held.fence, prepared.graph, prepared.policies, prepared.degraded)
@@ -200,6 +228,8 @@ class _Slice:
     async def run(self, answered: set[str]) -> Outcome:
         self._answered = {task_id: self._prepared.interrupts.get(task_id, ()) for task_id in answered}
         runner = self._runner()
+        in_order = self._came_from not in ("", "crash")  # the last slice has told all there was to tell
+        self._feed = Feed(self._run.request, self._writer, repeats=in_order, repeated=runner.restored)
         drained = drained_by(self._worker, self._control, self._nodes_control, quantum_s=self._quantum_s())
         with drained, self._ended_in_time():
             try:
@@ -216,6 +246,8 @@ class _Slice:
             handled=graph.node_error_handler_map,
             max_concurrency=limit,
             control=self._nodes_control,
+            saved=self._prepared.outputs,
+            begun=begun_in(self._worker, self._prepared, self._run),
             execute=self._nodes,
         )
 
@@ -390,9 +422,14 @@ def given(run: Run) -> Any:
         return None
     command = run.request.command
     if run.entered == "writes":
-        resume = (command or {}).get("resume")
-        return Command(resume=resume) if isinstance(resume, dict) and resume else None
+        return answers(run)
     return _command(command) if command else run.request.input
+
+
+def answers(run: Run) -> Any:
+    """What a superstep that was begun by this run must be given again: answers by interrupt id, else nothing."""
+    resume = (run.request.command or {}).get("resume") if run.entered != "checkpoint" else None
+    return Command(resume=resume) if isinstance(resume, dict) and resume else None
 
 
 def _command(command: dict[str, Any]) -> Command[Any]:

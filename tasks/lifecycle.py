@@ -1,14 +1,14 @@
 """The life of a worker process: wired once after it has forked, drained on SIGTERM, taken apart at the end.
 
 A threads worker is one process. A prefork worker is a parent, which only Celery uses, and children, each of which is
-wired for itself; the parent tells them of SIGTERM through an event they share.
+wired for itself; the parent tells them of SIGTERM through a pipe they share.
 """
 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
+import select
 import signal
 import threading
 from collections.abc import Coroutine, Iterator
@@ -156,7 +156,9 @@ _current: WorkerProcess | None = None
 _expendable = False
 _lock = threading.Lock()
 _queues = ""
-_draining = multiprocessing.Event()
+#: Made by the parent: readable once it drains. Not an event of multiprocessing: setting one waits for its waiters,
+#: and a child that was killed with SIGKILL never answers.
+_drain_pipe: tuple[int, int] | None = None
 
 
 def current() -> WorkerProcess:
@@ -170,9 +172,11 @@ def current() -> WorkerProcess:
 
 @worker_init.connect  # type: ignore[untyped-decorator]
 def _in_the_first_process(sender: Any, **_: Any) -> None:
-    global _queues  # noqa: PLW0603 - Celery tells it to the parent only
+    global _queues, _drain_pipe  # noqa: PLW0603 - Celery tells it to the parent only; children inherit both
     _queues = ",".join(sender.app.amqp.queues)
-    if "prefork" not in sender.pool_cls.__module__:
+    if "prefork" in sender.pool_cls.__module__:
+        _drain_pipe = os.pipe()
+    else:
         current()
 
 
@@ -182,12 +186,19 @@ def _in_a_child(**_: Any) -> None:
     _expendable = True
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the kernel ends the process, whatever its code does
     process = current()
-    threading.Thread(target=lambda: _draining.wait() and process.drain(), name="drain-listener", daemon=True).start()
+    threading.Thread(target=_drain_when_told, args=(process,), name="drain-listener", daemon=True).start()
+
+
+def _drain_when_told(process: WorkerProcess) -> None:
+    if _drain_pipe is not None:
+        select.select([_drain_pipe[0]], [], [])  # nobody reads it: it stays readable for every child
+        process.drain()
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _asked_to_stop(**_: Any) -> None:
-    _draining.set()
+    if _drain_pipe is not None:
+        os.write(_drain_pipe[1], b"x")
     if _current is not None:
         _current.drain()
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from flask import Response
 
-from runyard.app import answers, catalog
+from runyard.app import answers
+from runyard.app.catalog import drawing_of
+from runyard.app.json_schemas import schemas_of
 from runyard.app.resources import Resource
 from runyard.app.schemas.assistants import (
     Assistant,
@@ -62,7 +64,7 @@ def graph(query: Json, assistant_id: str) -> Response:
     found = wired().catalog.find(assistant_id)
     xray = _xray(query["xray"])
     with wired().catalog.open(found.graph_id) as opened:
-        return answers.json(catalog.drawing_of(opened, xray))
+        return answers.json(drawing_of(opened, xray))
 
 
 @blueprint.route("/<assistant:assistant_id>/schemas")
@@ -71,7 +73,7 @@ def schemas(assistant_id: str) -> Response:
     """What an assistant's graph takes and gives, as JSON Schema."""
     found = wired().catalog.find(assistant_id)
     with wired().catalog.open(found.graph_id) as opened:
-        return answers.json(catalog.schemas_of(found.graph_id, opened))
+        return answers.json(schemas_of(found.graph_id, opened))
 
 
 @blueprint.route("/<assistant:assistant_id>/subgraphs", defaults={"namespace": None})
@@ -83,7 +85,7 @@ def subgraphs(query: Json, assistant_id: str, namespace: str | None) -> Response
     found = wired().catalog.find(assistant_id)
     with wired().catalog.open(found.graph_id) as opened:
         inner = opened.get_subgraphs(namespace=namespace, recurse=query["recurse"])
-        return answers.json({name: catalog.schemas_of(name, each) for name, each in inner})
+        return answers.json({name: schemas_of(name, each) for name, each in inner})
 
 
 def _matching(wanted: Json) -> list[Json]:

@@ -25,7 +25,7 @@ class OkQuery(Strict):
 
 @blueprint.route("/")
 @blueprint.route("/ok")
-@blueprint.arguments(OkQuery, location="query")
+@blueprint.query(OkQuery)
 @blueprint.response(200, {"type": "object"})
 def ok(query: dict[str, Any]) -> Response:
     """Whether the server answers."""

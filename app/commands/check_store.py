@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kombu import Connection
+from kombu.utils.url import maybe_sanitize_url
 
 from runyard.app.commands.check import Finding, fail, ok, skip, warn
 from runyard.engine.errors import EngineError
@@ -78,8 +79,8 @@ def _check_meta(store: SyncStore, keys: Keys) -> Finding:
 
 def check_broker(settings: Settings) -> Finding:
     """Whether wake-ups can be sent. Without it runs are accepted, and start when recovery finds them."""
+    shown = maybe_sanitize_url(settings.celery_broker)
     with Connection(settings.celery_broker, connect_timeout=2) as connection:
-        shown = connection.as_uri()
         try:
             connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=2)
         except BROKER_AWAY as problem:

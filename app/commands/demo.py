@@ -36,9 +36,9 @@ class Story:
 
 @click.command()
 @click.option(
-    "--docs", type=FOLDER, envvar="DOCS", help="Folder of text files. Default: this project's README and docs."
+    "--docs", type=FOLDER, help="Folder of text files. Default: this project's README and docs."
 )
-@click.option("--ask", metavar="QUESTION", envvar="ASK", help=f"Default: {QUESTION}")
+@click.option("--ask", metavar="QUESTION", help=f"Default: {QUESTION}")
 @json_option
 def demo(docs: Path | None, ask: str | None, as_json: bool) -> int:
     """Answer a question about your documents with the whole stack, live.

@@ -75,10 +75,12 @@ class DemoView:
             self._out.print(Padding(Text(f"The run failed: {error['error']}: {error['message']}", "red"), (0, 0, 1, 2)))
             return
         self._out.print(Rule("Answer", style="dim", align="left"))
-        self._out.print(Padding(Text(str(result.get("answer", ""))), (1, 2)))
+        answer = Text(str(result.get("answer", "")))
+        answer.highlight_regex(r"(?m)^\[\d+\] .*$", "bold")
+        self._out.print(Padding(answer, (1, 2)))
         if sources := result.get("sources"):
             self._out.print(Rule("Sources", style="dim", align="left"))
-            self._out.print(Padding(Text("\n".join(sources[:SOURCES]), "cyan"), (1, 2)))
+            self._out.print(Padding(Text("   ".join(sources[:SOURCES]), "cyan"), (1, 2)))
 
 
 class JsonView:

@@ -47,8 +47,12 @@ def follow_to_end(door: Door, run: Run, *, as_json: bool, stream: bool, timeout_
     if as_json and stream:
         ended = follow(door, run, print_event, timeout_s=timeout_s)
         return exit_code_of(ended)
-    with watching(show=not as_json and (stream or shown.is_watched())) as on_event:
-        ended = follow(door, run, on_event, timeout_s=timeout_s)
+    try:
+        with watching(show=not as_json and (stream or shown.is_watched())) as on_event:
+            ended = follow(door, run, on_event, timeout_s=timeout_s)
+    except KeyboardInterrupt:
+        click.echo(f"\nno longer watching; the run goes on: runyard wait {run.run_id}", err=True)
+        raise
     print_end(door, ended, as_json=as_json)
     code = exit_code_of(ended)
     if ended.phase not in TERMINAL and not as_json:

@@ -53,6 +53,8 @@ class Progress:
         self._known: dict[str, Row] = {}
         self._ended: set[str] = set()
         self._step: list[Row] = []
+        #: How many rows the superstep before it has.
+        self._before = 0
         #: The rows whose decision this superstep is.
         self._asked: list[Row] = []
 
@@ -70,13 +72,18 @@ class Progress:
 
     def settled(self, after: int) -> Iterator[Row]:
         """The rows from number ``after`` on of which nothing more will come."""
-        until = len(self.rows) if self.finished else len(self.rows) - len(self._step)
+        until = len(self.rows)
+        if not self.finished:
+            until -= len(self._step)
+            if not any(row.ended for row in self._step):  # its starts are still being told: the decision may grow
+                until -= self._before
         yield from self.rows[after:until]
 
     def _start(self, task: dict[str, Any], at_ms: int) -> None:
         if task["id"] in self._known:
             return
         if not self.running():
+            self._before = len(self._step)
             self._asked, self._step = [row for row in self._step if row.node in self._deciding], []
         row = next((row for row in self._step if row.node == task["name"]), None)
         if row is None:

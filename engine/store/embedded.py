@@ -163,6 +163,7 @@ class EmbeddedServer:
     def _launch(self) -> None:
         if not _fits_a_url(self._socket):
             self._socket = Path(tempfile.mkdtemp(prefix="runyard-")) / "store.sock"
+            self._leave_word()
         with open(self._log_path(), "ab", opener=_owner_only) as log:
             self._process = subprocess.Popen(
                 tethered(self._command()),
@@ -176,6 +177,12 @@ class EmbeddedServer:
                 pass_fds=[self._directory.lock_fd],
             )
         self._directory.note(self._process.pid)
+
+    def _leave_word(self) -> None:
+        """Let those who know only the data directory (the CLI) find a socket that had to go elsewhere."""
+        link = self.data_dir / "store.sock"
+        link.unlink(missing_ok=True)  # of one that was killed
+        link.symlink_to(self._socket)
 
     def _command(self) -> list[str]:
         settings = {
@@ -219,7 +226,8 @@ class EmbeddedServer:
         return "\n  ".join([f"The end of {self._log_path()}:", *text])
 
     def _remove_leftovers(self) -> None:
-        self._socket.unlink(missing_ok=True)
+        for path in (self._socket, self.data_dir / "store.sock"):
+            path.unlink(missing_ok=True)
         if self._socket.parent != self.data_dir:
             shutil.rmtree(self._socket.parent, ignore_errors=True)
         if self._private:

@@ -105,6 +105,14 @@ def claim_branch(keys: Keys, run_id: str, name: str, *, nonce: str, lease_ms: in
     return Call(script("claim_branch"), wanted, (run_id, name, nonce, lease_ms), parse)
 
 
+def queue_of_branch(keys: Keys, run_id: str, name: str) -> Call[str | None]:
+    """The queue of a branch that waits for a worker, or None: somebody has it, or it is over."""
+    key = keys.of_run(run_id).branches(run_id)
+    return Call.command(
+        "HMGET", key, name, f"{name}:queue", parse=lambda reply: reply[1].decode() if reply[0] == b"" else None
+    )
+
+
 def member_of(run_id: str, branch: str | None = None) -> str:
     """How a run or one of its branches is named among the leases and the waiting."""
     return f"{run_id}/{branch}" if branch else run_id

@@ -13,14 +13,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypedDict
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, RemoveMessage
+from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.channels import DeltaChannel
 from langgraph.channels.untracked_value import UntrackedValue
 from langgraph.errors import NodeError
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.graph.message import add_messages
 from langgraph.managed import IsLastStep, RemainingSteps
 from langgraph.pregel import Pregel
 from langgraph.runtime import Runtime, get_runtime
@@ -58,6 +57,8 @@ class Scenario:
     script: Script
     #: Whether it has nodes that can be placed on another queue.
     spreads: bool = False
+    #: Why it must run in one slice; "" when it need not.
+    one_slice: str = ""
     #: Why the undisturbed oracle is LangGraph's sync execution; "" when it is the async one.
     sync_oracle: str = ""
 
@@ -65,9 +66,11 @@ class Scenario:
 FAMILY: dict[str, Scenario] = {}
 
 
-def scenario(build: Build, *, spreads: bool = False, sync_oracle: str = "") -> Callable[[Script], Script]:
+def scenario(
+    build: Build, *, spreads: bool = False, one_slice: str = "", sync_oracle: str = ""
+) -> Callable[[Script], Script]:
     def register(script: Script) -> Script:
-        FAMILY[script.__name__] = Scenario(script.__name__, build, script, spreads, sync_oracle)
+        FAMILY[script.__name__] = Scenario(script.__name__, build, script, spreads, one_slice, sync_oracle)
         return script
 
     return register
@@ -365,10 +368,22 @@ def stateful(make: Make) -> Graph:
 
     graph = StateGraph(State)
     graph.add_node("ask", ask, **make.node())
+    graph.add_sequence([("before", say("before")), ("again", ask), ("as_node", memory_node())])
     graph.add_node("end", say("end"))
     graph.add_edge(START, "ask")
-    graph.add_edge("ask", "end")
+    graph.add_edge("ask", "before")
+    graph.add_edge("as_node", "end")
     return make.compile(graph)
+
+
+def memory_node() -> Graph:
+    """Remembers what was said, in a state that its parent shares."""
+    inner = StateGraph(State)
+    inner.add_node("note", lambda state: {"log": [f"noted {len(state['log'])}"]})
+    inner.add_node("more", lambda state: {"log": [f"more {len(state['log'])}"]})
+    inner.add_edge(START, "note")
+    inner.add_edge("note", "more")
+    return inner.compile(checkpointer=True)
 
 
 @scenario(stateful, spreads=True)
@@ -653,7 +668,7 @@ async def a_retry_policy_carries_a_flaky_node(client: Any) -> None:
 
 
 def breaks_once(make: Make) -> Graph:
-    class NotToday(Exception):  # noqa: N818 - a user's own error, named as users name them
+    class NotToday(Exception):
         pass
 
     def breaks(state: State) -> Any:
@@ -831,12 +846,11 @@ class Answered(TypedDict):
 
 class Whole(Given, Answered):
     secret: Annotated[list[str], operator.add]
-    passing: Annotated[str, UntrackedValue]
 
 
 def schemas(make: Make) -> Graph:
     graph = StateGraph(Whole, input_schema=Given, output_schema=Answered)
-    graph.add_node("think", lambda state: {"secret": ["hmm"], "passing": "not kept"})
+    graph.add_node("think", lambda state: {"secret": ["hmm"]})
     graph.add_node("reset", lambda state: {"secret": Overwrite(["anew"])}, **make.node())
     graph.add_node("say", lambda state: {"answer": f"{state['question']}: {state['secret']}"})
     graph.add_edge(START, "think")
@@ -848,6 +862,24 @@ def schemas(make: Make) -> Graph:
 @scenario(schemas, spreads=True)
 async def input_output_and_private_state(client: Any) -> None:
     await client.run({"question": "why", "secret": ["not let in"]})
+
+
+class Passing(State):
+    handle: Annotated[str, UntrackedValue]
+
+
+def untracked(make: Make) -> Graph:
+    graph = StateGraph(Passing)
+    graph.add_node("open", lambda state: {"handle": "a connection"})
+    graph.add_node("use", lambda state: {"log": [f"used {state.get('handle')}"]})
+    graph.add_edge(START, "open")
+    graph.add_edge("open", "use")
+    return make.compile(graph)
+
+
+@scenario(untracked, one_slice="LangGraph never saves an UntrackedValue: it is lost whenever a run is taken up again")
+async def an_untracked_value(client: Any) -> None:
+    await client.run({"log": []})
 
 
 class Tenant(TypedDict):

@@ -11,7 +11,7 @@ import json
 import re
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from difflib import unified_diff
@@ -72,11 +72,12 @@ def plain(value: Any) -> Any:
     return json.loads(_IDS.sub("<id>", wire.encode(value).decode()))
 
 
-def cut(parts: Iterator[Part] | list[Part]) -> list[tuple[Counter[str], Any]]:
+def cut(parts: list[Part]) -> list[tuple[Counter[str], Any]]:
+    """Cut a stream at the end of every superstep: where the root's values come without what is being asked."""
     groups: list[tuple[Counter[str], Any]] = []
     others: Counter[str] = Counter()
     for namespace, mode, data in parts:
-        if mode == "values" and not namespace:
+        if mode == "values" and not namespace and not (isinstance(data, dict) and "__interrupt__" in data):
             groups.append((others, plain(data)))
             others = Counter()
         else:

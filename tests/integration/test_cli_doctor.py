@@ -1,0 +1,175 @@
+"""``runyard doctor`` and ``runyard graphs``: what they find in set-ups that are right and wrong."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as redis_py
+
+from runyard.app.commands.check import Finding
+from runyard.app.commands.check_machine import check_graphs, check_langgraph, check_ports, check_python, check_sqlite
+from runyard.app.commands.check_store import check_broker, check_store, check_workers
+from runyard.app.exit_codes import ExitCode
+from runyard.engine.service import Service
+from runyard.engine.settings import Settings
+from runyard.engine.store import recovery
+from runyard.engine.store.client import SyncStore
+from runyard.engine.store.embedded import EmbeddedServer
+from runyard.engine.store.keys import Keys
+
+KEYS = Keys()
+FACTS: dict[str, str | int] = {"host": "h", "pid": 1, "queues": "default", "in_hand": 0, "took_at": 0, "started_at": 0}
+
+
+@pytest.fixture
+def store(redis_url: str) -> Any:
+    connected = SyncStore.connect(redis_url)
+    yield connected
+    connected.close()
+
+
+def states(findings: Any) -> dict[str, str]:
+    return {finding.check: finding.state for finding in findings}
+
+
+def only(findings: Any) -> Finding:
+    (finding,) = findings
+    return finding  # type: ignore[no-any-return]
+
+
+def workers(store: SyncStore) -> list[Finding]:
+    settings = Settings()
+    return list(check_workers(Service(store, KEYS, settings, lambda _: None), settings))
+
+
+def beat(store: SyncStore, **facts: str | int) -> None:
+    store.do_all(recovery.beat(KEYS, "h:1:abc", {**FACTS, **facts}, {}, time.time_ns() // 1_000_000))
+
+
+def test_this_machine_is_fit() -> None:
+    assert [check.state for check in (check_python(), check_langgraph(), check_sqlite())] == ["ok", "ok", "ok"]
+
+
+def test_the_embedded_store_is_as_it_should_be(store: SyncStore) -> None:
+    assert states(check_store(store, KEYS)) == {
+        "store": "ok", "eviction": "ok", "persistence": "ok", "partitions": "ok",
+    }  # fmt: skip
+
+
+def test_a_store_that_may_lose_things_is_found(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as server:
+        with redis_py.Redis.from_url(server.url) as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            client.config_set("appendfsync", "everysec")
+            client.hset(KEYS.meta, mapping={"partitions": 8, "layout": 1})
+        store = SyncStore.connect(server.url)
+        found = {finding.check: finding for finding in check_store(store, KEYS)}
+        store.close()
+    assert (found["eviction"].state, found["persistence"].state, found["partitions"].state) == ("fail", "warn", "fail")
+    assert "allkeys-lru" in found["eviction"].said
+    assert found["partitions"].todo.startswith("Set RUNYARD_PARTITIONS=8")
+
+
+def test_looking_at_a_new_store_writes_nothing_into_it(store: SyncStore, redis: redis_py.Redis) -> None:
+    list(check_store(store, KEYS))
+    workers(store)
+    assert redis.dbsize() == 0
+
+
+def test_without_a_worker_the_queue_that_nobody_consumes_is_named(store: SyncStore) -> None:
+    finding = only(workers(store))
+    assert (finding.state, finding.said) == ("fail", "none consumes the queue 'default'")
+
+
+def test_a_worker_that_takes_runs_is_well(store: SyncStore) -> None:
+    beat(store, took_at=time.time_ns() // 1_000_000)
+    finding = only(workers(store))
+    assert finding.state == "ok"
+    assert finding.said.endswith("0 runs in hand, took its last run just now")
+
+
+def test_a_worker_that_beats_and_takes_nothing_while_runs_wait_is_deaf(store: SyncStore, redis: redis_py.Redis) -> None:
+    beat(store)
+    redis.zadd(KEYS.all()[0].waiting, {"a-run": time.time() * 1000 - 60_000})
+    finding = only(workers(store))
+    assert finding.state == "fail"
+    assert finding.said.startswith("deaf: runs have waited 60 s; h:1:abc:")
+
+
+def test_a_broker_that_is_away_is_told(redis_url: str) -> None:
+    assert check_broker(Settings(redis_url=redis_url)).state == "ok"
+    away = check_broker(Settings(redis_url=redis_url, broker_url="redis://127.0.0.1:1/0"))
+    assert away.state == "fail"
+    assert away.said.startswith("redis://127.0.0.1:1/0 does not answer")
+
+
+def test_a_port_that_another_program_has_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        web, _ = check_ports(Settings(port=port))
+    assert (web.state, web.said) == ("warn", f"{port} on 127.0.0.1 is used by another program")
+
+
+def project(folder: Path) -> Path:
+    (folder / "bad.py").write_text("import nothing_of_that_name\n")
+    (folder / "langgraph.json").write_text('{"graphs": {"bad": "./bad.py:graph"}, "ui": {"a": "b"}}')
+    return folder / "langgraph.json"
+
+
+def test_a_broken_graph_and_what_is_ignored_are_told(tmp_path: Path) -> None:
+    broken, ignored = check_graphs(project(tmp_path))
+    assert (broken.check, broken.state, ignored.state) == ("graph bad", "fail", "warn")
+    assert "No module named 'nothing_of_that_name'" in broken.said
+
+
+def test_a_project_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    finding = only(check_graphs(tmp_path / "langgraph.json"))
+    assert (finding.state, finding.check) == ("fail", "graphs")
+
+
+def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "runyard.app.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+
+
+def test_doctor_exits_with_1_when_something_failed_and_says_so_as_json(redis_url: str) -> None:
+    ran = cli("doctor", "--json", "--redis-url", redis_url)
+    report = json.loads(ran.stdout)
+    assert (ran.returncode, report["ok"]) == (ExitCode.FAILED, False)
+    assert [f["check"] for f in report["findings"] if f["state"] == "fail"] == ["workers"]
+
+
+def test_doctor_names_a_setting_that_is_wrong_and_still_looks_at_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNYARD_PARTITIONS", "0")
+    said = cli("doctor").stdout
+    assert "RUNYARD_PARTITIONS=0 is not valid" in said
+    assert "graph research" in said
+
+
+def test_doctor_says_when_the_store_is_away() -> None:
+    said = cli("doctor", "--redis-url", "redis://127.0.0.1:1").stdout
+    assert "→ Start the store, or correct REDIS_URL." in said
+    assert "Traceback" not in said
+
+
+def test_graphs_lists_the_broken_with_their_cause(tmp_path: Path) -> None:
+    ran = cli("graphs", "--json", "--project", str(project(tmp_path)))
+    (graph,) = json.loads(ran.stdout)["graphs"]
+    assert (ran.returncode, graph["graph_id"]) == (ExitCode.OK, "bad")
+    assert "ModuleNotFoundError" in graph["problem"]
+    one = cli("graphs", "bad", "--project", str(project(tmp_path)))
+    assert (one.returncode, len(one.stderr.splitlines())) == (ExitCode.FAILED, 1)
+
+
+def test_graphs_draws_one() -> None:
+    said = cli("graphs", "research").stdout
+    assert "└─ plan" in said
+    assert "analyse" in said
+    assert "graph TD;" in cli("graphs", "research", "--mermaid").stdout
