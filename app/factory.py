@@ -25,6 +25,7 @@ from runyard.engine.settings import Settings
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.keys import Keys
 from runyard.graphs.registry import Registry, load_project
+from runyard.tasks.observe import observe
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +41,10 @@ def create_app(settings: Settings | None = None, *, wake: SendWakes | None = Non
     Starts without a store, and refuses to start on a store of other settings (ConfigError) or a project file that
     cannot be used (GraphConfigError). ``wake`` is how wake-ups are sent; by default through the broker.
     """
-    wiring = wire_up(settings or Settings.from_env(os.environ), wake)
+    if settings is None:
+        settings = Settings.from_env(os.environ)
+        observe(settings)  # a process of its own; who hands in settings looks after its log itself
+    wiring = wire_up(settings, wake)
     # Flask cannot find the place of a package inside a namespace by itself; nothing is kept there.
     app = Flask("runyard.app", static_folder=None, instance_path=str(Path(__file__).resolve().parent))
     app.extensions[NAME] = wiring

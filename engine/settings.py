@@ -33,6 +33,11 @@ def _partitions(value: int) -> str | None:
     return None if 1 <= value <= MAX_PARTITIONS else f"a whole number from 1 to {MAX_PARTITIONS}"
 
 
+def _level(value: str) -> str | None:
+    known = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    return None if value in known else f"one of {', '.join(known)}"
+
+
 def _redis_url(value: str) -> str | None:
     known = ("redis://", "rediss://", "unix://")
     return None if not value or value.startswith(known) else "a URL that starts with redis://, rediss:// or unix://"
@@ -110,7 +115,9 @@ class Settings:
         "RUNYARD_KEEP_RUNS_S", 30 * 86400, "How long ended runs are kept; 0: for ever.", check=_not_negative
     )
     max_events: int = setting("RUNYARD_MAX_EVENTS", 10_000, "About how many events of a run are kept.", check=_positive)
-    log_level: str = setting("RUNYARD_LOG_LEVEL", "INFO", "Level of the log: DEBUG, INFO, WARNING, ERROR.")
+    log_level: str = setting(
+        "RUNYARD_LOG_LEVEL", "INFO", "Level of the log: DEBUG, INFO, WARNING, ERROR.", check=_level
+    )
     sentry_dsn: str = setting("SENTRY_DSN", "", "Where Sentry events go. Empty: nowhere.")
 
     @classmethod

@@ -39,6 +39,7 @@ from runyard.engine.store.meta import open_store
 from runyard.engine.worker import Worker
 from runyard.graphs.registry import Registry, load_project
 from runyard.tasks.celery import app
+from runyard.tasks.observe import observe
 from runyard.tasks.wake import Waker
 
 log = structlog.get_logger(__name__)
@@ -166,7 +167,9 @@ def current() -> WorkerProcess:
     global _current  # noqa: PLW0603 - one for each process is the point
     with _lock:
         if _current is None:
-            _current = WorkerProcess(Settings.from_env(os.environ), _queues, expendable=_expendable)
+            settings = Settings.from_env(os.environ)
+            observe(settings)
+            _current = WorkerProcess(settings, _queues, expendable=_expendable)
         return _current
 
 
