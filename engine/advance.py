@@ -145,7 +145,7 @@ async def _end_cancelled(
     wakes = await _end(worker, run, fence, Phase.CANCELLED, values=known, thread_status=left, hold_thread=rolled_back)
     if rolled_back:
         await worker.saver.adelete_for_runs([run.run_id])
-        following = await worker.store.do(runs.delete(worker.keys, run.run_id, run.thread_id, rolled_back=True))
+        following = await worker.store.do(runs.delete(worker.keys, run.run_id, run.thread_id))
         wakes = [Wake(run_id=next_id, queue=queue) for next_id, queue in following]
     return wakes
 

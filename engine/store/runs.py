@@ -29,7 +29,7 @@ class Claim:
     now_ms: int
     came_from: str
     branches: dict[str, str]
-    #: When the wake-up that led here was sent.
+    #: When the wake-up that led here was sent; 0 when that cannot be told.
     woken_ms: int
 
 
@@ -199,12 +199,14 @@ def cancel(keys: Keys, run: Run, action: CancelAction, *, events_ttl_ms: int) ->
     return Call(script("cancel_run"), wanted, words, lambda reply: (reply[0].decode(), _woken(reply[1:])))
 
 
-def delete(keys: Keys, run_id: str, thread_id: str, *, rolled_back: bool = False) -> Call[Woken]:
-    """Forget a run; answers the next run of its thread to wake, if it held the thread."""
+def delete(keys: Keys, run_id: str, thread_id: str) -> Call[Woken]:
+    """Forget a run, and a thread that was made for it alone; answers the next run of its thread to wake, if it held the
+    thread."""
     at = keys.of_run(run_id)
     wanted = (at.run(run_id), at.thread(thread_id), at.thread_runs(thread_id), at.thread_queue(thread_id), at.waiting,
-              at.ended, at.events(run_id), at.branches(run_id), at.leases, at.due, at.rollbacks)  # fmt: skip
-    return Call(script("delete_run"), wanted, (run_id, at.run(""), int(rolled_back)), _woken)
+              at.ended, at.events(run_id), at.branches(run_id), at.leases, at.due, at.rollbacks,
+              at.threads)  # fmt: skip
+    return Call(script("delete_run"), wanted, (run_id, at.run(""), thread_id), _woken)
 
 
 def get(keys: Keys, run_id: str) -> Call[Run | None]:
