@@ -20,7 +20,16 @@ from runyard.engine.errors import LeaseLost
 from runyard.engine.feed import Feed, Writer
 from runyard.engine.leases import Held, Stop
 from runyard.engine.saver import RedisSaver
-from runyard.engine.slice import NOT_AN_OUTCOME, Prepared, answers, begun_in, failure, prepare, stream
+from runyard.engine.slice import (
+    NOT_AN_OUTCOME,
+    Prepared,
+    answers,
+    begun_in,
+    failure,
+    prepare,
+    raise_if_no_outcome,
+    stream,
+)
 from runyard.engine.store import runs
 from runyard.engine.worker import Worker
 
@@ -91,10 +100,12 @@ async def _consume(
     except NOT_AN_OUTCOME:
         raise
     except Exception as error:  # noqa: BLE001 - a node failed for good: the run's next slice ends it with this
+        raise_if_no_outcome(runner.failures)
         return {"error": failure((runner.failures or [error])[0]).error}
     finally:
         await runner.close()
     if runner.failures:
+        raise_if_no_outcome(runner.failures)
         return {"error": failure(runner.failures[0]).error}
     mine = [task_id for task_id in runner.interrupts if task_id in claim.branch.task_ids]
     return {"interrupted": mine} if mine else None
