@@ -37,7 +37,7 @@ _PLAIN: dict[Any, Kind] = {
     str: (lambda v: isinstance(v, str), "text"),
     bool: (lambda v: isinstance(v, bool), "true or false"),
     # JavaScript writes 1.0 as 1 and cannot tell them apart.
-    int: (lambda v: _is_number(v) and v == int(v), "a whole number"),
+    int: (lambda v: _is_number(v) and v % 1 == 0, "a whole number"),
     float: (_is_number, "a number"),
     list: (lambda v: isinstance(v, list), "a list"),
     dict: (lambda v: isinstance(v, dict), "an object"),

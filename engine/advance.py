@@ -14,6 +14,7 @@ from runyard.engine.errors import LeaseLost
 from runyard.engine.feed import INTERRUPT_KEY
 from runyard.engine.leases import Held
 from runyard.engine.run import (
+    REVIVABLE,
     Advanced,
     Cancelled,
     Dispatched,
@@ -156,7 +157,7 @@ async def _end_cancelled(
     wakes = await _end(worker, run, fence, Phase.CANCELLED, values=known, thread_status=left, hold_thread=rolled_back)
     if rolled_back:
         await worker.saver.adelete_for_runs([run.run_id])
-        following = await worker.store.do(runs.delete(worker.keys, run.run_id, run.thread_id, rolled_back=True))
+        following = await worker.store.do(runs.delete(worker.keys, run.run_id, run.thread_id))
         wakes = [Wake(run_id=next_id, queue=queue) for next_id, queue in following]
     return wakes
 
@@ -191,7 +192,7 @@ async def _end(
     log.info(
         "run.ended", run_id=run.run_id, graph_id=run.graph_id, phase=str(phase), **({"error": told} if told else {})
     )
-    if run.temporary:
+    if run.temporary and phase not in REVIVABLE:  # a dead letter is nothing without its checkpoints
         await worker.saver.adelete_thread(run.thread_id)
     return [Wake(run_id=next_id, queue=queue) for next_id, queue in following]
 

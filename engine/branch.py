@@ -22,7 +22,16 @@ from runyard.engine.feed import Feed, Writer
 from runyard.engine.leases import Held, Stop
 from runyard.engine.node import NodeRunner, WaitsForRetry
 from runyard.engine.saver import RedisSaver
-from runyard.engine.slice import NOT_AN_OUTCOME, Prepared, answers, begun_in, failure, prepare, stream
+from runyard.engine.slice import (
+    NOT_AN_OUTCOME,
+    Prepared,
+    answers,
+    begun_in,
+    failure,
+    prepare,
+    raise_if_no_outcome,
+    stream,
+)
 from runyard.engine.store import runs
 from runyard.engine.worker import Worker
 
@@ -98,10 +107,12 @@ async def _consume(  # noqa: C901 - one result each
     except NOT_AN_OUTCOME:
         raise
     except Exception as error:  # noqa: BLE001 - a node failed for good: the run's next slice ends it with this
+        raise_if_no_outcome(runner.failures)
         return {"error": failure((runner.failures or [error])[0], None, nodes.failed).error}
     finally:
         await runner.close()
     if runner.failures:
+        raise_if_no_outcome(runner.failures)
         return {"error": failure(runner.failures[0], None, nodes.failed).error}
     if nodes.waits:
         return {"retry_at": round(time.time() * 1000 + min(nodes.waits) * 1000)}

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from runyard.engine import seam, state
+from runyard.engine import state
 from runyard.engine.errors import Conflict, EngineError, InvalidInput, InvalidTransition, NotFound
 from runyard.engine.run import Run, Wake
 from runyard.engine.service import Service

@@ -99,7 +99,7 @@ class NodeRunner:
         await self._foretell(task, attempt, deadline_s)
         began = time.monotonic()
         try:
-            with self._worker.killed_after(deadline_s), journal(self._journal(task)):
+            with self._worker.attempting(task), self._worker.killed_after(deadline_s), journal(self._journal(task)):
                 async with asyncio.timeout(deadline_s) as limit:
                     return await once(seam.single(task, attempt))
         except TimeoutError:

@@ -45,6 +45,11 @@ class Recovery:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recovery", daemon=True)
         self._prune_after_ms = 0
+        self._slack_ms = round(settings.rewake_s * 1000)
+        #: Queues that something waits for, whether or not anybody ever consumed them.
+        self._queues = {settings.queue}
+        #: How far each partition's waiting was looked through.
+        self._skip: dict[int, int] = {}
 
     def start(self) -> None:
         self._thread.start()
@@ -70,11 +75,7 @@ class Recovery:
         leads, now_ms = self._store.do(calls.lead(self._keys, self._worker_id, office_ms=round(OFFICE_S * 1000)))
         if not leads:
             return []
-        lost_before = self._lost_before(now_ms)
-        woken = self._store.do_all(
-            [call for partition in self._keys.all() for call in calls.sweep(partition, lost_before, most=_BATCH)]
-        )
-        wakes = [_wake(member, queue) for batch in woken for member, queue in batch if queue]
+        wakes = [_wake(member, queue) for member, queue in self._sweep(now_ms) if queue]
         if wakes:
             log.info("recovery.woke", runs=[wake.run_id for wake in wakes][:20], count=len(wakes))
             self._wake(wakes)
@@ -93,17 +94,33 @@ class Recovery:
                     )
                     self._wake([_wake(member, queue) for member, queue in following])
 
+    def _sweep(self, now_ms: int) -> runs.Woken:
+        partitions, lost_before = self._keys.all(), self._lost_before(now_ms)
+        before_ms = now_ms - self._slack_ms
+        answers = self._store.do_all(
+            [calls.promote(at, most=_BATCH) for at in partitions]
+            + [calls.reap(at, most=_BATCH) for at in partitions]
+            + [
+                calls.find_lost(at, lost_before, before_ms=before_ms, most=_BATCH, skip=self._skip.get(at.number, 0))
+                for at in partitions
+            ]
+        )
+        lost: list[calls.Lost] = answers[2 * len(partitions) :]
+        for at, found in zip(partitions, lost, strict=True):
+            self._skip[at.number] = found.skip
+            self._queues.update(found.unknown)
+        return [pair for batch in answers[: 2 * len(partitions)] + [found.woken for found in lost] for pair in batch]
+
     def _lost_before(self, now_ms: int) -> dict[str, int]:
         """For each queue in use, the ms before which a wake-up that nobody has claimed is lost.
 
         Queues are first in, first out: what is clearly older than the newest that was consumed will not come any more.
         When a queue is empty nothing is on its way at all. A long queue that nobody consumes is a backlog, not a loss.
         """
-        slack_ms = round(self._settings.rewake_s * 1000)
         consumed = self._store.do(calls.consumed(self._keys))
         return {
-            queue: now_ms - slack_ms if self._depth(queue) == 0 else newest - slack_ms
-            for queue, newest in {self._settings.queue: 0, **consumed}.items()
+            queue: (now_ms if self._depth(queue) == 0 else newest) - self._slack_ms
+            for queue, newest in {**dict.fromkeys(self._queues, 0), **consumed}.items()
         }
 
     def _prune(self, now_ms: int) -> None:
@@ -115,16 +132,23 @@ class Recovery:
         cut_off = self._store.do_all([calls.rollbacks(at, now_ms - 5_000) for at in partitions])
         for run_id in (run_id for batch in cut_off for run_id in batch):
             self._saver.delete_for_runs([run_id])
-            self._delete(run_id, rolled_back=True)
+            self._delete(run_id)
         if keep_ms := self._settings.keep_runs_s * 1000:
             ended = self._store.do_all([calls.ended(at, now_ms - keep_ms, most=_BATCH) for at in partitions])
             for run_id in (run_id for batch in ended for run_id in batch):
                 self._delete(run_id)
+        if keep_ms := self._settings.keep_dead_s * 1000:
+            dead = self._store.do_all([calls.dead(at, now_ms - keep_ms, most=_BATCH) for at in partitions])
+            for run_id in (run_id for batch in dead for run_id in batch):
+                log.warning("dead_letter.pruned", run_id=run_id, kept_s=self._settings.keep_dead_s)
+                self._delete(run_id)
 
-    def _delete(self, run_id: str, *, rolled_back: bool = False) -> None:
+    def _delete(self, run_id: str) -> None:
         run = self._store.do(runs.get(self._keys, run_id))
         thread_id = run.thread_id if run else ""
-        following = self._store.do(runs.delete(self._keys, run_id, thread_id, rolled_back=rolled_back))
+        if run is not None and run.temporary:  # its worker removes them too, unless it died in between
+            self._saver.delete_thread(thread_id)
+        following = self._store.do(runs.delete(self._keys, run_id, thread_id))
         self._wake([_wake(member, queue) for member, queue in following])
 
 

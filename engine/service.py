@@ -102,12 +102,14 @@ class Service:
         state, following = self.store.do(call)
         if state == "cancelled" and action == "rollback":
             self.saver.delete_for_runs([run.run_id])
-            following = self.store.do(runs.delete(self.keys, run.run_id, run.thread_id, rolled_back=True))
+            following = self.store.do(runs.delete(self.keys, run.run_id, run.thread_id))
         self.wake([Wake(run_id=run_id, queue=queue) for run_id, queue in following])
 
     def delete_run(self, run: Run) -> None:
-        """Forget a run, in hand or not; its checkpoints stay. The thread goes on with its next run."""
+        """Forget a run, in hand or not; its checkpoints stay with its thread, which goes on with its next run."""
         following = self.store.do(runs.delete(self.keys, run.run_id, run.thread_id))
+        if run.temporary:
+            self.saver.delete_thread(run.thread_id)
         self.wake([Wake(run_id=run_id, queue=queue) for run_id, queue in following])
 
     def _cancel_unfinished(self, thread_id: str, action: CancelAction) -> None:
@@ -175,6 +177,7 @@ class Service:
         self, thread_id: str | None = None, metadata: dict[str, Any] | None = None, *, exist_ok: bool = False
     ) -> Thread:
         """Make a thread. Raises ThreadExists unless ``exist_ok``."""
+        exist_ok = exist_ok or thread_id is None  # one with a new id exists only if the first answer was lost
         call = threads.create(self.keys, thread_id or new_thread_id(), metadata or {}, exist_ok=exist_ok)
         return self.store.do(call)
 
@@ -197,16 +200,15 @@ class Service:
     def delete_thread(self, thread_id: str) -> None:
         """Delete a thread, its runs and its checkpoints. A run in hand loses its lease. Raises ThreadNotFound."""
         self.get_thread(thread_id)
-        at = self.keys.of_thread(thread_id)
-        while ids := self.store.do(runs.of_thread(self.keys, thread_id, limit=200, offset=0)):
-            waiting = set(self.store.do_all(runs.unfinished(self.keys, thread_id))[1])
-            for run_id in sorted(ids, key=lambda run_id: run_id not in waiting):  # the queue first: nothing is admitted
-                self.store.do(runs.delete(self.keys, run_id, thread_id))
-        self.saver.delete_thread(thread_id)
-        self.store.do_all([
-            Call.command("DEL", at.thread(thread_id)),
-            Call.command("ZREM", at.threads, thread_id),
-        ])  # fmt: skip
+        while True:
+            while ids := self.store.do(runs.of_thread(self.keys, thread_id, limit=200, offset=0)):
+                waiting = set(self.store.do_all(runs.unfinished(self.keys, thread_id))[1])
+                # the queue first, so that nothing of it is admitted in between
+                for run_id in sorted(ids, key=lambda run_id: run_id not in waiting):
+                    self.store.do(runs.delete(self.keys, run_id, thread_id))
+            self.saver.delete_thread(thread_id)
+            if self.store.do(threads.delete(self.keys, thread_id)):  # else a run was accepted in the meantime
+                return
 
     def search_threads(
         self,

@@ -114,6 +114,9 @@ class Settings:
     keep_runs_s: int = setting(
         "RUNYARD_KEEP_RUNS_S", 30 * 86400, "How long ended runs are kept; 0: for ever.", check=_not_negative
     )
+    keep_dead_s: int = setting(
+        "RUNYARD_KEEP_DEAD_S", 90 * 86400, "How long dead letters are kept; 0: for ever.", check=_not_negative
+    )
     max_events: int = setting("RUNYARD_MAX_EVENTS", 10_000, "About how many events of a run are kept.", check=_positive)
     log_level: str = setting(
         "RUNYARD_LOG_LEVEL", "INFO", "Level of the log: DEBUG, INFO, WARNING, ERROR.", check=_level

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -283,6 +283,7 @@ class _Slice:
         except NOT_AN_OUTCOME:
             raise
         except Exception as error:  # noqa: BLE001 - a node failed for good: that is the run's outcome, never the worker's end
+            raise_if_no_outcome(runner.failures)
             return self._failure((runner.failures or [error])[0])
         if self._feed.interrupted or runner.interrupts:
             return Interrupted(self._feed.values, interrupts_of(runner.interrupts))
@@ -473,6 +474,13 @@ def _quarantined(run: Run) -> dict[str, Any]:
 
 def interrupts_of(raised: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return {task_id: [{"id": i.id, "value": i.value} for i in interrupts] for task_id, interrupts in raised.items()}
+
+
+def raise_if_no_outcome(failures: Iterable[Exception]) -> None:
+    """Raise what is not the graph's doing, if a task met it: LangGraph raises any one of what a superstep raised."""
+    for error in failures:
+        if isinstance(error, NOT_AN_OUTCOME):
+            raise error
 
 
 def failure(error: BaseException, values: Any = None, failed: Sequence[tuple[str, str]] = ()) -> Failed:

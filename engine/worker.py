@@ -11,6 +11,7 @@ import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
+from langgraph.types import PregelExecutableTask
 
 from runyard.engine import seam
 from runyard.engine.leases import LeaseKeeper
@@ -51,6 +52,8 @@ class Worker:
     expendable: bool = False
     #: In such a process: kills it so many seconds after the block was entered, should the block not have ended.
     killed_after: Callable[[float], AbstractContextManager[None]] = lambda _: nullcontext()
+    #: Entered around every attempt of a node, once it has been counted: a crash test dies here.
+    attempting: Callable[[PregelExecutableTask], AbstractContextManager[None]] = lambda _: nullcontext()
     #: Called once too many plain functions were left behind in threads: the process should end and be started anew.
     retire: Callable[[], None] = lambda: None
     abandoned: int = 0

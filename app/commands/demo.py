@@ -35,9 +35,7 @@ class Story:
 
 
 @click.command()
-@click.option(
-    "--docs", type=FOLDER, help="Folder of text files. Default: this project's README and docs."
-)
+@click.option("--docs", type=FOLDER, help="Folder of text files. Default: this project's README and docs.")
 @click.option("--ask", metavar="QUESTION", help=f"Default: {QUESTION}")
 @json_option
 def demo(docs: Path | None, ask: str | None, as_json: bool) -> int:

@@ -126,7 +126,7 @@ def addresses(stack: Stack, story: Story) -> dict[str, str]:
 
 def _processes(stack: Stack) -> RenderableType:
     what = {
-        STORE: "embedded; every write is on the disk before it is answered",
+        STORE: "embedded; every write is on disk before its answer",
         WEB.name: f"the API, {stack.place.url}",
         WORKER.name: "takes runs forward, many at once",
         WORKER_CPU.name: "CPU-bound nodes, in processes of their own",

@@ -26,7 +26,8 @@ class Problem(click.ClickException):
         self, message: str, exit_code: ExitCode, *, code: str, log: Sequence[str] = (), as_json: bool = False
     ) -> None:
         super().__init__(message)
-        self.exit_code, self.code, self.log, self.as_json = exit_code, code, log, as_json
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
+        self.code, self.log, self.as_json = code, log, as_json
 
     def show(self, file: Any = None) -> None:
         if self.as_json:

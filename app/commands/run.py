@@ -50,7 +50,7 @@ def waiting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @store_options
 @click.pass_context
 def run(
-    ctx: click.Context, graph: str, input_: Any, thread: str | None, config: dict[str, Any], project: Path | None,
+    ctx: click.Context, /, graph: str, input_: Any, thread: str | None, config: dict[str, Any], project: Path | None,
     redis_url: str | None, data: Path, as_json: bool, **how: Any,
 ) -> int:  # fmt: skip
     """Start a run of GRAPH and wait for its result.

@@ -12,6 +12,7 @@ from runyard.app.commands.shown import print_json
 from runyard.app.commands.told import document, print_run
 from runyard.app.commands.values import Id
 from runyard.app.exit_codes import ExitCode
+from runyard.engine.run import CancelAction
 
 
 @click.command()
@@ -50,7 +51,7 @@ def cancel(run_id: str, rollback: bool, redis_url: str | None, data: Path, as_js
     """
     door = open_door(redis_url, data)
     run = door.service.get_run(run_id)
-    action = "rollback" if rollback else "interrupt"
+    action: CancelAction = "rollback" if rollback else "interrupt"
     door.service.cancel_run(run, action)
     if as_json:
         print_json({"run_id": run_id, "action": action})

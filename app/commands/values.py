@@ -15,7 +15,7 @@ _EVENT_ID = re.compile(r"\d{1,15}-\d{1,19}")
 _JSON_WORDS = {list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
 
 
-class Json(click.ParamType):
+class Json(click.ParamType[Any]):
     """JSON as it stands, ``@file`` for a file's content, ``-`` for stdin."""
 
     name = "JSON|@file|-"
@@ -47,7 +47,7 @@ class Json(click.ParamType):
             self.fail(f"{value[1:]!r} cannot be read: {problem.strerror}", param, ctx)
 
 
-class Id(click.ParamType):
+class Id(click.ParamType[str]):
     """An id of a run or a thread: a UUID."""
 
     name = "UUID"
@@ -59,7 +59,7 @@ class Id(click.ParamType):
             self.fail(f"{value!r} is not a UUID, like 0198f3c2-5d1e-7003-9a41-6f0d2c7b8e55", param, ctx)
 
 
-class EventId(click.ParamType):
+class EventId(click.ParamType[str]):
     """Where to go on reading: an event's id as ``events --json`` prints it."""
 
     name = "ID"

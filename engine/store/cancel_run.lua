@@ -6,6 +6,7 @@
 -- Returns {'cancelled' | 'cancelling', next run id or '', its queue or ''}.
 -- Errors RUN_NOT_FOUND; INVALID_TRANSITION when it is over already.
 --@include clock
+--@include branches
 --@include thread
 local state = redis.call('HMGET', KEYS[1], 'phase', 'started_at', 'cancel')
 local phase = state[1]
@@ -13,7 +14,9 @@ if not phase then return redis.error_reply('RUN_NOT_FOUND Run not found.') end
 if phase == 'cancelled' and state[3] == ARGV[2] then return {'cancelled', '', ''} end
 local at = now_ms()
 if phase == 'leased' or phase == 'cancelling' then
-  redis.call('HSET', KEYS[1], 'phase', 'cancelling', 'cancel', ARGV[2], 'updated_at', at)
+  if phase == 'leased' or state[3] ~= ARGV[2] then
+    redis.call('HSET', KEYS[1], 'phase', 'cancelling', 'cancel', ARGV[2], 'updated_at', at)
+  end
   redis.call('PUBLISH', ARGV[6], ARGV[1])
   return {'cancelling', '', ''}
 end
@@ -22,13 +25,14 @@ if not (phase == 'queued' or phase == 'due' or phase == 'waiting' or phase == 'd
 end
 if phase == 'due' and redis.call('HGET', KEYS[2], 'active') ~= ARGV[1] then redis.call('HINCRBY', KEYS[2], 'delayed', -1) end
 redis.call('HSET', KEYS[1], 'cancel', ARGV[2])
-redis.call('DEL', KEYS[9])
+drop_branches(KEYS[9], KEYS[4], KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('ZREM', KEYS[11], ARGV[1])
--- Cut off between two slices, so the graph has something left to do, unless it never began.
-redis.call('HSET', KEYS[2], 'rest', state[2] and 'interrupted' or 'idle', 'updated_at', at)
+redis.call('HSET', KEYS[2], 'updated_at', at)
+-- Cut off between two slices, the graph has something left to do. One that never began leaves the thread as it was.
+if state[2] and ARGV[2] ~= 'rollback' then leave(KEYS[2], KEYS[1], 'interrupted', '', '{}') end
 local following = {}
 if ARGV[2] == 'rollback' then redis.call('ZADD', KEYS[10], at, ARGV[1])
 else following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[4], ARGV[1], at) end

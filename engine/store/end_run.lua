@@ -9,6 +9,7 @@
 --@include clock
 --@include fence
 --@include release
+--@include branches
 --@include thread
 if not held(KEYS[1], 'lease', ARGV[2]) then
   if already_released(KEYS[1], ARGV[2]) then return {} end
@@ -17,16 +18,18 @@ end
 local at = now_ms()
 release(KEYS[1], KEYS[4], ARGV[1], ARGV[2], ARGV[3], at)
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[5]) end
-redis.call('DEL', KEYS[9])
+drop_branches(KEYS[9], KEYS[4], KEYS[5], ARGV[1])
+redis.call('HSET', KEYS[2], 'updated_at', at)
 redis.call('ZREM', KEYS[11], ARGV[1])
 if ARGV[12] == '1' then redis.call('ZADD', KEYS[12], at, ARGV[1]) end
-local of_run = redis.call('HMGET', KEYS[1], 'graph_id', 'assistant_id', 'fingerprint')
-redis.call('HSET', KEYS[2], 'rest', ARGV[4], 'error', ARGV[5], 'interrupts', ARGV[7], 'updated_at', at,
-  'graph_id', of_run[1] or '', 'assistant_id', of_run[2] or '', 'fingerprint', of_run[3] or '')
-if ARGV[6] ~= '' then redis.call('HSET', KEYS[2], 'values', ARGV[6], 'state_updated_at', at) end
 redis.call('ZADD', KEYS[7], at, redis.call('HGET', KEYS[1], 'thread_id'))
 local following = {}
 if ARGV[11] == '1' then redis.call('ZADD', KEYS[10], at, ARGV[1])
-else following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[10], ARGV[1], at) end
+else
+  leave(KEYS[2], KEYS[1], ARGV[4], ARGV[5], ARGV[7])
+  if ARGV[6] ~= '' then redis.call('HSET', KEYS[2], 'values', ARGV[6], 'state_updated_at', at) end
+  following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[10], ARGV[1], at)
+end
 settle(KEYS[1], KEYS[8], KEYS[6], ARGV[1], ARGV[3], ARGV[8], at, tonumber(ARGV[9]))
+if ARGV[12] == '1' then redis.call('ZREM', KEYS[6], ARGV[1]) end  -- kept as long as dead letters are
 return following

@@ -5,6 +5,7 @@
 --      4 prefix of run keys  5 report for the `end` event as JSON  6 error as JSON
 -- Returns {1 when it was ended here else 0, next run id or '', its queue or ''}.
 --@include clock
+--@include branches
 --@include thread
 local at = now_ms()
 local state = redis.call('HMGET', KEYS[1], 'phase', 'deadline_at')
@@ -17,13 +18,15 @@ end
 if deadline == 0 or at < deadline + (in_hand and tonumber(ARGV[2]) or 0) then return {0, '', ''} end
 redis.call('HDEL', KEYS[1], 'lease', 'owner')
 redis.call('HSET', KEYS[1], 'error', ARGV[6])
-redis.call('DEL', KEYS[9])
+drop_branches(KEYS[9], KEYS[4], KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('ZREM', KEYS[10], ARGV[1])
 redis.call('ZADD', KEYS[11], at, ARGV[1])
-redis.call('HSET', KEYS[2], 'rest', 'error', 'error', ARGV[6], 'updated_at', at)
+redis.call('HSET', KEYS[2], 'updated_at', at)
+leave(KEYS[2], KEYS[1], 'error', ARGV[6], '{}')
 local following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[4], ARGV[1], at)
 settle(KEYS[1], KEYS[8], KEYS[7], ARGV[1], 'timed_out', ARGV[5], at, tonumber(ARGV[3]))
+redis.call('ZREM', KEYS[7], ARGV[1])  -- kept as long as dead letters are
 return {1, following[1] or '', following[2] or ''}

@@ -20,7 +20,7 @@ touch any keys of it together. ``<prefix>`` is ``ry`` unless the setting ``RUNYA
 | `P:run:<run>:attempts` | list | failed attempts of its nodes, oldest first, as JSON | with the run |
 | `P:run:<run>:effects` | hash | what its nodes did to the world outside, each once | with the run |
 | `P:run:<run>:checkpoints` | set | the checkpoints a run made, `<thread>\\0<ns>\\0<id>`; not those of a copied thread | with those checkpoints |
-| `P:thread:<thread>` | hash | the thread: metadata, active run, latest values and interrupts | deleted by a client or its TTL |
+| `P:thread:<thread>` | hash | the thread: metadata, active run, latest values and interrupts | deleted by a client, or with the one run it was made for |
 | `P:thread:<thread>:runs` | sorted set | its runs by the ms of their making | with the thread |
 | `P:thread:<thread>:queue` | sorted set | its runs that wait for the one before them, by order of arrival | empty |
 | `P:thread:<thread>:namespaces` | set | checkpoint namespaces in use | with the thread |

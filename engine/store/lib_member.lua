@@ -10,3 +10,9 @@ local function queue_of(member, run_prefix)
   if branch then return redis.call('HGET', branches, branch .. ':queue') end
   return redis.call('HGET', run, 'queue')
 end
+-- mark_rewoken(...): two wake-ups of this member may be on their way from now on; see claim_run.
+local function mark_rewoken(member, run_prefix)
+  local run, branch, branches = keys_of(member, run_prefix)
+  if branch then redis.call('HSET', branches, branch .. ':rewoken', 1)
+  else redis.call('HSET', run, 'rewoken', 1) end
+end

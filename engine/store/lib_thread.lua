@@ -14,6 +14,12 @@ local function admit_next(thread, thread_queue, waiting, run_prefix, run_id, at)
   redis.call('ZADD', waiting, at, popped[1])
   return {popped[1], redis.call('HGET', following, 'queue')}
 end
+-- leave(...): how an ended run leaves its thread. A run that is rolled back leaves it as it was before.
+local function leave(thread, run, rest, error, interrupts)
+  local of_run = redis.call('HMGET', run, 'graph_id', 'assistant_id', 'fingerprint')
+  redis.call('HSET', thread, 'rest', rest, 'error', error, 'interrupts', interrupts,
+    'graph_id', of_run[1] or '', 'assistant_id', of_run[2] or '', 'fingerprint', of_run[3] or '')
+end
 -- settle(...): mark a run as ended and tell whoever waits for it: the stream's last entry is `end`.
 local function settle(run, events, ended, run_id, phase, report, at, events_ttl_ms)
   redis.call('HSET', run, 'phase', phase, 'ended_at', at, 'updated_at', at)

@@ -10,13 +10,13 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', at, 'LIMIT'
   local run, branch, branches = keys_of(member, ARGV[1])
   local held
   if branch then held = (redis.call('HGET', branches, branch) or 'done') ~= 'done'
-  else held = redis.call('HEXISTS', run, 'lease') == 1 end
+  else held = redis.call('HGET', run, 'lease') end
   redis.call('ZREM', KEYS[1], member)
   if held then
     if branch then redis.call('HSET', branches, branch, '')
     else
       redis.call('HSET', run, 'phase', 'waiting', 'updated_at', at, 'came_from', 'crash')
-      redis.call('HDEL', run, 'lease', 'owner')
+      redis.call('HDEL', run, 'lease', 'owner', 'events:lease:' .. held)
     end
     redis.call('HINCRBY', run, 'crashes', 1)
     redis.call('ZADD', KEYS[2], at, member)

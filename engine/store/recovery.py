@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from runyard.engine.store.client import Call
@@ -23,19 +24,47 @@ def resign(keys: Keys, worker_id: str) -> Call[int]:
     return Call(script("resign"), (keys.leader,), (worker_id,))
 
 
-def sweep(at: Partition, lost_before: Mapping[str, int], *, most: int) -> list[Call[Woken]]:
-    """Promote, reap and find lost wake-ups in one partition; each answers what is to be woken, on which queue."""
+@dataclass(frozen=True, slots=True)
+class Lost:
+    #: Where the next look at this partition begins.
+    skip: int
+    woken: Woken
+    #: Queues that were not named, of members that might be lost.
+    unknown: list[str]
+
+
+def promote(at: Partition, *, most: int) -> Call[Woken]:
+    """Move what is due in one partition on; answers what is to be woken, on which queue."""
+    return Call(script("promote_due"), (at.due, at.waiting), (at.run(""), at.thread(""), most), _woken)
+
+
+def reap(at: Partition, *, most: int) -> Call[Woken]:
+    """Take the expired leases of one partition back; answers what is to be woken, on which queue."""
+    return Call(script("reap_leases"), (at.leases, at.waiting), (at.run(""), most), _woken)
+
+
+def find_lost(at: Partition, lost_before: Mapping[str, int], *, before_ms: int, most: int, skip: int) -> Call[Lost]:
+    """Find lost wake-ups among the ``most`` oldest of one partition after the first ``skip``.
+
+    ``lost_before`` says for each queue the instant before which a wake-up is lost; none after ``before_ms`` is.
+    """
     queues = [word for pair in lost_before.items() for word in pair]
-    return [
-        Call(script("promote_due"), (at.due, at.waiting), (at.run(""), at.thread(""), most), _woken),
-        Call(script("reap_leases"), (at.leases, at.waiting), (at.run(""), most), _woken),
-        Call(script("find_lost"), (at.waiting,), (at.run(""), most, *queues), _woken),
-    ]
+    return Call(
+        script("find_lost"),
+        (at.waiting,),
+        (at.run(""), most, skip, before_ms, *queues),
+        lambda reply: Lost(int(reply[0]), _woken(reply[1]), _ids(reply[2])),
+    )
 
 
 def ended(at: Partition, before_ms: int, *, most: int) -> Call[list[str]]:
     """Runs that ended before an instant, oldest first."""
     return Call.command("ZRANGEBYSCORE", at.ended, "-inf", before_ms, "LIMIT", 0, most, parse=_ids)
+
+
+def dead(at: Partition, before_ms: int, *, most: int) -> Call[list[str]]:
+    """Dead letters of runs that ended before an instant, oldest first."""
+    return Call.command("ZRANGEBYSCORE", at.dead, "-inf", before_ms, "LIMIT", 0, most, parse=_ids)
 
 
 def rollbacks(at: Partition, before_ms: int) -> Call[list[str]]:

@@ -42,7 +42,7 @@ class Claim:
     now_ms: int
     came_from: str
     branches: dict[str, str]
-    #: When the wake-up that led here was sent.
+    #: When the wake-up that led here was sent; 0 when that cannot be told.
     woken_ms: int
 
 
@@ -268,7 +268,7 @@ def revive(keys: Keys, run: Run, supplied: dict[str, Any], *, accept_change: boo
 def discard(keys: Keys, run_id: str, reason: str) -> Call[bool]:
     """Take a run off the dead letters for good; answers whether it was one."""
     at = keys.of_run(run_id)
-    return Call(script("discard_run"), (at.run(run_id), at.dead), (run_id, reason), bool)
+    return Call(script("discard_run"), (at.run(run_id), at.dead, at.ended), (run_id, reason), bool)
 
 
 def is_dead(keys: Keys, run_id: str) -> Call[bool]:
@@ -282,13 +282,14 @@ def dead(keys: Keys, partition: int, *, newest_ms: float | str = "+inf", limit: 
     return Call.command(*words, parse=lambda ids: [i.decode() for i in ids])
 
 
-def delete(keys: Keys, run_id: str, thread_id: str, *, rolled_back: bool = False) -> Call[Woken]:
-    """Forget a run; answers the next run of its thread to wake, if it held the thread."""
+def delete(keys: Keys, run_id: str, thread_id: str) -> Call[Woken]:
+    """Forget a run, and a thread that was made for it alone; answers the next run of its thread to wake, if it held the
+    thread."""
     at = keys.of_run(run_id)
     wanted = (at.run(run_id), at.thread(thread_id), at.thread_runs(thread_id), at.thread_queue(thread_id), at.waiting,
-              at.ended, at.events(run_id), at.branches(run_id), at.leases, at.due, at.rollbacks, at.deadlines,
-              at.dead, at.attempts(run_id), at.effects(run_id))  # fmt: skip
-    return Call(script("delete_run"), wanted, (run_id, at.run(""), int(rolled_back)), _woken)
+              at.ended, at.events(run_id), at.branches(run_id), at.leases, at.due, at.rollbacks,
+              at.threads, at.deadlines, at.dead, at.attempts(run_id), at.effects(run_id))  # fmt: skip
+    return Call(script("delete_run"), wanted, (run_id, at.run(""), thread_id), _woken)
 
 
 def get(keys: Keys, run_id: str) -> Call[Run | None]:

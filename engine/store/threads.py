@@ -79,6 +79,14 @@ def edit(keys: Keys, thread: Thread, fields: Mapping[str, bytes | str]) -> Call[
     )
 
 
+def delete(keys: Keys, thread_id: str) -> Call[bool]:
+    """Forget a thread; False, and nothing is done, when it has runs."""
+    at = keys.of_thread(thread_id)
+    return Call(
+        script("delete_thread"), (at.thread(thread_id), at.threads, at.thread_runs(thread_id)), (thread_id,), bool
+    )
+
+
 def idle_fence(keys: Keys, thread_id: str) -> Fence:
     """Holds while no run is active on the thread: the condition under which a client may edit its state."""
     return Fence(keys.of_thread(thread_id).thread(thread_id), "active", "")

@@ -4,7 +4,7 @@ The input is ``{"name": …, "steps": [[action, …], …]}``: the actions of a 
 other, and ``results`` says what each action came to. An action is a dict: ``do`` is one of ``ok``, ``wait`` (``s``
 seconds), ``spin`` (the same, on the CPU), ``gate`` (until the folder holds the file ``gate``; looks every ``pause_s``),
 ``raise``, ``ask`` (a person), ``kill`` (this process, with SIGKILL, the first ``times`` times). ``on`` names the node:
-``io`` (async, the default), ``sync`` (a plain function), ``cpu`` (a plain function on the queue of the prefork workers).
+``io`` (async, the default), ``sync`` (a plain function), ``cpu`` (one on the queue of the prefork workers).
 
 In a fleet, SCRIPTED_FOLDER names a folder: every execution is written to its log, and gates and kills work. Without it
 nothing waits, and the same graph is plain LangGraph's answer to compare with.

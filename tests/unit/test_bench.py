@@ -1,0 +1,159 @@
+"""The bench's own arithmetic, and the shape of what it keeps. Nothing is measured here."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "bench" / "results" / "latest.json"
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Any]:
+    """The bench's modules: scripts beside the package, imported from the root."""
+    before = list(sys.path)
+    sys.path.insert(0, str(ROOT))
+    names = ("measure", "measures", "plan", "report", "samples", "table", "workloads")
+    yield SimpleNamespace(**{name: importlib.import_module(f"bench.{name}") for name in names})
+    sys.path[:] = before
+
+
+def number(bench: Any, contender: str, measure: str, value: float) -> Any:
+    return bench.measure.Number(contender=contender, measure=measure, value=value, count=10)
+
+
+def some(bench: Any) -> list[Any]:
+    return [
+        number(bench, "runyard", "chain_runs_s", 120.0),
+        number(bench, "inprocess", "chain_runs_s", 400.0),
+        number(bench, "celery_chain", "chain_runs_s", 60.0),
+        number(bench, "runyard", "idle_result_p50_ms", 20.0),
+        number(bench, "inprocess", "idle_result_p50_ms", 4.0),
+    ]
+
+
+def document(bench: Any, numbers: list[Any]) -> dict[str, Any]:
+    made: dict[str, Any] = bench.report.document(
+        numbers, quick=True, started_at="2026-01-01T00:00:00+00:00", took_s=1.0, machine={"cores": 2},
+        versions={"celery": "5.7"}, source={"commit": "abc"}, conditions=["same cores"], failures={},
+    )  # fmt: skip
+    return made
+
+
+@pytest.mark.parametrize(("percent", "expected"), [(50, 5), (99, 10), (100, 10), (10, 1), (1, 1)])
+def test_a_percentile_is_a_value_that_was_measured(bench: Any, percent: float, expected: int) -> None:
+    assert bench.measure.percentile(list(range(10, 0, -1)), percent) == expected
+
+
+def test_a_percentile_of_nothing_is_refused(bench: Any) -> None:
+    with pytest.raises(ValueError, match="no values"):
+        bench.measure.percentile([], 50)
+
+
+def test_a_ratio_above_one_is_better_whichever_way_the_measure_counts(bench: Any) -> None:
+    more, less = bench.measures.MEASURE["chain_runs_s"], bench.measures.MEASURE["idle_result_p50_ms"]
+    assert bench.report.ratio(more, 120, 60) == 2
+    assert bench.report.ratio(less, 20, 10) == 0.5
+    assert bench.report.ratio(less, 0, 10) is None
+
+
+def test_ratios_are_made_to_every_base_that_has_the_measure(bench: Any) -> None:
+    found = {(r.measure, r.contender, r.to): r.ratio for r in bench.report.ratios(bench.report.grid_of(some(bench)))}
+    assert found["chain_runs_s", "runyard", "inprocess"] == 0.3
+    assert found["chain_runs_s", "runyard", "celery_chain"] == 2
+    assert found["idle_result_p50_ms", "runyard", "inprocess"] == 0.2
+    assert not any(contender == to for _, contender, to in found)
+    assert ("idle_result_p50_ms", "runyard", "celery_chain") not in found
+
+
+def test_goals_are_those_of_runyard_with_everything_on_disk(bench: Any) -> None:
+    goals = {goal["measure"]: goal for goal in bench.report.goals(bench.report.grid_of(some(bench)))}
+    assert set(goals) == {"chain_runs_s", "idle_result_p50_ms"}
+    assert not goals["chain_runs_s"]["met"]
+    assert goals["chain_runs_s"]["goal"] == 200
+
+
+def test_every_number_says_its_unit_its_count_and_what_was_durable(bench: Any) -> None:
+    for row in document(bench, some(bench))["numbers"]:
+        assert set(row) == NUMBER
+        assert row["durability"]
+        assert row["count"] > 0
+
+
+def test_results_are_written_whole_and_read_back(bench: Any, tmp_path: Path) -> None:
+    made = document(bench, some(bench))
+    bench.report.write(tmp_path / "new" / "latest.json", made)
+    assert json.loads((tmp_path / "new" / "latest.json").read_text()) == made
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["latest.json"]
+
+
+NUMBER = {"contender", "measure", "value", "unit", "better", "count", "durability", "detail"}
+DOCUMENT = {"schema", "quick", "started_at", "took_s", "source", "machine", "versions", "conditions", "contenders",
+            "numbers", "ratios", "goals", "failures"}  # fmt: skip
+
+
+def test_the_kept_results_have_the_shape_that_is_written_and_are_of_a_full_run(bench: Any) -> None:
+    if not RESULTS.exists():
+        pytest.skip("no results are kept yet")
+    kept = json.loads(RESULTS.read_text())
+    assert set(kept) == set(document(bench, [])) == DOCUMENT
+    assert not kept["quick"]
+    assert kept["failures"] == {}
+    assert all(set(row) == NUMBER for row in kept["numbers"])
+    assert {row["measure"] for row in kept["numbers"]} == {measure.name for measure in bench.measures.MEASURES}
+    assert {row["contender"] for row in kept["numbers"]} == {one.name for one in bench.measures.CONTENDERS}
+
+
+def test_the_table_shows_every_number_and_fits_a_terminal(bench: Any) -> None:
+    text = bench.table.table(bench.report.grid_of(some(bench)))
+    for shown in ("120", "400", "60.0", "20.0", "4.00", "fsync always", "2.00 x"):
+        assert shown in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize(
+    ("only", "contender", "measure", "wanted"),
+    [
+        ((), "runyard", "chain_runs_s", True),
+        (("runyard",), "runyard", "chain_runs_s", True),
+        (("runyard",), "runyard_everysec", "chain_runs_s", False),
+        (("celery",), "celery_invoke", "fanout_runs_s", True),
+        (("celery",), "inprocess", "fanout_runs_s", False),
+        (("chain",), "inprocess", "chain_burst_runs_s", True),
+        (("chain", "runyard"), "runyard", "fanout_runs_s", False),
+        (("recovery_s",), "runyard", "recovery_lost", False),
+    ],
+)
+def test_only_takes_contenders_and_measures(
+    bench: Any, only: tuple[str, ...], contender: str, measure: str, wanted: bool
+) -> None:
+    plan = bench.plan.Plan(only)
+    assert plan.wants(bench.measures.CONTENDER[contender], bench.measures.MEASURE[measure]) is wanted
+
+
+def test_a_word_that_names_nothing_is_told(bench: Any) -> None:
+    assert bench.plan.Plan(("runyard", "chian")).unknown() == ["chian"]
+
+
+def test_every_graph_comes_to_what_is_expected_of_it(bench: Any) -> None:
+    for graph in ("chain10",):
+        bench.workloads.check(graph, getattr(bench.workloads, graph).invoke(bench.workloads.GIVEN[graph]))
+    with pytest.raises(bench.workloads.WrongResult, match="chain10 came to"):
+        bench.workloads.check("chain10", {"log": ["n0"]})
+
+
+def test_a_sample_counts_for_the_innermost_part_it_is_in(bench: Any) -> None:
+    site = "/venv/lib/python3.11/site-packages"
+    loop = "run_once (/usr/lib/python3.11/asyncio/base_events.py:1)"
+    pregel = f"atick ({site}/langgraph/pregel/_runner.py:1)"
+    driver = f"send ({site}/redis/asyncio/connection.py:1)"
+    shares = bench.samples.by_part([f"{loop};{pregel} 3", f"{loop};{pregel};{driver};{loop} 1", f"{loop} 4"])
+    assert shares == {bench.samples.REST: 0.5, "LangGraph": 0.375, "Redis client": 0.125}
