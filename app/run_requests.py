@@ -54,6 +54,7 @@ def to_request(body: Json) -> RunRequest:
         stream_subgraphs=body.get("stream_subgraphs") or False,
         stream_resumable=body.get("stream_resumable") or False,
         durability=_durability(body),
+        timeout_s=body.get("timeout_s"),
     )
 
 

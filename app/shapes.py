@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from runyard.engine.run import Run
+from runyard.engine.dead_letters import summary
+from runyard.engine.run import Phase, Run
 from runyard.engine.store.threads import Thread
 
 Json = dict[str, Any]
@@ -30,9 +31,64 @@ def of_run(run: Run) -> Json:
         "kwargs": _kwargs(run),
         "multitask_strategy": run.strategy,
         "phase": str(run.phase),
+        "reason": reason(run),
         "started_at": at(run.started_at),
         "ended_at": at(run.ended_at),
+        "due_at": at(run.due_at) if run.phase is Phase.DUE else None,
+        "deadline_at": at(run.deadline_at),
         "error": {key: run.error.get(key) for key in ("error", "message")} if run.error else None,
+        "degraded": run.degraded,
+        "attempts": run.attempts,
+        "replays": run.replays,
+    }
+
+
+#: Where a run of each phase stands, in words.
+_REASONS = {
+    Phase.QUEUED: "waits behind another run of its thread since {updated}",
+    Phase.DUE: "{what} at {due}",
+    Phase.WAITING: "waits for a worker of queue {queue!r} since {updated}",
+    Phase.LEASED: "worker {owner} has it in hand",
+    Phase.CANCELLING: "its end was asked for; worker {owner} ends it as soon as its nodes let it",
+    Phase.DISPATCHED: "its nodes run on other workers since {updated}",
+    Phase.SUCCEEDED: "the graph ran to its end{without}",
+    Phase.PAUSED: "waits for an answer, or at a breakpoint; a new run on its thread goes on",
+    Phase.CANCELLED: "was cancelled",
+    Phase.FAILED: "failed for good; {letter}",
+    Phase.TIMED_OUT: "took longer than it may; {letter}",
+}
+
+
+def reason(run: Run) -> str:
+    """Why a run waits and since when, who has it in hand, or what it came to: a sentence for a person."""
+    missing = ", ".join(sorted({str(part["node"]) for part in run.degraded}))
+    return _REASONS[run.phase].format(
+        updated=at(run.updated_at),
+        due=at(run.due_at),
+        queue=run.queue,
+        owner=run.owner,
+        what="waits for the next attempt of a node" if run.attempts else "starts",
+        without=f" without {missing}" if missing else "",
+        letter=f"discarded: {run.discarded}" if run.discarded else "a dead letter",
+    )
+
+
+def of_letter(letter: Run | Json) -> Json:
+    """A dead letter: all of it, or, from a run alone, its summary."""
+    known = summary(letter) if isinstance(letter, Run) else letter
+    return {**known, "failed_at": at(known["failed_at"])}
+
+
+def of_partial(run: Run, parts: list[Json]) -> Json:
+    return {
+        "run_id": run.run_id,
+        "thread_id": run.thread_id,
+        "status": run.status,
+        "phase": str(run.phase),
+        "reason": reason(run),
+        "parts": parts,
+        "degraded": run.degraded,
+        "attempts": run.attempts,
     }
 
 
@@ -52,6 +108,7 @@ def _kwargs(run: Run) -> Json:
         "subgraphs": request.stream_subgraphs,
         "resumable": request.stream_resumable,
         "durability": request.durability,
+        "timeout_s": request.timeout_s,
     }
 
 

@@ -148,6 +148,12 @@ class RunCreate(Strict):
     )
     if_not_exists = one_of(["reject", "create"], "What to do when there is no such thread. reject.")
     after_seconds = seconds("How long to wait before the run starts.", most=MAX_DELAY_S)
+    timeout_s = Value(
+        f"a number of seconds above 0 and up to {MAX_DELAY_S:g}",
+        lambda v: isinstance(v, int | float) and not isinstance(v, bool) and 0 < v <= MAX_DELAY_S,
+        {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_DELAY_S},
+        "How long the run may take from its first step on; then its status is timeout. The server's own limit.",
+    )
     durability = one_of(["sync", "async", "exit"], "exit keeps one checkpoint, at the end; the others keep them all.")
     checkpoint_during = boolean("Older word for durability: false means exit.")
     webhook = unsupported("a webhook")
@@ -174,7 +180,15 @@ class Run(Schema):
     started_at = fields.DateTime(allow_none=True)
     ended_at = fields.DateTime(allow_none=True)
     phase = fields.String(metadata={"description": "The status in finer words."})
+    reason = fields.String(metadata={"description": "Where it stands and since when, in words."})
+    due_at = fields.DateTime(allow_none=True, metadata={"description": "When a delayed run, or an attempt, is due."})
+    deadline_at = fields.DateTime(allow_none=True, metadata={"description": "When it must have ended."})
     error = fields.Dict(keys=fields.String(), allow_none=True)
+    degraded = fields.List(fields.Dict(keys=fields.String()), metadata={"description": "What it does without."})
+    attempts = fields.Dict(
+        keys=fields.String(), values=fields.Integer(), metadata={"description": "Failed attempts, by task id."}
+    )
+    replays = fields.Integer(metadata={"description": "How often it was taken up from the dead letters."})
 
 
 class RunList(Strict):

@@ -321,7 +321,7 @@ async def test_a_run_that_waits_says_why_and_since_when(place: Place) -> None:
     await place.engine.drive()
     seen = place.http.get(f"/runs/{retried.run_id}").json
     assert (seen["phase"], seen["status"]) == ("due", "running")
-    assert seen["reason"] == f"waits for the next attempt of a node, at {seen['due_at']}"
+    assert seen["reason"] == f"waits for the next attempt of a node at {seen['due_at']}"
     assert list(seen["attempts"].values()) == [1]
 
 
