@@ -26,6 +26,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "events": ("runyard.app.commands.events:events", "Print what RUN has told: nodes, updates, progress."),
     "cancel": ("runyard.app.commands.runs:cancel", "Ask for the end of RUN."),
     "graphs": ("runyard.app.commands.graphs:graphs", "List the graphs, or show the nodes and edges of GRAPH."),
+    "crash-test": (
+        "runyard.app.commands.crash_test:crash_test",
+        "Kill the worker at every point of a run of GRAPH, and say what ran twice.",
+    ),
     "doctor": ("runyard.app.commands.doctor:doctor", "Say what is wrong with this set-up, and what to do."),
 }
 

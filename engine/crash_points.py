@@ -49,8 +49,10 @@ class Faults:
     @contextmanager
     def attempt(self, task: PregelExecutableTask) -> Iterator[None]:
         """Around one attempt of a node; what it wrote is saved after the block."""
-        name = "input" if task.name == seam.START else task.name
-        self._names[task.id] = name
+        if task.name == seam.START:  # the input on its way into the state: no code of the graph's author
+            yield
+            return
+        name = self._names[task.id] = task.name
         self.reach("node starts", name)
         self._note({"ran": name})
         try:

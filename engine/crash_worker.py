@@ -126,7 +126,7 @@ class _Process:
             await advance(self._worker, run_id, nonce)
 
     def _members(self, key: str) -> list[str]:
-        return [member.decode() for member in self._store.do(Call.command("ZRANGE", key, 0, -1))]
+        return self._store.do(Call.command("ZRANGE", key, 0, -1, parse=lambda found: [one.decode() for one in found]))
 
     async def _story(self, last: Run) -> Any:
         """What is left of it all, without what is new in every run: ids and times."""
@@ -135,18 +135,15 @@ class _Process:
             found = await asyncio.to_thread(lambda: list(state.history(graph, saver, self._thread_id, limit=_HISTORY)))
         told = [_told(snapshot) for snapshot in found]
         error = {name: (last.error or {}).get(name) for name in ("error", "message", "node")}
-        return wire.decode(
-            wire.encode(
-                {
-                    "status": last.status,
-                    "error": error if last.error else None,
-                    "degraded": [item["node"] for item in last.degraded],
-                    "values": told[0]["values"] if told else None,
-                    "next": told[0]["next"] if told else [],
-                    "history": told[::-1],
-                }
-            )  # fmt: skip
-        )
+        story = {
+            "status": last.status,
+            "error": error if last.error else None,
+            "degraded": [item["node"] for item in last.degraded],
+            "values": told[0]["values"] if told else None,
+            "next": told[0]["next"] if told else [],
+            "history": told[::-1],
+        }
+        return wire.decode(wire.encode(story))
 
 
 def _told(snapshot: dict[str, Any]) -> dict[str, Any]:
