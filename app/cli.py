@@ -24,6 +24,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("runyard.app.commands.runs:status", "Say where RUN stands."),
     "wait": ("runyard.app.commands.runs:wait", "Wait until RUN has ended, and print its result."),
     "events": ("runyard.app.commands.events:events", "Print what RUN has told: nodes, updates, progress."),
+    "partial": ("runyard.app.commands.partial:partial", "Show what each node of RUN has produced so far."),
+    "dead-letters": (
+        "runyard.app.commands.dead_letters:dead_letters",
+        "Find, understand and repair runs that failed for good.",
+    ),
     "cancel": ("runyard.app.commands.runs:cancel", "Ask for the end of RUN."),
     "graphs": ("runyard.app.commands.graphs:graphs", "List the graphs, or show the nodes and edges of GRAPH."),
     "crash-test": (

@@ -50,7 +50,10 @@ def _is_names(value: Any) -> bool:
 class Repair(Strict):
     """What to change before a replay. Without anything only what failed is tried again."""
 
-    values = mapping("Written into the state as if `as_node` had returned them; the run goes on behind that node.")
+    values = mapping(
+        "Written into the state as if `as_node` had returned them; the run goes on behind that node. This begins a new "
+        "superstep: what finished siblings of the failed node have saved is left behind. The other repairs keep it."
+    )
     as_node = text("The node that is to have written `values`; without it, the node that wrote last.")
     output = mapping("By failed node: what it is to be taken to have returned.")
     skip = texts("Failed nodes that are to be taken to have returned nothing.")

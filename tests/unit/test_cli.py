@@ -25,6 +25,17 @@ def load(name: str) -> click.Command:
     return command
 
 
+def parts_of(name: str) -> list[tuple[click.Command, str]]:
+    """A command with its chapter; of a group, its commands with their sections."""
+    command = load(name)
+    if not isinstance(command, click.Group):
+        return [(command, CHAPTERS[name])]
+    heading = rf"^### `runyard {name} ([\w-]+)[^`]*`\n(.*?)(?=^### |\Z)"
+    sections = dict(re.findall(heading, CHAPTERS[name], re.MULTILINE | re.DOTALL))
+    assert list(sections) == list(command.commands)
+    return [(part, sections[part_name]) for part_name, part in command.commands.items()]
+
+
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "runyard.app.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
@@ -47,7 +58,8 @@ def test_the_sentence_in_the_list_is_the_first_of_the_commands_own_help(name: st
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_takes_json(name: str) -> None:
-    assert any("--json" in parameter.opts for parameter in load(name).params)
+    for command, _ in parts_of(name):
+        assert any("--json" in parameter.opts for parameter in command.params)
 
 
 def test_the_page_has_a_chapter_for_every_command_and_no_other() -> None:
@@ -56,9 +68,10 @@ def test_the_page_has_a_chapter_for_every_command_and_no_other() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_page_names_exactly_the_options_of_a_command(name: str) -> None:
-    options = {opt for p in load(name).params for opt in [*p.opts, *p.secondary_opts] if opt.startswith("--")}
-    rows = re.findall(r"^\| `(--[^`]+)`", CHAPTERS[name], re.MULTILINE)
-    assert {word for row in rows for word in re.findall(r"--[\w-]+", row)} == options
+    for command, chapter in parts_of(name):
+        options = {opt for p in command.params for opt in [*p.opts, *p.secondary_opts] if opt.startswith("--")}
+        rows = re.findall(r"^\| `(--[^`]+)`", chapter, re.MULTILINE)
+        assert {word for row in rows for word in re.findall(r"--[\w-]+", row)} == options
 
 
 def test_the_page_has_every_exit_code_with_its_number() -> None:
