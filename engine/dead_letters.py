@@ -14,6 +14,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
+
 from runyard.engine import state
 from runyard.engine.errors import Conflict, EngineError, InvalidInput, InvalidTransition, NotFound
 from runyard.engine.run import Run, Wake
@@ -131,11 +134,14 @@ class DeadLetters:
         """Take a dead letter up again: the same run goes on where it failed; finished siblings are not run again.
 
         ``graph`` is needed when the repair touches the state or a node. Raises RunNotFound, InvalidTransition when it
-        is not a dead letter, ThreadBusy when another run has its thread, InvalidInput when the repair names a node that
-        is not waiting. A crash between an edit of the state and the revival leaves the edit and the dead letter.
+        is not a dead letter or its thread has gone on without it, ThreadBusy when another run has its thread,
+        InvalidInput when the repair names a node that is not waiting. A crash between an edit of the state and the
+        revival leaves the edit and the dead letter.
         """
         run, repair = self._dead(run_id), repair or Repair()
         repair.check()
+        if repair.values is None:
+            self._check_thread(run)
         supplied = self._apply(run, repair, graph) if repair.needs_graph else {}
         # An edit is made through the graph as it is now, so whoever makes it knows it.
         accepted = repair.accept_change or repair.values is not None
@@ -216,9 +222,22 @@ class DeadLetters:
             raise InvalidTransition(f"Run {run_id} is not a dead letter; {now}.")
         return run
 
+    def _check_thread(self, run: Run) -> None:
+        """Refuse what would go on with another run's state: most often with nothing left to do, and call it success."""
+        saved = self._latest(run)
+        left_by = dict(saved.metadata).get("run_id") if saved else None
+        if run.entered == "checkpoint" and left_by not in (None, run.run_id):
+            raise InvalidTransition(
+                f"Thread {run.thread_id} has gone on with run {left_by} since run {run.run_id} failed. Edit the state "
+                "(values, as_node) to go on from where it stands now, or discard the dead letter."
+            )
+
+    def _latest(self, run: Run) -> CheckpointTuple | None:
+        config: RunnableConfig = {"configurable": {"thread_id": run.thread_id, "checkpoint_ns": ""}}
+        return self._service.saver.get_tuple(config)
+
     def _where_it_stands(self, run: Run) -> Json:
-        config = {"configurable": {"thread_id": run.thread_id, "checkpoint_ns": ""}}
-        saved = self._service.saver.get_tuple(config)  # type: ignore[arg-type]
+        saved = self._latest(run)
         if saved is None:
             return {"checkpoint": None, "values": None, "siblings": []}
         siblings = [

@@ -231,6 +231,19 @@ async def test_a_replay_is_refused_while_another_run_has_the_thread(place: Place
     assert place.http.get(f"{LETTERS}/{run.run_id}").status_code == 200
 
 
+async def test_a_thread_that_has_gone_on_is_not_taken_back_by_a_replay(place: Place) -> None:
+    run = await place.fail()
+    later = await place.engine.run("fan", {"items": [4], "out": []}, thread_id=run.thread_id)
+    answer = place.http.post(f"{LETTERS}/{run.run_id}/replay")
+    assert answer.status_code == 409
+    assert f"has gone on with run {later.run_id}" in answer.json["detail"]
+    place.mend()
+    edited = {"values": {"items": [5]}, "as_node": "plan"}
+    assert place.http.post(f"{LETTERS}/{run.run_id}/replay", json=edited).status_code == 200
+    await place.engine.drive()
+    assert place.executed()[-1] == "5"
+
+
 async def test_bulk_replay_tells_each_run_as_it_goes_and_at_last_the_count(place: Place) -> None:
     failed = [await place.fail() for _ in range(2)]
     busy = await place.fail()
