@@ -85,7 +85,7 @@ def replay_all(body: Json) -> Response:
     The answer comes as JSON lines while it goes on: a thousand at ten a second take longer than proxies wait in
     silence, and a client that is cut off knows what was done. Replaying ends when the client goes.
     """
-    how = {"per_second": body.get("per_second") or 10.0, "limit": body.get("limit") or 1000}
+    how: Json = {"per_second": body.get("per_second") or 10.0, "limit": body.get("limit") or 1000}
     told = letters().replay_all(to_filter(body), to_repair(body), open_graph=graphs(wired()), **how)
     return Response(_bulk_lines(told), 200, {"X-Accel-Buffering": "no"}, mimetype=LINES)
 
