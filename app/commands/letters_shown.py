@@ -84,21 +84,23 @@ def print_partial(told: Json) -> None:
     table.add_column(width=1)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    before = None
+    before, instead = None, {part["task_id"]: part["instead"] for part in told["degraded"]}
     for part in told["parts"]:
         step = f"step {part['step']}" if part["step"] != before else ""
-        mark, style = _MARKS[part["status"]]
-        table.add_row(step, Text(mark, style), Text(part["node"], "bold"), _produced(part, told["attempts"]))
+        given = instead.get(part["task_id"])
+        mark, style = ("~", "yellow") if given else _MARKS[part["status"]]
+        table.add_row(step, Text(mark, style), Text(part["node"], "bold"), _produced(part, told["attempts"], given))
         before = part["step"]
     _section("nodes", table if told["parts"] else Text("nothing yet", "dim"))
 
 
-def _produced(part: Json, attempts: dict[str, int]) -> Text:
+def _produced(part: Json, attempts: dict[str, int], instead: str | None) -> Text:
     tried = attempts.get(part["task_id"], 0)
     failed = f"  ({tried} failed attempt{'s' if tried > 1 else ''})" if tried else ""
     match part["status"]:
         case "done":
-            return Text(cut(wire.encode(part["result"]).decode()) + failed)
+            given = f"  ({instead} in its place)" if instead else ""
+            return Text(cut(wire.encode(part["result"]).decode()) + failed + given)
         case "failed":
             return Text(cut(part["error"]) + failed, "red")
         case "waiting":

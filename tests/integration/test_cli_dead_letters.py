@@ -200,6 +200,7 @@ async def test_partial_shows_each_nodes_part(place: Place) -> None:
     lean = await place.engine.run("lean", GIVEN)
     told = place.runyard("partial", lean.run_id).output
     assert "work  ZeroDivisionError: item 2  (nothing in its place)" in told
+    assert "~  work   {}  (1 failed attempt)  (nothing in its place)" in told
     parts = json.loads(place.runyard("partial", lean.run_id, "--json").output)["parts"]
     assert parts[-1] | {"task_id": ""} == {
         "step": 3, "node": "total", "task_id": "", "status": "done", "result": {"out": [4]},
