@@ -17,6 +17,7 @@ from langgraph.runtime import RunControl
 from langgraph.types import PregelExecutableTask
 
 from runyard.engine import seam
+from runyard.engine.doom import killed_for
 from runyard.engine.errors import LeaseLost
 from runyard.engine.feed import Feed, Writer
 from runyard.engine.leases import Held, Stop
@@ -29,6 +30,7 @@ from runyard.engine.slice import (
     begun_in,
     failure,
     prepare,
+    quarantined,
     raise_if_no_outcome,
     stream,
 )
@@ -58,6 +60,8 @@ async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> dic
     """Run a branch's tasks. Answers None when all have saved what they wrote, RETURNED, or
     ``{"error": …}`` / ``{"interrupted": [task ids]}``. Raises LeaseLost and StoreUnavailable."""
     run = claim.run
+    if run.crashes >= worker.settings.max_crashes and killed_for(claim.doom) is None:
+        return {"error": quarantined(run)}
     async with AsyncExitStack() as opened:
         try:
             prepared = await prepare(worker, run, claim.fence, opened, worker.branch_saver)

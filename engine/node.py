@@ -9,13 +9,15 @@ import asyncio
 import inspect
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from langgraph.errors import GraphBubbleUp, NodeTimeoutError
 from langgraph.types import Command, PregelExecutableTask, RetryPolicy
 
 from runyard.engine import seam, wire
+from runyard.engine.doom import foretell, timeout_of
 from runyard.engine.effects import Journal, journal
 from runyard.engine.errors import LeaseLost, StoreUnavailable
 from runyard.engine.policy import NodePolicy
@@ -49,6 +51,8 @@ class NodeRunner:
     ) -> None:
         self._worker, self._run, self._fence, self._graph = worker, run, fence, graph
         self._policies, self._degraded, self._doom = policies, degraded, doom
+        #: What this process may be killed for: task id to its attempt.
+        self._running: dict[str, dict[str, Any]] = {}
         #: How long each task that waits for its next attempt has to wait, in seconds.
         self.waits: list[float] = []
         #: Failed for good: task id and node of each, in order.
@@ -64,7 +68,7 @@ class NodeRunner:
             return await seam.stand_in(task, _by_hand(supplied))
         attempt = self._run.attempts.get(task.id, 0) + 1
         began_at, began = time.time(), time.monotonic()
-        error: Exception | None = self._killed(task, attempt)
+        error: Exception | None = timeout_of(self._doom, task.name, task.id, attempt)
         while True:
             if error is None:
                 try:
@@ -82,25 +86,14 @@ class NodeRunner:
             await self._wait(task, decision)
             attempt, error = attempt + 1, None
 
-    def _killed(self, task: PregelExecutableTask, attempt: int) -> NodeTimeoutError | None:
-        """The deadline that the last holder of this branch was killed for, if it was, in this very attempt."""
-        doom = self._doom
-        if doom is None or doom["task_id"] != task.id or doom["attempt"] != attempt:
-            return None
-        elapsed = time.time() - doom["started_at"]
-        if elapsed < doom["deadline_s"]:
-            return None  # it died of something else, which is the run's crash, not the node's attempt
-        return NodeTimeoutError(task.name, elapsed, kind="run", run_timeout=doom["deadline_s"])
-
     async def _within_deadline(self, task: PregelExecutableTask, once: seam.Once, attempt: int) -> Any:
         """One attempt. A plain function that outlives its deadline is abandoned in its thread, fenced off, or, in a
         process that may be killed, ends with it."""
         deadline_s = self._policy(task).deadline_s or self._worker.settings.node_deadline_s
-        await self._foretell(task, attempt, deadline_s)
         began = time.monotonic()
         try:
-            with self._worker.attempting(task), self._worker.killed_after(deadline_s), journal(self._journal(task)):
-                async with asyncio.timeout(deadline_s) as limit:
+            async with self._foretold(task, attempt, deadline_s), asyncio.timeout(deadline_s) as limit:
+                with self._worker.attempting(task), journal(self._journal(task)):
                     return await once(seam.single(task, attempt))
         except TimeoutError:
             if not limit.expired():  # the node's own
@@ -114,14 +107,26 @@ class NodeRunner:
         worker = self._worker
         return Journal(worker.keys, self._run.run_id, task.id, self._fence, worker.store, worker.sync_store)
 
-    async def _foretell(self, task: PregelExecutableTask, attempt: int, deadline_s: float) -> None:
+    @asynccontextmanager
+    async def _foretold(self, task: PregelExecutableTask, attempt: int, deadline_s: float) -> AsyncIterator[None]:
         """Note what this process may be killed for: a dead process cannot say it."""
-        if self._worker.expendable:
-            doom = {"task_id": task.id, "attempt": attempt, "deadline_s": deadline_s, "started_at": time.time()}
-            await self._worker.store.do(runs.foretell(self._worker.keys, self._run.run_id, self._fence, doom))
+        if not self._worker.expendable:
+            yield
+            return
+        self._running[task.id] = {
+            "task_id": task.id, "attempt": attempt, "deadline_s": deadline_s, "started_at": time.time(),
+        }  # fmt: skip
+        try:
+            running = list(self._running.values())
+            await self._worker.store.do(foretell(self._worker.keys, self._run.run_id, self._fence, running))
+            with self._worker.killed_after(deadline_s):
+                yield
+        finally:
+            del self._running[task.id]
 
     async def _wait(self, task: PregelExecutableTask, decision: TryAgain) -> None:
-        if decision.wait_s > MOMENT_S:
+        spent = self._worker.expendable and self._worker.abandoned  # the attempt before goes on until the process ends
+        if decision.wait_s > MOMENT_S or spent:
             self.waits.append(decision.wait_s)
             raise WaitsForRetry(task.id)
         await asyncio.sleep(decision.wait_s)

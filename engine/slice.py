@@ -59,7 +59,7 @@ async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:  
     if errors := [result["error"] for result in results if "error" in result]:
         return Failed(errors[0])
     if run.crashes >= worker.settings.max_crashes:
-        return Failed(_quarantined(run))
+        return Failed(quarantined(run))
     if claim.came_from == Phase.DISPATCHED and (
         due := [result["retry_at"] for result in results if "retry_at" in result]
     ):
@@ -464,7 +464,7 @@ def config_of(run: Run, recursion_limit: int) -> RunnableConfig:
     return config
 
 
-def _quarantined(run: Run) -> dict[str, Any]:
+def quarantined(run: Run) -> dict[str, Any]:
     return {
         "error": "Quarantined",
         "message": f"{run.crashes} workers died, or lost touch, while they had this run in hand. It is not tried again "
