@@ -43,6 +43,9 @@ from runyard.tasks.wake import Waker
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
+#: How long a process that has ended in order may take to go.
+LEAVE_AFTER_S = 3.0
+
 
 class WorkerProcess:
     """Everything one worker process has: an event loop on a thread, the engine's worker, and its helpers' threads."""
@@ -78,6 +81,7 @@ class WorkerProcess:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=5)
         self._sync_store.close()
+        self._leave()
 
     def _wire(self, queues: str) -> None:
         settings, name = self.settings, worker_id()
@@ -109,6 +113,13 @@ class WorkerProcess:
             policies=project.runyard.get("policies", {}),
             took=self._presence.took,
         )
+
+    def _leave(self) -> None:
+        """Go, even when a node that is a plain function still runs: its run is given back, but Python would wait for
+        its thread, which cannot be stopped."""
+        timer = threading.Timer(LEAVE_AFTER_S, os._exit, args=(0,))
+        timer.daemon = True
+        timer.start()
 
     def _give_back(self) -> None:
         for held in self._keeper.in_hand():
