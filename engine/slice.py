@@ -71,6 +71,8 @@ class Prepared:
     outputs: dict[str, Sequence[tuple[str, Any]]] = field(default_factory=dict)
     #: The checkpoint that the slice starts from.
     start_id: str = ""
+    #: Whether the run's input is all that this checkpoint holds: LangGraph tells its values to nobody.
+    at_input: bool = False
 
 
 async def prepare(
@@ -88,9 +90,7 @@ async def prepare(
     prepared = Prepared(graph, config, worker.policies_of(run.graph_id, shared, print_), session, print_)
     if not run.fingerprint:
         call = runs.set_fields(worker.keys, run.run_id, fence, {"fingerprint": print_})
-        noted = asyncio.ensure_future(worker.store.do(call))
-        await _load_latest(prepared, run)
-        await noted
+        await asyncio.gather(_load_latest(prepared, run), worker.store.do(call))
     else:
         await _load_latest(prepared, run)
     return prepared
@@ -106,6 +106,7 @@ async def _load_latest(prepared: Prepared, run: Run) -> None:
     saver.prime(saved)
     prepared.interrupts, prepared.outputs = seam.interrupts_of(saved), seam.outputs_of(saved)
     prepared.start_id = saved.checkpoint["id"] if saved else ""
+    prepared.at_input = saved is not None and run.entered == "checkpoint" and saved.metadata.get("source") == "input"
     if saved is not None and run.entered and run.base_step is not None:
         asked = prepared.config["recursion_limit"]
         left = run.base_step + asked - (saved.metadata["step"] + 1)
@@ -179,7 +180,8 @@ class _Slice:
         self._answered = {task_id: self._prepared.interrupts.get(task_id, ()) for task_id in answered}
         runner = self._runner()
         in_order = self._came_from not in ("", "crash")  # the last slice has told all there was to tell
-        self._feed = Feed(self._run.request, self._writer, repeats=in_order, repeated=runner.restored)
+        repeats = in_order or self._prepared.at_input
+        self._feed = Feed(self._run.request, self._writer, repeats=repeats, repeated=runner.restored)
         with drained_by(self._worker, self._control, self._nodes_control, quantum_s=self._quantum_s()):
             try:
                 outcome = await self._consume(runner)
