@@ -93,10 +93,24 @@ def node_metadata(graph: Pregel[Any, Any, Any, Any]) -> dict[str, Mapping[str, A
 
 
 def fingerprint(graph: Pregel[Any, Any, Any, Any]) -> str:
-    """16 hex digits that change when nodes, what triggers them, what they read, or channels change."""
+    """16 hex digits that change when nodes, edges, what nodes read, or channels change; the same in every process."""
     nodes = sorted((name, sorted(node.triggers), _channels(node.channels)) for name, node in graph.nodes.items())
     channels = sorted((name, type(channel).__name__) for name, channel in graph.channels.items())
-    return hashlib.sha256(repr((nodes, channels)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((nodes, channels, _edges(graph))).encode()).hexdigest()[:16]
+
+
+def _edges(graph: Pregel[Any, Any, Any, Any]) -> list[Any]:
+    """Where each node leads. A compiled graph has that inside its writers only; its builder still knows."""
+    builder: Any = getattr(graph, "builder", None)
+    if builder is None:  # the functional API, or a Pregel made by hand
+        return []
+    waiting = [(sorted(starts), end) for starts, end in builder.waiting_edges]
+    branches = [
+        (start, name, sorted((str(key), end) for key, end in (branch.ends or {}).items()))
+        for start, named in builder.branches.items()
+        for name, branch in named.items()
+    ]
+    return [sorted(builder.edges), sorted(waiting), sorted(branches)]
 
 
 def _channels(channels: str | list[str]) -> list[str]:
