@@ -6,9 +6,13 @@ and how little is normalised.
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+import os
 
-from tests.support.graphs import FAMILY, TAKEN_TWICE, Scenario
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
+
+from tests.support.graphs import FAMILY, TAKEN_TWICE, Scenario, Shape, Stop
 from tests.support.oracle import (
     Fault,
     Mode,
@@ -68,3 +72,45 @@ async def test_an_answer_is_taken_once_wherever_the_worker_dies(redis_url: str) 
     for at in range(1, trips + 1):
         found = await ask_engine(redis_url, scenario, WHOLE, [Fault("kill", at)])
         assert not differences_after_a_fault(expected, found), f"killed at round trip {at} of {trips}"
+
+
+STOPS = st.builds(
+    Stop,
+    st.sampled_from(["plain", "plain", "sync", "fan", "ask", "silent", "sub"]),
+    st.sampled_from([None, None, "cpu", "gpu"]),
+)
+LAYERS = st.lists(st.lists(STOPS, min_size=1, max_size=3).map(tuple), min_size=1, max_size=4).map(tuple)
+SHAPES = LAYERS.flatmap(
+    lambda layers: st.builds(
+        Shape,
+        st.just(layers),
+        st.lists(st.booleans(), min_size=len(layers), max_size=len(layers)).map(tuple),
+        st.integers(1, 3),
+    )
+)
+FAULTS = st.lists(
+    st.builds(Fault, st.sampled_from(["kill", "kill after", "stall"]), st.integers(1, 25)), min_size=0, max_size=2
+)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+)
+@pytest.mark.timeout(300)
+@given(shape=SHAPES, quantum_s=st.sampled_from([0.0, 30.0]), faults=FAULTS)
+def test_no_shape_placement_quantum_or_crash_changes_what_a_graph_does(
+    redis_url: str, shape: Shape, quantum_s: float, faults: list[Fault]
+) -> None:
+    scenario = Scenario("generated", shape.build, shape.script, spreads=True)
+    mode = Mode("generated", quantum_s=quantum_s, elsewhere="cpu")
+
+    async def compare() -> str:
+        fresh = [Fault(fault.kind, fault.at) for fault in faults]
+        expected, found = await ask_oracle(scenario), await ask_engine(redis_url, scenario, mode, fresh)
+        return differences_after_a_fault(expected, found) if faults else differences(expected, found)
+
+    assert not asyncio.run(compare())

@@ -170,6 +170,9 @@ class Client:
         except Exception as error:  # noqa: BLE001 - LangGraph cannot show every state that a failed run leaves
             self.account.states.append(repr(error))
 
+    async def snapshot(self) -> Any:
+        return await self._state()
+
     async def interrupt(self, value: Any) -> str:
         """The id of the pending interrupt that asks ``value``."""
         (found,) = [item.id for item in (await self._state()).interrupts if item.value == value]
