@@ -33,7 +33,7 @@ def goals_text(goals: Iterable[Mapping[str, object]]) -> str:
         wanted = f"{sign} {shown(float(str(goal['goal'])))} {measure.unit}"
         mark = "met" if goal["met"] else "NOT YET"
         lines.append(
-            f"  {measure.title:<{_LABEL - 2}}{shown(float(str(goal['value']))):>{_CELL}}   goal {wanted:<14} {mark}"
+            f"  {measure.title:<{_LABEL - 2}}{shown(float(str(goal['value']))):>{_CELL}}   goal {wanted:<16}{mark}"
         )
     return "\n".join(["Goals", *lines]) if lines else ""
 

@@ -111,6 +111,8 @@ class LeaseKeeper:
                 self.renew()
             except StoreUnavailable as error:
                 log.warning("lease.renewal_failed", error=str(error), leases=len(self._held))
+            except Exception:  # without this thread every run in hand would be lost at the end of its lease
+                log.exception("lease.renewal_failed", leases=len(self._held))
 
     def renew(self) -> None:
         """Renew everything in hand: one script for each partition, all in one round trip."""
@@ -136,6 +138,9 @@ class LeaseKeeper:
             try:
                 self._listen()
             except redis.RedisError:
+                self._stopping.wait(0.5)
+            except Exception:  # without this thread a cancel would be heard of only at the next renewal
+                log.exception("cancel_listener.failed")
                 self._stopping.wait(0.5)
 
     def _listen(self) -> None:

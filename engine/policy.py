@@ -66,9 +66,7 @@ def policies_of(
         if name not in nodes:
             raise ConfigError(f"Policy for node {name!r} of graph {graph_id!r}: there is no such node.")
     made = {
-        name: _policy(
-            graph_id, name, {**((metadata or {}).get("runyard") or {}), **((overrides or {}).get(name) or {})}
-        )
+        name: _policy(graph_id, name, [(metadata or {}).get("runyard"), (overrides or {}).get(name)])
         for name, metadata in nodes.items()
     }
     for name, policy in made.items():
@@ -80,7 +78,13 @@ def policies_of(
     return made
 
 
-def _policy(graph_id: str, node: str, data: dict[str, Any]) -> NodePolicy:
+def _policy(graph_id: str, node: str, layers: list[Any]) -> NodePolicy:
+    """One policy from what the code and the configuration say; the later layer wins, field by field."""
+    data: dict[str, Any] = {}
+    for layer in layers:
+        if layer is not None and not isinstance(layer, Mapping):
+            raise ConfigError(f"Policy of node {node!r} of graph {graph_id!r} is not valid: {layer!r} is no mapping.")
+        data.update(layer or {})
     if not data:
         return NodePolicy()
     try:

@@ -9,10 +9,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+import structlog
+
 from runyard.engine.errors import StoreUnavailable
 from runyard.engine.store import recovery as calls
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.keys import Keys
+
+log = structlog.get_logger(__name__)
 
 
 class Presence:
@@ -59,3 +63,5 @@ class Presence:
                 self.beat()
             except StoreUnavailable:
                 continue  # the lease keeper says so already
+            except Exception:  # a worker that works must not drop off the list for one failed beat
+                log.exception("presence.beat_failed")

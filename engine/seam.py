@@ -97,18 +97,19 @@ def node_metadata(graph: Pregel[Any, Any, Any, Any]) -> dict[str, Mapping[str, A
 
 
 def shape(graph: Pregel[Any, Any, Any, Any]) -> Shape:
-    """What a waiting run depends on: each node's triggers and inputs, each channel's kind."""
+    """What a waiting run depends on: each node's triggers and inputs, each channel's kind, where nodes lead."""
     return {
         "nodes": {
             name: {"triggers": sorted(node.triggers), "reads": _channels(node.channels)}
             for name, node in sorted(graph.nodes.items())
         },
         "channels": {name: type(channel).__name__ for name, channel in sorted(graph.channels.items())},
+        "edges": {"all": _edges(graph)},
     }
 
 
 def fingerprint(graph: Pregel[Any, Any, Any, Any]) -> str:
-    """16 hex digits that change when nodes, what triggers them, what they read, or channels change."""
+    """16 hex digits that change when nodes, edges, what nodes read, or channels change; the same in every process."""
     return hashlib.sha256(json.dumps(shape(graph), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -138,7 +139,21 @@ def difference(old: Shape, new: Shape) -> str:
         changed = sorted(name for name in old[kind].keys() & new[kind].keys() if old[kind][name] != new[kind][name])
         words = (("removed", gone), ("added", come), ("changed", changed))
         parts += [f"{kind} {word}: {', '.join(names)}" for word, names in words if names]
-    return "; ".join(parts) or "nothing that can be told apart"
+    return "; ".join(parts) or "where its nodes lead"
+
+
+def _edges(graph: Pregel[Any, Any, Any, Any]) -> list[Any]:
+    """Where each node leads. A compiled graph has that inside its writers only; its builder still knows."""
+    builder: Any = getattr(graph, "builder", None)
+    if builder is None:  # the functional API, or a Pregel made by hand
+        return []
+    waiting = [(sorted(starts), end) for starts, end in builder.waiting_edges]
+    branches = [
+        (start, name, sorted((str(key), end) for key, end in (branch.ends or {}).items()))
+        for start, named in builder.branches.items()
+        for name, branch in named.items()
+    ]
+    return [sorted(builder.edges), sorted(waiting), sorted(branches)]
 
 
 def _channels(channels: str | list[str]) -> list[str]:

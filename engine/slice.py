@@ -95,6 +95,8 @@ class Prepared:
     outputs: dict[str, Sequence[tuple[str, Any]]] = field(default_factory=dict)
     #: The checkpoint that the slice starts from.
     start_id: str = ""
+    #: Whether the run's input is all that this checkpoint holds: LangGraph tells its values to nobody.
+    at_input: bool = False
 
 
 async def prepare(
@@ -112,9 +114,8 @@ async def prepare(
     prepared = Prepared(graph, config, worker.policies_of(run.graph_id, shared, print_), session, print_)
     prepared.degraded = config["configurable"]["degraded"] = list(run.degraded)
     first = [] if run.fingerprint else _first_calls(worker, run, fence, shared, print_)
-    noted = asyncio.ensure_future(worker.store.do_all(first))
-    await _load_latest(prepared, run)
-    if replies := await noted:
+    _, replies = await asyncio.gather(_load_latest(prepared, run), worker.store.do_all(first))
+    if replies:
         prepared.thread_fingerprint = replies[0]
     return prepared
 
@@ -141,6 +142,7 @@ async def _load_latest(prepared: Prepared, run: Run) -> None:
     saver.prime(saved)
     prepared.interrupts, prepared.outputs = seam.interrupts_of(saved), seam.outputs_of(saved)
     prepared.start_id = saved.checkpoint["id"] if saved else ""
+    prepared.at_input = saved is not None and run.entered == "checkpoint" and saved.metadata.get("source") == "input"
     if saved is not None and run.entered and run.base_step is not None:
         asked = prepared.config["recursion_limit"]
         left = run.base_step + asked - (saved.metadata["step"] + 1)
@@ -229,7 +231,8 @@ class _Slice:
         self._answered = {task_id: self._prepared.interrupts.get(task_id, ()) for task_id in answered}
         runner = self._runner()
         in_order = self._came_from not in ("", "crash")  # the last slice has told all there was to tell
-        self._feed = Feed(self._run.request, self._writer, repeats=in_order, repeated=runner.restored)
+        repeats = in_order or self._prepared.at_input
+        self._feed = Feed(self._run.request, self._writer, repeats=repeats, repeated=runner.restored)
         drained = drained_by(self._worker, self._control, self._nodes_control, quantum_s=self._quantum_s())
         with drained, self._ended_in_time():
             try:

@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import redis
+import structlog
 
 from runyard.engine.store import events
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.events import Event
 from runyard.engine.store.keys import Keys
+
+log = structlog.get_logger(__name__)
 
 #: A waiting client looks at least this often, whatever the channel says.
 LOOK_S = 1.0
@@ -87,8 +90,13 @@ class Watch:
                     continue
                 if message := channel.get_message(timeout=30.0):
                     self._ring(message["channel"].decode())
-            except (redis.RedisError, OSError, ValueError):
-                time.sleep(0.2)  # redis-py subscribes anew by itself when the connection is back
+            except (redis.RedisError, OSError, ValueError, TypeError, AttributeError):
+                # The last two: a subscription from another thread reconnects while this one reads. redis-py subscribes
+                # anew by itself when the connection is back.
+                time.sleep(0.2)
+            except Exception:  # without this thread no bell would ever ring again
+                log.exception("watch.failed")
+                time.sleep(0.2)
 
     def _ring(self, channel: str) -> None:
         with self._lock:

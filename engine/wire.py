@@ -6,10 +6,11 @@ must not fail a run whose node has done its work.
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping, Set as AbstractSet
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from decimal import Decimal
 from enum import Enum
@@ -27,14 +28,16 @@ _OPTIONS = (
     | orjson.OPT_PASSTHROUGH_DATACLASS
 )
 _PACK_FROM = 1024
+#: Nesting below this is written as text.
+_DEEPEST = 100
 
 
 def encode(value: Any) -> bytes:
     """``value`` as UTF-8 JSON. Messages and other pydantic models become their fields, NaN becomes null."""
     try:
         return orjson.dumps(value, _default, _OPTIONS)
-    except (TypeError, orjson.JSONEncodeError):  # a key or a nesting that orjson refuses
-        return orjson.dumps(_plain(value, depth=0), _default, _OPTIONS)
+    except (TypeError, RecursionError):  # something that orjson refuses, or that raised while it was unfolded
+        return orjson.dumps(_plain(value))
 
 
 def decode(data: bytes | str) -> Any:
@@ -57,7 +60,11 @@ def unpack_json(packed: bytes) -> bytes:
 
 def error_of(error: BaseException) -> dict[str, str]:
     """An exception as clients see it: ``{"error": type name, "message": text}``."""
-    return {"error": type(error).__name__, "message": str(error)}
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - a user's own exception may raise anything while it is asked for its text
+        message = ""
+    return {"error": type(error).__name__, "message": message}
 
 
 def _default(value: Any) -> Any:  # noqa: C901, PLR0911, PLR0912 - one line for each kind of value is the clearest form
@@ -66,7 +73,7 @@ def _default(value: Any) -> Any:  # noqa: C901, PLR0911, PLR0912 - one line for 
     if hasattr(value, "model_dump") and not isinstance(value, type):
         return value.model_dump()
     if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
+        return {item.name: getattr(value, item.name) for item in fields(value)}
     if hasattr(value, "_asdict"):
         return value._asdict()
     if isinstance(value, Enum):
@@ -92,16 +99,40 @@ def _default(value: Any) -> Any:  # noqa: C901, PLR0911, PLR0912 - one line for 
     return repr(value)
 
 
-def _plain(value: Any, *, depth: int) -> Any:
-    """``value`` with keys that JSON allows, integers that fit, and a bottom to its nesting."""
-    if depth > 100:
-        return repr(value)
+def _plain(value: Any, above: tuple[int, ...] = ()) -> Any:  # noqa: PLR0911 - as below
+    """``value`` with keys and text that JSON allows, integers that fit, and a bottom to its nesting."""
+    if len(above) > _DEEPEST or id(value) in above:
+        return _shown(value)
+    below = (*above, id(value))
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, depth=depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple, AbstractSet, deque)):
-        return [_plain(item, depth=depth + 1) for item in value]
-    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**64:
-        return str(value)
+        return {_key(key): _plain(item, below) for key, item in value.items()}
+    if isinstance(value, (list, tuple, AbstractSet, deque)) and not hasattr(value, "_asdict"):
+        return [_plain(item, below) for item in value]
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
-    return value
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return str(int(value))
+    try:
+        return orjson.Fragment(orjson.dumps(value, option=_OPTIONS))
+    except TypeError:
+        return _unfolded(value, below)
+
+
+def _unfolded(value: Any, below: tuple[int, ...]) -> Any:
+    try:
+        return _plain(_default(value), below)
+    except Exception:  # noqa: BLE001 - a user's own object may raise anything while it is asked for its fields
+        return _shown(value)
+
+
+def _key(key: Any) -> str:
+    if key is None or isinstance(key, bool):
+        return json.dumps(key)
+    return (key if isinstance(key, str) else _shown(key)).encode("utf-8", "replace").decode()
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value).encode("utf-8", "replace").decode()
+    except Exception:  # noqa: BLE001 - a user's own object may raise anything while it is shown
+        return f"<{type(value).__name__}>"

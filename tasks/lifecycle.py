@@ -48,6 +48,9 @@ from runyard.tasks.wake import Waker
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
+#: How long a process that has ended in order may take to go.
+LEAVE_AFTER_S = 3.0
+
 
 class WorkerProcess:
     """Everything one worker process has: an event loop on a thread, the engine's worker, and its helpers' threads."""
@@ -89,8 +92,7 @@ class WorkerProcess:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=5)
         self._sync_store.close()
-        if self.worker.abandoned:  # their threads would keep the interpreter from ending
-            os._exit(0)
+        self._leave()
 
     def _wire(self, queues: str) -> None:
         settings, name = self.settings, worker_id()
@@ -126,6 +128,13 @@ class WorkerProcess:
             killed_after=_Timer().killed_after if self._expendable else lambda _: nullcontext(),
             retire=_retire if not self._expendable else lambda: None,
         )
+
+    def _leave(self) -> None:
+        """Go, even when a node that is a plain function still runs: its run is given back, but Python would wait for
+        its thread, which cannot be stopped."""
+        timer = threading.Timer(LEAVE_AFTER_S, os._exit, args=(0,))
+        timer.daemon = True
+        timer.start()
 
     def _give_back(self) -> None:
         for held in self._keeper.in_hand():

@@ -17,6 +17,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_url": settings.celery_broker or "memory://",
         "broker_transport_options": _redis_options() if redis_broker else {},
         "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # for ever: a worker outlives whatever happens to its broker
         "broker_connection_timeout": 2,
         "task_default_queue": settings.queue,
         "task_ignore_result": True,  # the outcome is in the run, not in a result backend

@@ -25,6 +25,8 @@ from bench.stack import NotReady, Processes
 #: Runs in flight in the closed loop.
 IN_FLIGHT = 32
 FANOUT_IN_FLIGHT = 4
+#: Chains of a burst march in step: the first ends when nearly all work is done.
+LONGEST_S = 120.0
 #: Threads of the worker that waits: prefork would need a process for each.
 THREADS = 200
 
@@ -41,11 +43,11 @@ class CeleryWorker:
         # A Celery application remembers its connections: each store gets an application of its own.
         sys.modules.pop(_APP, None)
         self.app = import_module(_APP)
-        self._store = redis.Redis.from_url(processes.redis_url, socket_timeout=120)
+        self._store = redis.Redis.from_url(processes.redis_url, socket_timeout=LONGEST_S + 10)
         processes.spawn("celery", f"celery -A {_APP} worker {pool} --loglevel WARNING",
                         {"BENCH_REDIS_URL": processes.redis_url})  # fmt: skip
 
-    def take(self, graph: str, *, timeout_s: float = 30.0) -> str:
+    def take(self, graph: str, *, timeout_s: float = LONGEST_S) -> str:
         """The next run that has ended; its result is checked."""
         popped = self._store.blpop([self.app.DONE], timeout=timeout_s)
         if popped is None:
@@ -103,7 +105,7 @@ class CeleryContender:
             yield self._number(m.CHAIN, rate.per_s, rate.count, clients=IN_FLIGHT)
         if plan.wants_any(self.contender, m.BURST, m.ACCEPT_BURST_P99):
             tell("a burst")
-            rate, accepted = _burst(worker, send, "chain10a", scale.burst // 2)
+            rate, accepted = _burst(worker, send, "chain10a", scale.burst // 4)
             yield self._number(m.BURST, rate.per_s, rate.count)
             yield self._number(m.ACCEPT_BURST_P99, percentile(accepted, 99), len(accepted))
         if plan.wants(self.contender, m.FANOUT):

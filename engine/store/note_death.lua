@@ -6,6 +6,8 @@
 if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[4])
 if redis.call('ZADD', KEYS[3], 'XX', 'CH', 0, ARGV[1]) == 1 and ARGV[5] == '1' then
-  redis.call('HINCRBY', KEYS[1], 'crashes', -1)
+  local branch = string.match(ARGV[1], '/(.+)$')
+  if branch then redis.call('HINCRBY', KEYS[2], branch .. ':crashes', -1)
+  else redis.call('HINCRBY', KEYS[1], 'crashes', -1) end
 end
 return 1

@@ -2,7 +2,6 @@
 -- KEYS 1 channels of the namespace  2 ... the checkpoints
 -- Returns {{{field, value, ...} of each checkpoint}, {channel field, channel value, ...}}; a checkpoint that is gone
 -- is an empty list.
---@include checkpoint
 local found, values, seen = {}, {}, {}
 for i = 2, #KEYS do
   local versions = redis.call('HGET', KEYS[i], 'f')

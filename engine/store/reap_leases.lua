@@ -13,12 +13,16 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', at, 'LIMIT'
   else held = redis.call('HGET', run, 'lease') end
   redis.call('ZREM', KEYS[1], member)
   if held then
-    if branch then redis.call('HSET', branches, branch, '')
+    if branch then
+      redis.call('HSET', branches, branch, '')
+      -- One death takes many branches: the run has had as many as the branch that has had the most.
+      local deaths = redis.call('HINCRBY', branches, branch .. ':crashes', 1)
+      if deaths > tonumber(redis.call('HGET', run, 'crashes') or '0') then redis.call('HSET', run, 'crashes', deaths) end
     else
+      redis.call('HINCRBY', run, 'crashes', 1)
       redis.call('HSET', run, 'phase', 'waiting', 'updated_at', at, 'came_from', 'crash')
       redis.call('HDEL', run, 'lease', 'owner', 'events:lease:' .. held)
     end
-    redis.call('HINCRBY', run, 'crashes', 1)
     redis.call('ZADD', KEYS[2], at, member)
     woken[#woken + 1] = member
     woken[#woken + 1] = queue_of(member, ARGV[1]) or ''

@@ -95,15 +95,19 @@ def test_a_worker_that_lost_a_process_still_drains_and_gives_back_what_takes_too
     eventually(lambda: len(worker.pids()) == 2 and worker.pids().isdisjoint(killed) and crew.present() >= worker.pids(),
                timeout_s=60)  # fmt: skip
     short = crew.submit([[do("wait", s=0.5, on="cpu")], [do("ok", on="cpu")], [do("ok")]])
+    long = crew.submit([[do("ok"), do("gate", gate="prefork drained", on="cpu")], [do("ok")]])
     crew.started(short)
+    crew.started(long, 2)
     worker.terminate()
     assert worker.exit_code(30) == 0
-    assert crew.run(short).phase in ("dispatched", "waiting", "leased")
+    assert {crew.run(short).phase, crew.run(long).phase} == {"dispatched"}
     crew.restore(WORKER, WORKER_CPU)
-    crew.finish([short])
-    assert_as_langgraph(crew, short)
+    crew.open("prefork drained")
+    crew.finish([short, long])
+    assert_as_langgraph(crew, short, long)
     assert set(crew.executions(short).values()) == {1}
-    assert crew.run(short).crashes == 0
+    assert crew.executions(long) == {(0, 0): 1, (0, 1): 2, (1, 0): 1}
+    assert crew.run(short).crashes == crew.run(long).crashes == 0
 
 
 def test_branches_of_a_killed_prefork_worker_are_taken_by_the_next_one(crew: Fleet) -> None:

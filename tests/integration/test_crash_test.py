@@ -71,12 +71,18 @@ def remembers(state, config):
     seen.touch()
     return {"log": ["again" if again else "once"]}
 spoilt = build(remembers)
+
+graph = StateGraph(State)
+for number in range(4):
+    graph.add_node(f"part{number}", lambda state: {"log": ["part"]}, metadata={"runyard": {"queue": "elsewhere"}})
+    graph.add_edge(START, f"part{number}")
+wide = graph.compile()
 """
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    names = ("sound", "asking", "failing", "hanging", "spoilt")
+    names = ("sound", "asking", "failing", "hanging", "spoilt", "wide")
     (tmp_path / "mine.py").write_text(GRAPHS)
     graphs = {name: f"./mine.py:{name}" for name in names}
     (tmp_path / "langgraph.json").write_text(json.dumps({"dependencies": ["."], "graphs": graphs}))
@@ -130,6 +136,12 @@ def test_a_node_whose_repetition_shows_is_found(project: Path) -> None:
     (bad,) = [trial for trial in report["trials"] if not trial["survived"]]
     assert (bad["what"], bad["node"]) == ("node ended, nothing saved", "remembers")
     assert "values.log.0" in bad["differences"]
+
+
+def test_one_death_with_many_branches_in_hand_is_one_death(project: Path) -> None:
+    code, report = crash(project, "wide")
+    assert (code, report["status"]) == (ExitCode.OK, "success")
+    assert {"superstep spread", "branch claimed", "branch ended"} <= {trial["what"] for trial in report["trials"]}
 
 
 def test_a_graph_that_fails_fails_the_same_after_every_death(project: Path) -> None:

@@ -36,7 +36,7 @@ SOME = st.integers(0, 1000)
 DEEDS = st.sampled_from(["write", "tell", "tell", "yield", "branches", "branches", "end", "pause", "fail", "branch"])
 MAX_HANDS = 8
 
-MAX_EXAMPLES = int(os.environ.get("RUNYARD_TEST_STORIES", "60"))
+MAX_EXAMPLES = int(os.environ.get("RUNYARD_TEST_STORIES", "50"))
 
 
 @dataclass(eq=False)
@@ -143,6 +143,26 @@ class Runs(RuleBasedStateMachine):
         self.work(hand, deed)
         if lost_reply:
             self.repeat(hand)
+
+    @precondition(lambda self: any(self.is_live(hand.fence) for hand in self.hands))
+    @rule(which=SOME, deeds=st.lists(DEEDS, min_size=1, max_size=2), taken_over=st.booleans())
+    def wake_late(self, which: int, deeds: list[str], taken_over: bool) -> None:
+        """A worker stalls past its lease, somebody else may have the run by then, and goes on as if nothing was."""
+        hand = self.some([hand for hand in self.hands if self.is_live(hand.fence)], which)
+        at = self.bench.keys.of_run(hand.run.run_id)
+        member = runs.member_of(hand.run.run_id, hand.branch)
+        self.bench.backdate(at.leases, member)
+        woken = dict(self.bench.do(recovery_calls.reap(at, most=100)))  # perhaps others too, whose time was up before
+        wake = Wake(run_id=hand.run.run_id, queue=woken.pop(member), branch=hand.branch)
+        if taken_over and (other := self.take(wake)):
+            self.hands = [*self.hands, other][-MAX_HANDS:]
+        else:
+            self.wakes.append(wake)
+        for one, queue in woken.items():
+            run_id, branch = runs.split_member(one)
+            self.wakes.append(Wake(run_id=run_id, queue=queue, branch=branch))
+        for deed in deeds:
+            self.work(hand, deed)
 
     @precondition(lambda self: self.hands)
     @rule(which=SOME)
@@ -445,6 +465,7 @@ def quick_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
         yield running
 
 
+@pytest.mark.timeout(300)  # 15 s on a quiet machine
 def test_no_story_of_crashes_delays_and_repetitions_breaks_the_protocol(quick_server: EmbeddedServer) -> None:
     machine: Callable[[], RuleBasedStateMachine] = type("Story", (Runs,), {"redis_url": quick_server.url})
     run_state_machine_as_test(  # type: ignore[no-untyped-call]

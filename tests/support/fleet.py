@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,12 +54,12 @@ def do(what: str, **how: Any) -> dict[str, Any]:
 class Member:
     """One worker: the process that its command line became, and the log it writes."""
 
-    def __init__(self, process: Process, env: dict[str, str], log: Path) -> None:
+    def __init__(self, process: Process, env: dict[str, str], log: Path, host: str) -> None:
         self.kind, self.env, self.log = process, env, log
         self.told_to_stop = False
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                tethered(["/bin/sh", "-c", f"exec {process.command}"]),
+                tethered(["/bin/sh", "-c", f"exec {process.command.replace('%h', host)}"]),
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -104,6 +105,9 @@ class Fleet:
     def __init__(self, folder: Path, redis_url: str, **settings: Any) -> None:
         self.folder = folder
         self.members: list[Member] = []
+        self._lines: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._read = 0
+        self._numbers = itertools.count()
         shutil.copy(scripted.__file__, folder / "scripted.py")
         config = folder / "langgraph.json"
         config.write_text(json.dumps({"dependencies": ["."], "graphs": {"scripted": "./scripted.py:scripted"}}))
@@ -139,7 +143,9 @@ class Fleet:
             **self.variables,
             **{name: str(value) for name, value in variables.items()},
         }
-        member = Member(kind, env, self.folder / f"{kind.name}-{len(self.members)}.log")
+        # Each on a machine of its own, as far as Celery is told: RabbitMQ refuses two workers of one name.
+        number = next(self._numbers)
+        member = Member(kind, env, self.folder / f"{kind.name}-{number}.log", f"host{number}")
         self.members.append(member)
         return member
 
@@ -249,11 +255,22 @@ class Fleet:
 
     def log(self, run: Run | None = None, what: str = "start") -> list[dict[str, Any]]:
         """Executions of nodes that began (or that reached their ``end``), of one run or all, in order of time."""
+        self._read_log()
+        lines = self._lines[run.request.input["name"]] if run else itertools.chain(*self._lines.values())
+        return sorted((line for line in lines if line["what"] == what), key=lambda line: line["at"])
+
+    def _read_log(self) -> None:
+        """Take in what was written since the last look."""
         path = self.folder / "log.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        name = run.request.input["name"] if run else None
-        found = [line for line in map(json.loads, lines) if line["what"] == what and name in (None, line["name"])]
-        return sorted(found, key=lambda line: line["at"])
+        if not path.exists():
+            return
+        with path.open("rb") as log:
+            log.seek(self._read)
+            new = log.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in map(json.loads, whole.splitlines()):
+            self._lines[line["name"]].append(line)
 
     def executions(self, run: Run, what: str = "start") -> Counter[tuple[int, int]]:
         """How often each action of a run was begun, or ended: (step, branch) to a number."""

@@ -67,6 +67,35 @@ def differences(expected: Account, found: Account) -> str:
     return "\n".join(unified_diff(*lines, "LangGraph", "Runyard", lineterm="", n=4)) or f"{expected}\n{found}"
 
 
+def differences_after_a_fault(expected: Account, found: Account) -> str:
+    """As :func:`differences`, for a script that a worker died over.
+
+    Nodes may have run twice and what was told at the moment of the crash may be told twice or not at all; so of the
+    stream only this is left: nothing is told that LangGraph would not have told, except that a subgraph that is taken
+    up again tells first where it stands. State, history, answers, interrupts and errors must be the same.
+    """
+    for number, (there, here) in enumerate(zip(expected.runs, found.runs, strict=False)):
+        if invented := _told(here) - _told(there):
+            return f"run {number} told what LangGraph would not have: {sorted(invented)}"
+    silent = [
+        replace(account, runs=[replace(run, streamed=[]) for run in account.runs]) for account in (expected, found)
+    ]
+    return differences(*silent)
+
+
+def _told(run: Told) -> set[str]:
+    said = {json.dumps(values, sort_keys=True) for _, values in run.streamed}
+    for others, _ in run.streamed:
+        for line in others:
+            namespace, mode, data = json.loads(line)
+            if mode == "values" and namespace:
+                continue
+            if isinstance(data, dict):
+                data.pop("__metadata__", None)
+            said.add(json.dumps([namespace, mode, data], sort_keys=True))
+    return said
+
+
 def plain(value: Any) -> Any:
     """As JSON, without ids."""
     return json.loads(_IDS.sub("<id>", wire.encode(value).decode()))
@@ -140,6 +169,9 @@ class Client:
             self.account.states.append(shown(await self._state()))
         except Exception as error:  # noqa: BLE001 - LangGraph cannot show every state that a failed run leaves
             self.account.states.append(repr(error))
+
+    async def snapshot(self) -> Any:
+        return await self._state()
 
     async def interrupt(self, value: Any) -> str:
         """The id of the pending interrupt that asks ``value``."""
@@ -439,3 +471,11 @@ async def ask_engine(redis_url: str, told: Scenario, mode: Mode, faults: list[Fa
     async with ours(redis_url, told, mode, faults) as client:
         await told.script(client)
         return await client.finish()
+
+
+async def count_trips(redis_url: str, told: Scenario, mode: Mode) -> int:
+    """How many round trips to the store workers make when nothing goes wrong."""
+    async with ours(redis_url, told, mode) as client:
+        await told.script(client)
+        assert isinstance(client.engine, FaultyEngine)
+        return client.engine.trips

@@ -1,0 +1,172 @@
+"""Waiting for what runs tell: many readers, late ones, silent ones, and a store that goes away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from runyard.engine.run import Run
+from runyard.engine.store import events
+from runyard.engine.store.embedded import EmbeddedServer
+from runyard.engine.store.fence import Fence
+from runyard.engine.watch import Watch
+from tests.support.eventually import eventually
+from tests.support.store import Bench
+
+
+@pytest.fixture
+def bench(redis_url: str) -> Iterator[Bench]:
+    made = Bench(redis_url, partitions=4)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def watch(bench: Bench) -> Watch:
+    return Watch(bench.store, bench.keys)
+
+
+class Teller:
+    """A run in hand that tells things."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.run, self.told = bench, bench.create(), 0
+        self.fence: Fence = bench.claimed(self.run).fence
+
+    def tell(self, *numbers: int) -> None:
+        parts = [("values", str(number).encode()) for number in numbers]
+        self.told = self.bench.do(
+            events.append(self.bench.keys, self.run.run_id, self.fence, self.told, parts, keep=10_000)
+        )
+
+    def end(self) -> None:
+        self.bench.end(self.run, self.fence)
+
+
+def read_all(watch: Watch, run: Run) -> list[str]:
+    return [event.data.decode() for event in watch.events(run.run_id) if event and event.name != events.END]
+
+
+def listeners(bench: Bench, run: Run) -> int:
+    [(_, count)] = bench.client.pubsub_numsub(bench.keys.of_run(run.run_id).events(run.run_id))
+    return int(count)
+
+
+def test_many_readers_of_one_run_each_get_every_event_in_order(bench: Bench, watch: Watch) -> None:
+    teller = Teller(bench)
+    with ThreadPoolExecutor(20) as pool:
+        readers = [pool.submit(read_all, watch, teller.run) for _ in range(20)]
+        for number in range(0, 300, 3):
+            teller.tell(number, number + 1, number + 2)
+        teller.end()
+        for reader in readers:
+            assert reader.result(timeout=20) == [str(number) for number in range(300)]
+    assert listeners(bench, teller.run) in (0, 1)
+
+
+def test_many_readers_share_one_subscription_and_the_last_to_leave_ends_it(bench: Bench, watch: Watch) -> None:
+    teller = Teller(bench)
+    readers = [watch.events(teller.run.run_id, pause_s=0.05) for _ in range(5)]
+    assert [next(reader) for reader in readers] == [None] * 5
+    eventually(lambda: listeners(bench, teller.run) == 1)
+    for reader in readers[:4]:
+        reader.close()  # type: ignore[attr-defined]
+    assert listeners(bench, teller.run) == 1
+    readers[4].close()  # type: ignore[attr-defined]
+    eventually(lambda: listeners(bench, teller.run) == 0)
+
+
+def test_readers_of_different_runs_hear_only_their_own(bench: Bench, watch: Watch) -> None:
+    tellers = [Teller(bench) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        readers = [pool.submit(read_all, watch, teller.run) for teller in tellers]
+        for number in range(20):
+            for place, teller in enumerate(tellers):
+                teller.tell(100 * place + number)
+        for teller in tellers:
+            teller.end()
+        for place, reader in enumerate(readers):
+            assert reader.result(timeout=20) == [str(100 * place + number) for number in range(20)]
+
+
+def test_a_reader_that_comes_late_misses_nothing(bench: Bench, watch: Watch) -> None:
+    teller = Teller(bench)
+    teller.tell(*range(1200))  # more than is read at once
+    teller.end()
+    assert read_all(watch, teller.run) == [str(number) for number in range(1200)]
+
+
+def test_a_reader_that_comes_back_goes_on_after_what_it_has_seen(bench: Bench, watch: Watch) -> None:
+    teller = Teller(bench)
+    teller.tell(1, 2, 3)
+    teller.end()
+    seen = [event for event in islice(watch.events(teller.run.run_id), 2) if event]
+    rest = [event.data for event in watch.events(teller.run.run_id, seen[-1].id) if event]
+    assert rest[0] == b"3"
+    assert rest[1].startswith(b'{"status"')
+
+
+def test_silence_yields_none_again_and_again_and_an_event_at_once(bench: Bench, watch: Watch) -> None:
+    teller = Teller(bench)
+    reader = watch.events(teller.run.run_id, pause_s=0.05)
+    assert [next(reader), next(reader)] == [None, None]
+    teller.tell(1)
+    told = next(event for event in reader if event)
+    assert told.data == b"1"
+    assert next(reader) is None
+
+
+def test_a_waiting_reader_is_rung_and_need_not_look_for_itself(
+    bench: Bench, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runyard.engine.watch.LOOK_S", 30.0)
+    teller = Teller(bench)
+    heard = threading.Event()
+
+    def read() -> list[str]:
+        found = []
+        for event in watch.events(teller.run.run_id, pause_s=30):
+            assert event is not None
+            found.append(event.name)
+            heard.set()
+        return found
+
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(read)
+        eventually(lambda: listeners(bench, teller.run) == 1)
+        teller.tell(1)
+        assert heard.wait(5)
+        teller.end()
+        assert reader.result(timeout=5) == ["values", "end"]
+
+
+def test_a_reader_outlives_a_restart_of_the_store_and_is_rung_again(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path / "own") as server:
+        bench = Bench(server.url, partitions=4)
+        watch, teller = Watch(bench.store, bench.keys), Teller(bench)
+        with ThreadPoolExecutor(1) as pool:
+            reader = pool.submit(read_all, watch, teller.run)
+            teller.tell(1)
+            eventually(lambda: listeners(bench, teller.run) == 1)
+            server.kill()
+            server.restart()
+            teller.tell(2)
+            eventually(lambda: listeners(bench, teller.run) == 1, what="it has subscribed anew")
+            teller.tell(3)
+            teller.end()
+            assert reader.result(timeout=10) == ["1", "2", "3"]
+        bench.close()
+
+
+def test_the_last_words_of_a_deleted_run_end_its_readers(bench: Bench, watch: Watch) -> None:
+    teller = Teller(bench)
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(read_all, watch, teller.run)
+        eventually(lambda: listeners(bench, teller.run) == 1)
+        bench.delete(teller.run)
+        assert reader.result(timeout=5) == []
