@@ -26,11 +26,11 @@ _TOO_MUCH = 1e10
 
 
 def _positive(value: float) -> str | None:
-    return None if 0 < value < _TOO_MUCH else f"a number above 0 and below {_TOO_MUCH:g}"
+    return None if 0 < value < _TOO_MUCH else "a number above 0"
 
 
 def _not_negative(value: float) -> str | None:
-    return None if 0 <= value < _TOO_MUCH else f"0 or a number above it, below {_TOO_MUCH:g}"
+    return None if 0 <= value < _TOO_MUCH else "0 or a number above it"
 
 
 def _port(value: int) -> str | None:
@@ -60,7 +60,7 @@ class Settings:
         "RUNYARD_BROKER_URL", "", "Celery's broker, if it is not the store (amqp://… for RabbitMQ)."
     )
     prefix: str = setting(
-        "RUNYARD_PREFIX", "ry", "First word of every key, so that several Runyards can share a store."
+        "RUNYARD_PREFIX", "ry", "First word of every key, so that several Runyards can share a store.", check=_prefix
     )
     partitions: int = setting(
         "RUNYARD_PARTITIONS", 16, "Partitions of the store; fixed once it holds data.", check=_partitions
