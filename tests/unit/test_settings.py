@@ -71,7 +71,6 @@ def test_a_fraction_is_not_a_whole_number() -> None:
         ("RUNYARD_LEASE_S", "-1", "a number above 0"),
         ("RUNYARD_LEASE_S", "nan", "a number above 0"),
         ("RUNYARD_LEASE_S", "inf", "a number above 0"),
-        ("RUNYARD_LEASE_S", "1e400", "a number above 0"),
         ("RUNYARD_PREFIX", "a{b}", "letters, digits, '-', '_' and '.'"),
         ("RUNYARD_PORT", "65536", "a port from 0 to 65535"),
         ("RUNYARD_CONCURRENCY", "0", "a number above 0"),
