@@ -90,11 +90,11 @@ def _last(event: Event, view: View) -> Iterator[bytes]:
         yield frame("error", wire.encode(error), event.id if view.ids else "")
 
 
-def follow(service: Service, run: Run, after: str, gone: Gone) -> Iterator[Event | None]:
-    """Events after an id, until the last; None when a heartbeat is due. Survives the store's absence."""
+def follow(service: Service, run: Run, after: str, gone: Gone, *, only_end: bool = False) -> Iterator[Event | None]:
+    """Events after an id, until the last, or just that; None when a heartbeat is due. Survives the store's absence."""
     while True:
         try:
-            for event in _look(service, run, after, gone):
+            for event in _look(service, run, after, gone, only_end=only_end):
                 after = event.id if event is not None else after
                 yield event
             return
@@ -102,10 +102,10 @@ def follow(service: Service, run: Run, after: str, gone: Gone) -> Iterator[Event
             yield None
 
 
-def _look(service: Service, run: Run, after: str, gone: Gone) -> Iterator[Event | None]:
+def _look(service: Service, run: Run, after: str, gone: Gone, *, only_end: bool) -> Iterator[Event | None]:
     over = run.phase in TERMINAL
     heard = time.monotonic()
-    for event in service.events(run.run_id, after, pause_s=GLANCE_S if over else LOOK_S):
+    for event in service.events(run.run_id, after, pause_s=GLANCE_S if over else LOOK_S, only_end=only_end):
         if event is not None:
             heard = time.monotonic()
             yield event
@@ -138,11 +138,11 @@ def is_over(service: Service, run: Run) -> bool:
 def result(service: Service, run: Run, gone: Gone) -> Iterator[bytes]:
     """The run's result as JSON, after a newline every few seconds of waiting."""
     yield b""  # the headers go out now
-    for event in follow(service, run, events.START, gone):
+    for event in follow(service, run, events.START, gone, only_end=True):
         if event is None:
             yield b"\n"
         elif event.name == events.END:
-            yield wire.encode(wire.decode(event.data).get("result") or {})
+            yield events.result_in(event)
             return
     # It ended so long ago that its events were forgotten: what the store still knows.
     yield from (part or b"\n" for part in service.result(run))

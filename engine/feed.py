@@ -15,6 +15,9 @@ from runyard.engine.store.client import AsyncStore
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
 
+#: How long an event may wait for the checkpoint of its superstep to ride with, in seconds: a round trip less for each
+#: superstep, and nothing a person who reads along can see.
+PATIENCE_S = 0.003
 INTERRUPT_KEY = "__interrupt__"
 
 #: What the slice itself needs: the result, the sign of an interrupt, and a waiter for every superstep (see seam).
@@ -60,7 +63,7 @@ class Writer:
             while self._pending and self._error is None:
                 batch, self._pending = self._pending, []
                 call = events.append(self._keys, self._run_id, self._fence, self._written, batch, keep=self._keep)
-                self._written = await self._store.do(call)
+                self._written = await self._store.do(call, patience_s=PATIENCE_S)
         except Exception as error:  # noqa: BLE001 - raised to the slice by close()
             self._error = error
         finally:

@@ -55,7 +55,8 @@ class Presence:
             "started_at": self._started_ms,
         }
         newest, self._newest = self._newest, {}
-        self._store.do_all(calls.beat(self._keys, self._worker_id, facts, newest, time.time_ns() // 1_000_000))
+        now_ms = self._store.do(calls.clock())  # the store's: workers' clocks differ, and one must not outlive another
+        self._store.do_all(calls.beat(self._keys, self._worker_id, facts, newest, now_ms))
 
     def _run(self) -> None:
         while not self._stopping.wait(1.0):

@@ -40,6 +40,10 @@ from runyard.engine.store.serde import strict_serde
 Reply = list[Any] | None
 
 
+#: How long what a task wrote may wait for the checkpoint that mostly follows at once, in seconds: they ride together.
+PATIENCE_S = 0.001
+
+
 @dataclass(slots=True)
 class SliceSession:
     """What a saver knows about the slice it serves. Shared by all clones of a bound saver; one slice, one thread."""
@@ -162,7 +166,7 @@ class RedisSaver(BaseCheckpointSaver[str]):
     ) -> None:
         """As :meth:`put_writes`."""
         if writes:
-            await self._async_store.do(self._writes_call(config, writes, task_id, task_path))
+            await self._async_store.do(self._writes_call(config, writes, task_id, task_path), patience_s=PATIENCE_S)
 
     def get_next_version(self, current: str | None, channel: None) -> str:  # noqa: ARG002 - LangGraph's signature
         """Eight digits that grow, and forty random bits: two branches of a thread never share a version.

@@ -122,9 +122,11 @@ class Service:
 
     # --- waiting
 
-    def events(self, run_id: str, after: str = events.START, *, pause_s: float = 5.0) -> Iterator[Event | None]:
+    def events(
+        self, run_id: str, after: str = events.START, *, pause_s: float = 5.0, only_end: bool = False
+    ) -> Iterator[Event | None]:
         """A run's events as they come; None every ``pause_s`` of silence, for heartbeats. See Watch.events."""
-        return self._watch.events(run_id, after, pause_s=pause_s)
+        return self._watch.events(run_id, after, pause_s=pause_s, only_end=only_end)
 
     def last_event_id(self, run_id: str) -> str:
         """Where a reader starts who wants only what comes from now on."""
@@ -138,7 +140,10 @@ class Service:
         or ``{"__error__": {"error", "message"}}``. When the run's events were forgotten long after its end, it is
         what the thread holds now.
         """
-        for event in self.events(run.run_id):
+        if run.phase in TERMINAL and not self.last_is_end(run.run_id):
+            yield self._kept_result(run)
+            return
+        for event in self.events(run.run_id, only_end=True):
             if event is None:
                 current = self.store.do(runs.get(self.keys, run.run_id))
                 if current is None or (current.phase in TERMINAL and not self.last_is_end(run.run_id)):
@@ -146,7 +151,7 @@ class Service:
                     return
                 yield None
             elif event.name == events.END:
-                yield wire.encode(wire.decode(event.data).get("result"))
+                yield events.result_in(event)
                 return
 
     def last_is_end(self, run_id: str) -> bool:
@@ -156,7 +161,7 @@ class Service:
     def wait(self, run: Run, *, timeout_s: float) -> Run:
         """The run once it has ended, or as it is after ``timeout_s``. Raises RunNotFound when it was rolled back."""
         ends = time.monotonic() + timeout_s
-        for event in self.events(run.run_id, pause_s=max(0.05, min(1.0, timeout_s))):
+        for event in self.events(run.run_id, pause_s=max(0.05, min(1.0, timeout_s)), only_end=True):
             if (event is not None and event.name == events.END) or time.monotonic() > ends:
                 break
             if event is None and self.get_run(run.run_id).phase in TERMINAL:

@@ -21,12 +21,25 @@ def setting(env: str, default: Any, meaning: str, *, check: Callable[[Any], str 
     return field(default=default, metadata={"env": env, "help": meaning, "check": check})
 
 
+#: Larger than any sensible number of seconds, bytes or things, and small enough for every clock.
+_TOO_MUCH = 1e10
+
+
 def _positive(value: float) -> str | None:
-    return None if value > 0 else "a number above 0"
+    return None if 0 < value < _TOO_MUCH else "a number above 0"
 
 
 def _not_negative(value: float) -> str | None:
-    return None if value >= 0 else "0 or a number above it"
+    return None if 0 <= value < _TOO_MUCH else "0 or a number above it"
+
+
+def _port(value: int) -> str | None:
+    return None if 0 <= value <= 65535 else "a port from 0 to 65535"
+
+
+def _prefix(value: str) -> str | None:
+    plain = value.replace("-", "").replace("_", "").replace(".", "").isalnum() and value.isascii()
+    return None if plain else "letters, digits, '-', '_' and '.'"
 
 
 def _partitions(value: int) -> str | None:
@@ -52,14 +65,14 @@ class Settings:
         "RUNYARD_BROKER_URL", "", "Celery's broker, if it is not the store (amqp://… for RabbitMQ)."
     )
     prefix: str = setting(
-        "RUNYARD_PREFIX", "ry", "First word of every key, so that several Runyards can share a store."
+        "RUNYARD_PREFIX", "ry", "First word of every key, so that several Runyards can share a store.", check=_prefix
     )
     partitions: int = setting(
         "RUNYARD_PARTITIONS", 16, "Partitions of the store; fixed once it holds data.", check=_partitions
     )
     config: str = setting("RUNYARD_CONFIG", "", "Path of the langgraph.json to serve. Empty: the example graphs.")
     host: str = setting("RUNYARD_HOST", "127.0.0.1", "Address the web process listens on.")
-    port: int = setting("RUNYARD_PORT", 8123, "Port the web process listens on.")
+    port: int = setting("RUNYARD_PORT", 8123, "Port the web process listens on.", check=_port)
     queue: str = setting("RUNYARD_QUEUE", "default", "Queue of runs, and of nodes that name none.")
     isolated_queue: str = setting(
         "RUNYARD_ISOLATED_QUEUE", "cpu", "Queue of nodes that run in a process that may be killed (worker-cpu)."

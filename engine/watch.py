@@ -31,21 +31,27 @@ class Watch:
 
     def __init__(self, store: SyncStore, keys: Keys) -> None:
         self._store, self._keys = store, keys
-        self._bells: dict[str, set[threading.Event]] = defaultdict(set)
+        #: For each channel who waits there, and whether only for the end.
+        self._bells: dict[str, dict[threading.Event, bool]] = defaultdict(dict)
         self._lock = threading.Lock()
         self._channel: redis.client.PubSub | None = None
 
-    def events(self, run_id: str, after: str = events.START, *, pause_s: float = 5.0) -> Iterator[Event | None]:
+    def events(
+        self, run_id: str, after: str = events.START, *, pause_s: float = 5.0, only_end: bool = False
+    ) -> Iterator[Event | None]:
         """A run's events after an id, as they come, until its last (``end``). None every ``pause_s`` of silence.
 
+        With ``only_end`` just the last one: who waits for a result is not woken for every token.
         The iterator never ends by itself while the run is active; an ended run whose events were forgotten yields
         nothing but None: the caller, who knows the run's status, decides.
         """
-        with self._listening(run_id) as bell:
+        with self._listening(run_id, only_end=only_end) as bell:
             heard = time.monotonic()
             while True:
                 bell.clear()
-                found = self._store.do(events.read(self._keys, run_id, after))
+                found = self._store.do(
+                    events.end(self._keys, run_id) if only_end else events.read(self._keys, run_id, after)
+                )
                 for event in found:
                     after = event.id
                     yield event
@@ -58,18 +64,18 @@ class Watch:
                     yield None
 
     @contextmanager
-    def _listening(self, run_id: str) -> Iterator[threading.Event]:
+    def _listening(self, run_id: str, *, only_end: bool) -> Iterator[threading.Event]:
         channel, bell = self._keys.of_run(run_id).events(run_id), threading.Event()
         with self._lock:
             first = not self._bells[channel]
-            self._bells[channel].add(bell)
+            self._bells[channel][bell] = only_end
             if first:
                 self._tell("subscribe", channel)
         try:
             yield bell
         finally:
             with self._lock:
-                self._bells[channel].discard(bell)
+                self._bells[channel].pop(bell, None)
                 if not self._bells[channel]:
                     del self._bells[channel]
                     self._tell("unsubscribe", channel)
@@ -89,7 +95,7 @@ class Watch:
                     time.sleep(0.01)
                     continue
                 if message := channel.get_message(timeout=30.0):
-                    self._ring(message["channel"].decode())
+                    self._ring(message["channel"].decode(), ended=message["data"] == events.END.encode())
             except (redis.RedisError, OSError, ValueError, TypeError, AttributeError):
                 # The last two: a subscription from another thread reconnects while this one reads. redis-py subscribes
                 # anew by itself when the connection is back.
@@ -98,8 +104,8 @@ class Watch:
                 log.exception("watch.failed")
                 time.sleep(0.2)
 
-    def _ring(self, channel: str) -> None:
+    def _ring(self, channel: str, *, ended: bool) -> None:
         with self._lock:
-            bells = list(self._bells.get(channel, ()))
+            bells = [bell for bell, only_end in self._bells.get(channel, {}).items() if ended or not only_end]
         for bell in bells:
             bell.set()

@@ -203,7 +203,7 @@ def current() -> WorkerProcess:
 @worker_init.connect  # type: ignore[untyped-decorator]
 def _in_the_first_process(sender: Any, **_: Any) -> None:
     global _queues, _drain_pipe  # noqa: PLW0603 - Celery tells it to the parent only; children inherit both
-    _queues = ",".join(sender.app.amqp.queues)
+    _queues = ",".join(sender.app.amqp.queues.consume_from)
     if "prefork" in sender.pool_cls.__module__:
         _drain_pipe = os.pipe()
     else:

@@ -194,22 +194,31 @@ class AsyncStore:
         )
         return cls(redis.asyncio.Redis(connection_pool=pool), timeout_s=timeout_s)
 
-    async def do(self, call: Call[T]) -> T:
-        """Send one call. Raises StoreUnavailable, or what the script's reply stands for."""
-        return call.read(await self._enqueue(call))
+    async def do(self, call: Call[T], *, patience_s: float = 0.0) -> T:
+        """Send one call. Raises StoreUnavailable, or what the script's reply stands for.
+
+        With ``patience_s`` it may wait that long for other calls to ride with; order is kept all the same.
+        """
+        return call.read(await self._enqueue(call, patience_s))
 
     async def do_all(self, calls: Sequence[Call[Any]]) -> list[Any]:
         """Send calls in one round trip, in order; raises the first error among their answers."""
         replies = await asyncio.gather(*[self._enqueue(call) for call in calls])
         return [call.read(reply) for call, reply in zip(calls, replies, strict=True)]
 
-    def _enqueue(self, call: Call[Any]) -> asyncio.Future[Any]:
+    def _enqueue(self, call: Call[Any], patience_s: float = 0.0) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((call, future))
-        if self._flusher is None:
-            self._flusher = loop.create_task(self._flush())
+        if self._flusher is None and patience_s:
+            loop.call_later(patience_s, self._begin)
+        else:
+            self._begin()
         return future
+
+    def _begin(self) -> None:
+        if self._flusher is None and self._waiting:
+            self._flusher = asyncio.get_running_loop().create_task(self._flush())
 
     async def _flush(self) -> None:
         while self._waiting:

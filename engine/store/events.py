@@ -47,6 +47,19 @@ def read(keys: Keys, run_id: str, after: str, *, count: int = 500) -> Call[list[
     return Call.command("XRANGE", key, f"({after}", "+", "COUNT", count, parse=_events)
 
 
+def end(keys: Keys, run_id: str) -> Call[list[Event]]:
+    """The last event of a run that has ended, alone; empty before, and when it was forgotten."""
+    key = keys.of_run(run_id).events(run_id)
+    return Call.command(
+        "XREVRANGE", key, "+", "-", "COUNT", 1, parse=lambda r: [e for e in _events(r) if e.name == END]
+    )
+
+
+def result_in(event: Event) -> bytes:
+    """The result that an ``end`` event carries, as the JSON it is."""
+    return event.data.partition(b'"result":')[2][:-1] or b"{}"
+
+
 def last(keys: Keys, run_id: str) -> Call[Event | None]:
     """The newest event, or None when there is none (yet, or any more)."""
     key = keys.of_run(run_id).events(run_id)

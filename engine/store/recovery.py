@@ -82,6 +82,11 @@ def consumed(keys: Keys) -> Call[dict[str, int]]:
     return Call.command("HGETALL", keys.queues, parse=lambda reply: {k: int(v) for k, v in _any(reply).items()})
 
 
+def clock() -> Call[int]:
+    """The store's wall clock in ms."""
+    return Call.command("TIME", parse=lambda reply: int(reply[0]) * 1000 + int(reply[1]) // 1000)
+
+
 def beat(
     keys: Keys, worker_id: str, facts: Mapping[str, str | int], consumed_ms: Mapping[str, int], now_ms: int
 ) -> list[Call[Any]]:
