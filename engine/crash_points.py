@@ -104,9 +104,9 @@ class CountingStore(AsyncStore):
         super().__init__(store.client)
         self._faults = faults
 
-    async def do(self, call: Call[T]) -> T:
+    async def do(self, call: Call[T], *, patience_s: float = 0.0) -> T:
         self._faults.before(call)
-        answer = await super().do(call)
+        answer = await super().do(call, patience_s=patience_s)
         self._faults.after(call)
         return answer
 
