@@ -28,8 +28,8 @@ WEB = Process(
 #: Mingle and gossip are a second of start-up for what no worker of ours asks another. -E is what Flower reads.
 WORKER = Process(
     "worker",
-    "celery -A runyard.tasks.celery worker -n worker@%h -P threads -c ${RUNYARD_CONCURRENCY:-1000} -Q ${RUNYARD_QUEUE:-default}"
-    " --without-mingle --without-gossip -E",
+    "celery -A runyard.tasks.celery worker -n worker@%h -P threads -c ${RUNYARD_CONCURRENCY:-1000}"
+    " -Q ${RUNYARD_QUEUE:-default} --without-mingle --without-gossip -E",
     drain_s=30.0,
 )
 WORKER_CPU = Process(

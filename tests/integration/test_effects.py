@@ -33,14 +33,14 @@ class Mailer:
         self.sent.append(effect_key("mail"))
         return f"receipt {len(self.sent)}"
 
-    async def node(self, state: State) -> State:
+    async def node(self, _: State) -> State:
         self.executions += 1
         receipt = await aonce("mail", self.send)
         if self.executions <= self.failures:
             raise ConnectionError("after the mail was sent")
         return {"receipt": receipt}
 
-    def sync_node(self, state: State) -> State:
+    def sync_node(self, _: State) -> State:
         self.executions += 1
         receipt = once("mail", self.send)
         if self.executions <= self.failures:

@@ -39,7 +39,7 @@ class Flaky:
     def __init__(self, failures: int, error: Exception | None = None) -> None:
         self.left, self.error, self.attempts = failures, error or ConnectionError("reset"), []
 
-    async def __call__(self, state: State, runtime: Runtime) -> State:
+    async def __call__(self, _: State, runtime: Runtime) -> State:
         self.attempts.append(runtime.execution_info.node_attempt)
         if self.left:
             self.left -= 1

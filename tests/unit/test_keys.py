@@ -24,7 +24,7 @@ def made_by(of: Keys | Partition, prefix: str) -> dict[str, str]:
     """Every key of an object by the name of its function, arguments as the table names them."""
     words = {
         "run_id": "<run>", "thread_id": "<thread>", "namespace": "<ns>", "checkpoint_id": "<id>", "worker_id": "<id>",
-        "assistant_id": "<id>",
+        "assistant_id": "<id>", "fingerprint": "<fingerprint>",
     }  # fmt: skip
     made = {}
     for name, member in inspect.getmembers(type(of)):
@@ -47,7 +47,7 @@ def test_the_table_lists_every_key_and_every_key_is_in_the_table() -> None:
 
 
 def test_every_row_says_type_content_and_end() -> None:
-    kinds = {"hash", "string", "set", "sorted set", "stream", "channel"}
+    kinds = {"hash", "string", "set", "sorted set", "stream", "list", "channel"}
     for row in table():
         assert len(row) == 4
         assert row[1] in kinds

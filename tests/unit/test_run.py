@@ -31,8 +31,8 @@ def test_a_phase_is_either_active_or_final() -> None:
     assert {Phase.SUCCEEDED, Phase.PAUSED, Phase.FAILED, Phase.TIMED_OUT, Phase.CANCELLED} == TERMINAL
 
 
-def test_no_verb_leads_out_of_a_final_phase() -> None:
-    assert not any(TERMINAL & sources for sources, _ in TRANSITIONS.values())
+def test_only_an_operators_hand_leads_out_of_a_final_phase() -> None:
+    assert {verb for verb, (sources, _) in TRANSITIONS.items() if TERMINAL & sources} == {Verb.REVIVE}
 
 
 def test_from_every_active_phase_a_run_can_be_cancelled_and_can_succeed() -> None:
@@ -46,7 +46,7 @@ def test_from_every_active_phase_a_run_can_be_cancelled_and_can_succeed() -> Non
 
 def test_every_phase_but_the_first_ones_is_led_to_by_some_verb() -> None:
     led_to = {then for _, then in TRANSITIONS.values()}
-    assert set(Phase) - led_to == {Phase.QUEUED, Phase.DUE}  # with WAITING, those a run is made in
+    assert set(Phase) - led_to == {Phase.QUEUED}  # with DUE and WAITING, those a run is made in
 
 
 def test_a_worker_holds_the_lease_in_exactly_the_phases_that_are_taken_back() -> None:

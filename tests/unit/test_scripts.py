@@ -125,9 +125,9 @@ def test_the_digest_of_a_script_is_the_one_the_server_computes() -> None:
 
 @cache
 def calls() -> dict[str, list[ast.Call]]:
-    """Every ``Call(script("name"), keys, …)`` in the store's modules."""
+    """Every ``Call(script("name"), keys, …)`` in the engine."""
     found: dict[str, list[ast.Call]] = {}
-    for path in STORE.glob("*.py"):
+    for path in STORE.parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Call":
                 first = node.args[0] if node.args else None
@@ -162,7 +162,7 @@ def keys_of(call: ast.Call) -> ast.expr:
     keys = call.args[1]
     if not isinstance(keys, ast.Name):
         return keys
-    for path in STORE.glob("*.py"):
+    for path in STORE.parent.rglob("*.py"):
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(function, ast.FunctionDef) and ast.dump(call) in ast.dump(function):
                 for node in ast.walk(function):
