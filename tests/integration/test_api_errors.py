@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import redis as redis_py
 
 from tests.support.web import Web
 
-NOBODY = str(uuid.uuid4())
+NOBODY = "abe60667-b4e2-4933-8bb4-cdb362f2b9a9"
 
 
 @pytest.fixture

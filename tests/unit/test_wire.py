@@ -72,7 +72,7 @@ class Loud:
         ({"n": [-(2**200)]}, {"n": [str(-(2**200))]}),
         (b"\xff\x00", "/wA="),
         (bytearray(b"ab"), "YWI="),
-        (memoryview(b"ab"), "YWI="),
+        pytest.param(memoryview(b"ab"), "YWI=", id="memoryview"),
         ({1}, [1]),
         (frozenset({"a"}), ["a"]),
         ((1, (2,)), [1, [2]]),
