@@ -85,7 +85,7 @@ async def prepare(
     except Exception as error:  # whatever a user's module raises while it is imported
         raise GraphUnavailable(f"Graph {run.graph_id!r} cannot be loaded: {error}") from error
     session = SliceSession(fence=fence, run_key=worker.keys.of_run(run.run_id).run(run.run_id), run_id=run.run_id)
-    graph = seam.bind(shared, (saver or worker.saver).bound(session))
+    graph = seam.bind(shared, (saver or worker.saver).bound(session), store=shared.store or worker.items)
     print_ = seam.fingerprint(shared)
     prepared = Prepared(graph, config, worker.policies_of(run.graph_id, shared, print_), session, print_)
     if not run.fingerprint:

@@ -11,8 +11,9 @@ touch any keys of it together. ``<prefix>`` is ``ry`` unless the setting ``RUNYA
 | `<prefix>:workers` | sorted set | worker process ids by the ms of their last sign of life | swept by recovery after a minute |
 | `<prefix>:worker:<id>` | hash | host, pid, queues, runs in hand, last wake-up consumed | it expires a minute after its last sign of life |
 | `<prefix>:control` | channel | "look at this run" to all workers (cancelling) | – |
-| `<prefix>:assistant:<id>` | hash | an assistant that a client made | deleted by the client |
-| `<prefix>:assistants` | sorted set | ids of those assistants by the ms of their making | with the assistant |
+| `<prefix>:{assistants}` | sorted set | ids of the assistants that clients made, by the ms of their making | with the assistant |
+| `<prefix>:{assistants}:<id>` | hash | such an assistant at the version that is in force | deleted by the client |
+| `<prefix>:{assistants}:<id>:versions` | hash | number of a version: the ms of its making, a space, what it says as JSON | with the assistant |
 | `P:run:<run>` | hash | the run: request, phase, lease, counters, error | retention after its end, or deleted |
 | `P:run:<run>:events` | stream | what the run told its readers | retention of events after its end |
 | `P:run:<run>:branches` | hash | the parts of a superstep that went to other workers, and their leases | the superstep is complete |
@@ -30,11 +31,16 @@ touch any keys of it together. ``<prefix>`` is ``ry`` unless the setting ``RUNYA
 | `P:waiting` | sorted set | runs and branches that were woken, by the ms of the wake-up | a worker claims them |
 | `P:due` | sorted set | runs that wait for a time, by that ms | recovery promotes them |
 | `P:ended` | sorted set | runs that ended, by the ms of their end | pruned |
+| `P:item:<name>` | hash | one item of the long-term store: value, instants, time to live; `<name>` is `<ns>\\0\\0<key>` | deleted, or its time to live is over |
+| `P:items:<ns>` | sorted set | keys of a namespace's items by order of their making | with its items |
+| `P:item_namespaces` | sorted set | namespaces that have items, at score 0: labels joined by `\\0`, so that a prefix is a range | with its items |
+| `P:items_expiring` | sorted set | `<name>` of items that have a time to live, by the ms of its end | the item is gone, or may stay |
 | `P:rollbacks` | sorted set | cancelled runs whose checkpoints are being removed, by the ms of their end | removed |
 """
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 from runyard.engine.ids import partition_of_run, partition_of_thread
@@ -57,6 +63,11 @@ class Keys:
         """The partition a run id names; an id that is not ours may name one that is never used, which is harmless."""
         return Partition(self.prefix, partition_of_run(run_id))
 
+    def of_namespace(self, namespace: tuple[str, ...]) -> Partition:
+        """Items of one first label share a partition, so a search below it is one partition's."""
+        root = namespace[0] if namespace else ""
+        return Partition(self.prefix, zlib.crc32(root.encode()) % self.partitions)
+
     def all(self) -> list[Partition]:
         return [Partition(self.prefix, number) for number in range(self.partitions)]
 
@@ -78,7 +89,7 @@ class Keys:
 
     @property
     def assistants(self) -> str:
-        return f"{self.prefix}:assistants"
+        return f"{self.prefix}:{{assistants}}"
 
     @property
     def queues(self) -> str:
@@ -88,7 +99,10 @@ class Keys:
         return f"{self.prefix}:worker:{worker_id}"
 
     def assistant(self, assistant_id: str) -> str:
-        return f"{self.prefix}:assistant:{assistant_id}"
+        return f"{self.assistants}:{assistant_id}"
+
+    def assistant_versions(self, assistant_id: str) -> str:
+        return f"{self.assistants}:{assistant_id}:versions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +139,20 @@ class Partition:
     @property
     def threads(self) -> str:
         return f"{self.tag}:threads"
+
+    @property
+    def item_namespaces(self) -> str:
+        return f"{self.tag}:item_namespaces"
+
+    @property
+    def items_expiring(self) -> str:
+        return f"{self.tag}:items_expiring"
+
+    def item(self, name: str) -> str:
+        return f"{self.tag}:item:{name}"
+
+    def items(self, namespace: str) -> str:
+        return f"{self.tag}:items:{namespace}"
 
     def run(self, run_id: str) -> str:
         return f"{self.tag}:run:{run_id}"
