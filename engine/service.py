@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,7 +20,7 @@ from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings
 from runyard.engine.store import events, recovery, runs, threads
 from runyard.engine.store.client import Call, SyncStore
-from runyard.engine.store.events import Event
+from runyard.engine.store.events import Begun, Event
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.threads import Thread
 from runyard.engine.watch import Watch
@@ -123,6 +123,10 @@ class Service:
     def events(self, run_id: str, after: str = events.START, *, pause_s: float = 5.0) -> Iterator[Event | None]:
         """A run's events as they come; None every ``pause_s`` of silence, for heartbeats. See Watch.events."""
         return self._watch.events(run_id, after, pause_s=pause_s)
+
+    def runs_of(self, thread_id: str, after: str, *, pause_s: float = 5.0) -> Generator[Begun | None, None, None]:
+        """A thread's runs as they begin to tell something, for ever. See Watch.runs."""
+        return self._watch.runs(thread_id, after, pause_s=pause_s)
 
     def last_event_id(self, run_id: str) -> str:
         """Where a reader starts who wants only what comes from now on."""

@@ -21,6 +21,7 @@ touch any keys of it together. ``<prefix>`` is ``ry`` unless the setting ``RUNYA
 | `P:thread:<thread>` | hash | the thread: metadata, active run, latest values and interrupts | deleted by a client, or with the one run it was made for |
 | `P:thread:<thread>:runs` | sorted set | its runs by the ms of their making | with the thread |
 | `P:thread:<thread>:queue` | sorted set | its runs that wait for the one before them, by order of arrival | empty |
+| `P:thread:<thread>:log` | stream | its runs that told something, in order, each with the number of its beginning | a day after its newest run began to tell |
 | `P:thread:<thread>:namespaces` | set | checkpoint namespaces in use | with the thread |
 | `P:thread:<thread>:loose` | set | `<ns>\\0<id>` of checkpoints that have pending writes and were not put (yet) | the checkpoint is put, its namespace has none left, pruned, or with the thread |
 | `P:thread:<thread>:checkpoints:<ns>` | sorted set | checkpoint ids at score 0: lexical order, which is their order in time | with the thread |
@@ -174,6 +175,9 @@ class Partition:
 
     def thread_queue(self, thread_id: str) -> str:
         return f"{self.tag}:thread:{thread_id}:queue"
+
+    def thread_log(self, thread_id: str) -> str:
+        return f"{self.tag}:thread:{thread_id}:log"
 
     def namespaces(self, thread_id: str) -> str:
         return f"{self.tag}:thread:{thread_id}:namespaces"
