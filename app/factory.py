@@ -14,7 +14,7 @@ import structlog
 from flask import Flask, Response, g, request
 
 from runyard.app import cors, docs, errors, ids
-from runyard.app.api import assistants, commands, runs, state, stateless, streams, system, threads
+from runyard.app.api import assistants, commands, runs, state, stateless, store, streams, system, threads
 from runyard.app.catalog import Catalog
 from runyard.app.outbox import Outbox
 from runyard.app.version import VERSION
@@ -28,7 +28,7 @@ from runyard.graphs.registry import Registry, load_project
 
 log = structlog.get_logger(__name__)
 
-RESOURCES = (system, assistants, threads, state, runs, streams, commands, stateless)
+RESOURCES = (system, assistants, threads, state, runs, streams, commands, stateless, store)
 #: A client waits for an answer while the store is away: not for long, since it will try again.
 STORE_RETRY_S, STORE_TIMEOUT_S = 1.5, 2.0
 _REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}")
