@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from runyard.engine.run import Run
+from runyard.engine.store.assistants import Assistant
 from runyard.engine.store.threads import Thread
 
 Json = dict[str, Any]
@@ -52,6 +53,16 @@ def _kwargs(run: Run) -> Json:
         "subgraphs": request.stream_subgraphs,
         "resumable": request.stream_resumable,
         "durability": request.durability,
+    }
+
+
+def of_assistant(assistant: Assistant) -> Json:
+    return {
+        "assistant_id": assistant.assistant_id,
+        **assistant.facts(),
+        "version": assistant.version,
+        "created_at": at(assistant.created_at),
+        "updated_at": at(assistant.updated_at),
     }
 
 
