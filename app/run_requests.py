@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from runyard.app import assistants
@@ -34,6 +35,19 @@ def start(wiring: Wiring, body: Json, thread_id: str | None = None) -> Run:
         create_thread=kept or body.get("if_not_exists") == "create",
         after_s=body.get("after_seconds") or 0,
     )
+
+
+def start_all(wiring: Wiring, bodies: Sequence[Json]) -> list[Run]:
+    """Record stateless runs; none when one of them is wrong. A crash, or the store's end, may leave some recorded."""
+    for body in bodies:
+        check(wiring, body)
+    return [start(wiring, body) for body in bodies]
+
+
+def check(wiring: Wiring, body: Json) -> None:
+    """Raises what :func:`start` would raise over the request itself."""
+    assistant = wiring.catalog.find(body["assistant_id"])
+    wiring.catalog.check_input(assistant.graph_id, to_request(body, assistant).input)
 
 
 def to_request(body: Json, assistant: Assistant | None = None) -> RunRequest:

@@ -36,6 +36,7 @@ touch any keys of it together. ``<prefix>`` is ``ry`` unless the setting ``RUNYA
 | `P:items:<ns>` | sorted set | keys of a namespace's items by order of their making | with its items |
 | `P:item_namespaces` | sorted set | namespaces that have items, at score 0: labels joined by `\\0`, so that a prefix is a range | with its items |
 | `P:items_expiring` | sorted set | `<name>` of items that have a time to live, by the ms of its end | the item is gone, or may stay |
+| `P:ttl` | sorted set | threads with a time to live, by the ms it is next looked at | swept by recovery, when the thread has none any more |
 | `P:rollbacks` | sorted set | cancelled runs whose checkpoints are being removed, by the ms of their end | removed |
 """
 
@@ -136,6 +137,10 @@ class Partition:
     @property
     def rollbacks(self) -> str:
         return f"{self.tag}:rollbacks"
+
+    @property
+    def ttl(self) -> str:
+        return f"{self.tag}:ttl"
 
     @property
     def threads(self) -> str:
