@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def client(server: Stack) -> LangGraphClient:
-    return get_client(url=server.url, api_key=None)
+async def client(server: Stack) -> AsyncIterator[LangGraphClient]:
+    async with get_client(url=server.url, api_key=None) as made:
+        yield made
 
 
 def command(server: Stack, thread_id: str, method: str, **params: Any) -> Any:
