@@ -1,13 +1,11 @@
-"""The assistants of this server: one for each graph of the project, with what can be said about it."""
+"""The graphs of this server: each comes with an assistant, and with what can be said about it."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import structlog
 from runyard.app.ids import canonical
 from runyard.app.inputs import CheckInput, checker
 from runyard.engine.errors import AssistantNotFound
+from runyard.engine.store.assistants import Assistant
 from runyard.engine.worker import Graph
 from runyard.graphs.errors import GraphBroken
 from runyard.graphs.project import BUILT_IN, FILE_NAME
@@ -29,28 +28,6 @@ NAMESPACE = uuid.UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Assistant:
-    assistant_id: str
-    graph_id: str
-    description: str | None
-    created_at: str
-
-    def facts(self) -> Json:
-        return {
-            "assistant_id": self.assistant_id,
-            "graph_id": self.graph_id,
-            "name": self.graph_id,
-            "description": self.description,
-            "config": {},
-            "context": {},
-            "metadata": {"created_by": "system"},
-            "version": 1,
-            "created_at": self.created_at,
-            "updated_at": self.created_at,
-        }
-
-
 class Catalog:
     """One per process. Graphs are loaded when first asked about; what is learned of them is kept."""
 
@@ -58,20 +35,36 @@ class Catalog:
         self.registry = registry
         made_at = _changed_at(config)
         self._all = [
-            Assistant(str(uuid.uuid5(NAMESPACE, graph_id)), graph_id, registry.spec(graph_id).description, made_at)
+            Assistant(
+                assistant_id=str(uuid.uuid5(NAMESPACE, graph_id)),
+                graph_id=graph_id,
+                name=graph_id,
+                description=registry.spec(graph_id).description,
+                metadata={"created_by": "system"},
+                created_at=made_at,
+                updated_at=made_at,
+            )
             for graph_id in registry.graph_ids()
         ]
         self._by_name = {assistant.graph_id: assistant for assistant in self._all}
         self._by_id = {assistant.assistant_id: assistant for assistant in self._all}
+        #: Looks among the assistants that clients made; the wiring, which knows the store, puts it here.
+        self.stored: Callable[[str], Assistant | None] = lambda _: None
         self._checks: dict[str, CheckInput] = {}
         self._learning = threading.Lock()
 
     def all(self) -> list[Assistant]:
         return list(self._all)
 
+    def known(self, wanted: str) -> Assistant | None:
+        """The assistant that comes with a graph, by the graph's name or by id."""
+        return self._by_name.get(wanted) or self._by_id.get(canonical(wanted) or "")
+
     def find(self, wanted: str) -> Assistant:
-        """By the name of a graph or by id. Raises AssistantNotFound."""
-        found = self._by_name.get(wanted) or self._by_id.get(canonical(wanted) or "")
+        """By the name of a graph or by id, also one that a client made. Raises AssistantNotFound."""
+        found = self.known(wanted)
+        if found is None and (assistant_id := canonical(wanted)):
+            found = self.stored(assistant_id)
         if found is None:
             known = ", ".join(self._by_name) or "none"
             raise AssistantNotFound(f"Assistant {wanted!r} not found. The graphs of this server: {known}.")
@@ -112,11 +105,11 @@ def _accept(_: Any) -> None:
     pass
 
 
-def _changed_at(config: str) -> str:
-    """When the project file was last changed: the same in every process, and after a restart."""
+def _changed_at(config: str) -> int:
+    """When the project file was last changed, in ms: the same in every process, and after a restart."""
     source = Path(config) if config else BUILT_IN
     source = source / FILE_NAME if source.is_dir() else source
-    return datetime.fromtimestamp(int(source.stat().st_mtime), UTC).isoformat()
+    return int(source.stat().st_mtime) * 1000
 
 
 def drawing_of(graph: Graph, xray: int | bool) -> Json:

@@ -14,7 +14,19 @@ import structlog
 from flask import Flask, Response, g, request
 
 from runyard.app import cors, docs, errors, ids
-from runyard.app.api import assistants, dead_letters, partial, runs, state, stateless, streams, system, threads
+from runyard.app.api import (
+    assistants,
+    commands,
+    dead_letters,
+    partial,
+    runs,
+    state,
+    stateless,
+    store,
+    streams,
+    system,
+    threads,
+)
 from runyard.app.catalog import Catalog
 from runyard.app.outbox import Outbox
 from runyard.app.version import VERSION
@@ -29,7 +41,10 @@ from runyard.tasks.observe import observe
 
 log = structlog.get_logger(__name__)
 
-RESOURCES = (system, assistants, threads, state, runs, streams, stateless, partial, dead_letters)
+RESOURCES = (
+    *(system, assistants, threads, state, runs, streams, commands, stateless, store),
+    *(partial, dead_letters),
+)
 #: A client waits for an answer while the store is away: not for long, since it will try again.
 STORE_RETRY_S, STORE_TIMEOUT_S = 1.5, 2.0
 _REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from runyard.app import assistants
 from runyard.app.errors import BadRequest
 from runyard.app.wiring import Wiring
 from runyard.engine.ids import new_thread_id
 from runyard.engine.run import Run, RunRequest
+from runyard.engine.store.assistants import Assistant
 
 Json = dict[str, Any]
 
@@ -19,7 +22,7 @@ def start(wiring: Wiring, body: Json, thread_id: str | None = None) -> Run:
     Service.create_run does.
     """
     assistant = wiring.catalog.find(body["assistant_id"])
-    request = to_request(body)
+    request = to_request(body, assistant)
     wiring.catalog.check_input(assistant.graph_id, request.input)
     kept = thread_id is None and body.get("on_completion") == "keep"
     return wiring.service.create_run(
@@ -27,19 +30,34 @@ def start(wiring: Wiring, body: Json, thread_id: str | None = None) -> Run:
         graph_id=assistant.graph_id,
         assistant_id=assistant.assistant_id,
         thread_id=new_thread_id() if kept else thread_id,
-        metadata=body.get("metadata") or {},
+        metadata={**assistants.labels(wiring, assistant), **(body.get("metadata") or {})},
         strategy=body.get("multitask_strategy") or "enqueue",
         create_thread=kept or body.get("if_not_exists") == "create",
         after_s=body.get("after_seconds") or 0,
     )
 
 
-def to_request(body: Json) -> RunRequest:
-    """The engine's request. Raises BadRequest for a body that contradicts itself."""
+def start_all(wiring: Wiring, bodies: Sequence[Json]) -> list[Run]:
+    """Record stateless runs; none when one of them is wrong. A crash, or the store's end, may leave some recorded."""
+    for body in bodies:
+        check(wiring, body)
+    return [start(wiring, body) for body in bodies]
+
+
+def check(wiring: Wiring, body: Json) -> None:
+    """Raises what :func:`start` would raise over the request itself."""
+    assistant = wiring.catalog.find(body["assistant_id"])
+    wiring.catalog.check_input(assistant.graph_id, to_request(body, assistant).input)
+
+
+def to_request(body: Json, assistant: Assistant | None = None) -> RunRequest:
+    """The engine's request, on top of what the assistant says. Raises BadRequest for a body that contradicts itself."""
     config = _without_nulls(body.get("config"))
     context = body.get("context")
     if context and config.get("configurable"):
         raise BadRequest("context: give either context or config.configurable, not both; context is the newer one.")
+    if assistant:
+        config, context = assistants.under(assistant, config, context)
     if context:  # graphs that are older than `context` look for it there
         config["configurable"] = dict(context)
     return RunRequest(

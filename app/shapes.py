@@ -9,6 +9,7 @@ import orjson
 
 from runyard.engine.dead_letters import summary
 from runyard.engine.run import Phase, Run
+from runyard.engine.store.assistants import Assistant
 from runyard.engine.store.threads import Thread
 
 Json = dict[str, Any]
@@ -109,6 +110,16 @@ def _kwargs(run: Run) -> Json:
         "resumable": request.stream_resumable,
         "durability": request.durability,
         "timeout_s": request.timeout_s,
+    }
+
+
+def of_assistant(assistant: Assistant) -> Json:
+    return {
+        "assistant_id": assistant.assistant_id,
+        **assistant.facts(),
+        "version": assistant.version,
+        "created_at": at(assistant.created_at),
+        "updated_at": at(assistant.updated_at),
     }
 
 

@@ -15,10 +15,12 @@ from typing import Any
 
 from runyard.engine import wire
 from runyard.engine.errors import Conflict, NotFound, RunNotFound, StoreUnavailable
+from runyard.engine.protocol import PREFIX
 from runyard.engine.run import TERMINAL, CancelAction, Run
 from runyard.engine.service import Service
 from runyard.engine.store import events
 from runyard.engine.store.events import Event
+from runyard.engine.thread_events import ThreadEvent, follow as follow_thread
 
 #: Clients learn this interval and reconnect when it is exceeded: once begun, it must go on.
 HEARTBEAT_S = 5.0
@@ -53,6 +55,8 @@ class View:
     greeting: bool = True
 
     def shows(self, event: Event) -> bool:
+        if event.name.startswith(PREFIX):  # told to clients of the thread-centric protocol
+            return False
         return self.names is None or event.name.partition("|")[0] in self.names
 
 
@@ -133,6 +137,28 @@ def is_over(service: Service, run: Run) -> bool:
         return service.get_run(run.run_id).phase in TERMINAL
     except RunNotFound:
         return True
+
+
+def thread(
+    service: Service, thread_id: str, since: int | None, shown: Callable[[ThreadEvent], bytes], gone: Gone
+) -> Iterator[bytes]:
+    """What a thread tells, for as long as the client listens: ``shown`` makes a frame of an event, or nothing."""
+    yield b""  # the headers go out now
+    heard = time.monotonic()
+    while True:
+        try:
+            for found in follow_thread(service, thread_id, since, pause_s=LOOK_S):
+                if part := shown(found) if found is not None else b"":
+                    yield part
+                    heard = time.monotonic()
+                elif gone():
+                    return
+                elif time.monotonic() - heard >= HEARTBEAT_S:
+                    yield HEARTBEAT
+                    heard = time.monotonic()
+                since = found.event.seq if found is not None else since
+        except StoreUnavailable:
+            yield HEARTBEAT
 
 
 def result(service: Service, run: Run, gone: Gone) -> Iterator[bytes]:

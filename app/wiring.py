@@ -11,9 +11,11 @@ from celery import Celery
 from flask import current_app
 
 from runyard.app.catalog import Catalog
+from runyard.engine.assistants import Assistants
 from runyard.engine.run import Wake
 from runyard.engine.service import Service
 from runyard.engine.settings import Settings
+from runyard.engine.store.assistants import Assistant
 from runyard.engine.store.meta import open_store
 from runyard.graphs.registry import Project
 from runyard.tasks.settings import celery_settings
@@ -33,6 +35,17 @@ class Wiring:
     _service: Service
     _opened: bool = False
     _opening: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.catalog.stored = self._stored
+
+    @property
+    def assistants(self) -> Assistants:
+        """The assistants that clients made."""
+        return Assistants(self.service.store, self.service.keys)
+
+    def _stored(self, assistant_id: str) -> Assistant | None:
+        return self.assistants.find(assistant_id)  # only now: there may have been no store when the process started
 
     @property
     def service(self) -> Service:

@@ -74,7 +74,8 @@ async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> dic
 
 async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held: Held) -> dict[str, Any] | str | None:
     run, branch = claim.run, claim.branch
-    writer = Writer(worker.store, worker.keys, run.run_id, claim.fence, keep=worker.settings.max_events)
+    keep = worker.settings.max_events
+    writer = Writer(worker.store, worker.keys, run.run_id, claim.fence, keep=keep, thread_id=run.thread_id)
 
     def admit(task: PregelExecutableTask, _: list[PregelExecutableTask]) -> None:
         if (seam.failed_of(task) or task.id) not in branch.task_ids:

@@ -17,6 +17,7 @@ from runyard.engine import state, wire
 from runyard.engine.advance import advance, advance_branch
 from runyard.engine.branch import BranchSaver
 from runyard.engine.crash_points import CountingStore, CountingSyncStore, Faults
+from runyard.engine.items import RedisItems
 from runyard.engine.leases import LeaseKeeper
 from runyard.engine.recovery import Recovery
 from runyard.engine.run import TERMINAL, Phase, Run, RunRequest, Wake
@@ -80,6 +81,7 @@ class _Process:
             sync_store=sync_store,
             saver=RedisSaver(self._keys, store=store, sync_store=sync_store),
             branch_saver=BranchSaver(self._keys, store=store, sync_store=sync_store),
+            items=RedisItems(self._keys, store=store, sync_store=sync_store),
             keeper=LeaseKeeper(self._store, self._keys, lease_ms=self._settings.lease_ms),
             open_graph=self._plan.open_graph,
             policies=self._plan.policies,

@@ -4,7 +4,7 @@
     ├── ConfigError            the operator: refuse to start; name the variable and the accepted form
     ├── InvalidInput           the caller: the request is wrong, and says which field
     ├── NotFound               the caller: RunNotFound, ThreadNotFound, AssistantNotFound
-    ├── Conflict               the caller: InvalidTransition, ThreadBusy, ThreadExists, RunInFlight
+    ├── Conflict               the caller: InvalidTransition, ThreadBusy, ThreadExists, AssistantExists, RunInFlight
     ├── StoreUnavailable       nobody: Redis is away; retried outside the attempt budget
     ├── LeaseLost              nobody: someone else owns the run; stop, write nothing, never retry
     ├── Unserializable         the graph's author: names the state key whose value cannot be stored
@@ -83,6 +83,12 @@ class ThreadExists(Conflict):
     """A thread with this id exists already."""
 
     code = "thread_exists"
+
+
+class AssistantExists(Conflict):
+    """An assistant with this id exists already."""
+
+    code = "assistant_exists"
 
 
 class RunInFlight(Conflict):

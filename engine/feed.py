@@ -9,6 +9,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage, BaseMessageChunk
 
 from runyard.engine import wire
+from runyard.engine.protocol import MODES as PROTOCOL_MODES, PROTOCOL, ProtocolFeed
 from runyard.engine.run import RunRequest
 from runyard.engine.store import events
 from runyard.engine.store.client import AsyncStore
@@ -28,6 +29,8 @@ _MESSAGES = ("messages", "messages-tuple")
 
 def modes_of(request: RunRequest) -> list[str]:
     """LangGraph's stream modes for a run: what was asked for, and what the slice needs."""
+    if PROTOCOL in request.stream_mode:
+        return list(dict.fromkeys([*_INTERNAL, *PROTOCOL_MODES]))
     asked = ["messages" if mode in _MESSAGES else mode for mode in request.stream_mode if mode != "events"]
     return list(dict.fromkeys([*_INTERNAL, *asked]))
 
@@ -39,8 +42,11 @@ class Writer:
     appends, not more of them.
     """
 
-    def __init__(self, store: AsyncStore, keys: Keys, run_id: str, fence: Fence, *, keep: int) -> None:
+    def __init__(
+        self, store: AsyncStore, keys: Keys, run_id: str, fence: Fence, *, keep: int, thread_id: str | None = None
+    ) -> None:
         self._store, self._keys, self._run_id, self._fence, self._keep = store, keys, run_id, fence, keep
+        self._thread_id = thread_id
         self._pending: list[tuple[str, bytes]] = []
         self._written = 0
         self._task: asyncio.Task[None] | None = None
@@ -62,12 +68,23 @@ class Writer:
         try:
             while self._pending and self._error is None:
                 batch, self._pending = self._pending, []
-                call = events.append(self._keys, self._run_id, self._fence, self._written, batch, keep=self._keep)
-                self._written = await self._store.do(call, patience_s=PATIENCE_S)
+                await self._append(batch)
         except Exception as error:  # noqa: BLE001 - raised to the slice by close()
             self._error = error
         finally:
             self._task = None
+
+    async def begin(self) -> None:
+        """Let readers of the thread know of the run, which tells nothing itself."""
+        await self._append([])
+
+    async def _append(self, batch: list[tuple[str, bytes]]) -> None:
+        self._written = await self._store.do(
+            events.append(
+                self._keys, self._run_id, self._fence, self._written, batch, keep=self._keep, thread_id=self._thread_id
+            ),
+            patience_s=PATIENCE_S,
+        )
 
 
 class Feed:
@@ -95,6 +112,7 @@ class Feed:
         self._repeated = repeated if repeated is not None else []
         self._nodes_only = nodes_only
         self._messages = _LegacyMessages()
+        self._protocol = ProtocolFeed(self._tell) if PROTOCOL in self._asked else None
         #: The latest values of the graph, without what it is interrupted by.
         self.values: Any = None
         #: Whether the graph stopped at an interrupt or a breakpoint.
@@ -102,6 +120,8 @@ class Feed:
 
     def take(self, namespace: tuple[str, ...], mode: str, data: Any) -> None:
         """One part of the stream."""
+        if self._protocol is not None and self._protocol.take(namespace, mode, data):
+            return
         if mode == "values":
             self._take_values(namespace, data)
         elif mode == "updates":
@@ -127,6 +147,8 @@ class Feed:
             self.interrupted = True
             if self._nodes_only:
                 return
+        if self._protocol is not None and INTERRUPT_KEY in data:
+            self._protocol.ask(namespace, data[INTERRUPT_KEY])
         if self._skip_cached and self._is_repeated(namespace, data):  # finished and told before, by another worker
             return
         if "updates" in self._asked:

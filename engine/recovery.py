@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import structlog
 
+from runyard.engine import thread_service
 from runyard.engine.errors import StoreUnavailable
 from runyard.engine.run import Wake
 from runyard.engine.saver import RedisSaver
@@ -133,6 +134,7 @@ class Recovery:
         for run_id in (run_id for batch in cut_off for run_id in batch):
             self._saver.delete_for_runs([run_id])
             self._delete(run_id)
+        thread_service.sweep(self._store, self._keys, self._saver, now_ms)
         if keep_ms := self._settings.keep_runs_s * 1000:
             ended = self._store.do_all([calls.ended(at, now_ms - keep_ms, most=_BATCH) for at in partitions])
             for run_id in (run_id for batch in ended for run_id in batch):

@@ -26,6 +26,7 @@ from langgraph._internal._constants import (
     CONFIG_KEY_RESUMING,
     CONFIG_KEY_RUNNER_SUBMIT,
     CONFIG_KEY_RUNTIME,
+    CONFIG_KEY_STREAM_MESSAGES_V2,
     ERROR,
     INTERRUPT,
     NULL_TASK_ID,
@@ -47,6 +48,8 @@ __all__ = ["ERROR", "INTERRUPT", "NULL_TASK_ID", "RUNNER_SUBMIT", "START", "NotH
 
 RUNNER_SUBMIT = CONFIG_KEY_RUNNER_SUBMIT
 Shape = dict[str, dict[str, Any]]
+#: Set in `configurable`, models tell their messages as content blocks instead of chunks.
+CONTENT_BLOCKS = CONFIG_KEY_STREAM_MESSAGES_V2
 _NAMESPACE_SEPARATOR = "|"
 #: In the path of a task that runs an error handler.
 _HANDLER = "node_error_handler"
@@ -188,6 +191,16 @@ def stopped_at_breakpoint(
 
 def _any_of(names: set[str], wanted: Any) -> bool:
     return bool(names) if wanted == "*" else not names.isdisjoint(wanted or ())
+
+
+async def with_events(records: AsyncIterator[Any], *, nested: bool) -> AsyncIterator[Any]:
+    """The parts of a stream out of ``astream_events``, each after its record; records are parts of `events`."""
+    root = ""
+    async for record in records:
+        root = root or record["run_id"]
+        yield ((), "events", record) if nested else ("events", record)
+        if record["event"] == "on_chain_stream" and record["run_id"] == root:
+            yield record["data"]["chunk"]
 
 
 def is_root(task: PregelExecutableTask) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from runyard.engine import wire
+from runyard.engine import thread_service, wire
 from runyard.engine.errors import Conflict, InvalidTransition, RunNotFound, ThreadNotFound
 from runyard.engine.ids import is_uuid, new_run_id, new_thread_id
 from runyard.engine.run import TERMINAL, CancelAction, MultitaskStrategy, Phase, Run, RunRequest, ThreadStatus, Wake
@@ -20,9 +20,9 @@ from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings
 from runyard.engine.store import events, recovery, runs, threads
 from runyard.engine.store.client import Call, SyncStore
-from runyard.engine.store.events import Event
+from runyard.engine.store.events import Begun, Event
 from runyard.engine.store.keys import Keys
-from runyard.engine.store.threads import Thread
+from runyard.engine.store.threads import Thread, TtlStrategy
 from runyard.engine.watch import Watch
 
 #: A search looks at no more than this many of a partition's newest threads.
@@ -72,6 +72,8 @@ class Service:
         )  # fmt: skip
         call = runs.create(self.keys, run, delay_ms=round(after_s * 1000), create_thread=create_thread or temporary)
         phase, at = self.store.do(call)
+        if strategy in ("interrupt", "rollback") and phase is Phase.QUEUED:  # behind one that came in between
+            self._cancel_unfinished(thread_id, "rollback" if strategy == "rollback" else "interrupt", before=run_id)
         if phase is Phase.WAITING:
             self.wake([Wake(run_id=run_id, queue=run.queue, graph_id=graph_id, label=graph_id)])
         return dataclasses.replace(run, phase=phase, created_at=at, updated_at=at)
@@ -112,13 +114,27 @@ class Service:
             self.saver.delete_thread(run.thread_id)
         self.wake([Wake(run_id=run_id, queue=queue) for run_id, queue in following])
 
-    def _cancel_unfinished(self, thread_id: str, action: CancelAction) -> None:
+    def _cancel_unfinished(self, thread_id: str, action: CancelAction, *, before: str | None = None) -> None:
+        """Cancel what the thread has not finished, or only what is to be done there ``before`` a queued run."""
         active, queued = self.store.do_all(runs.unfinished(self.keys, thread_id))
+        if before is not None:
+            ahead = queued[: queued.index(before)] if before in queued else []
+            active, queued = (active if before in queued else []), ahead
+        else:
+            queued = [*queued, *self._delayed(thread_id)]
         for run_id in [*reversed(queued), *active]:  # the queue first, so that nothing of it is admitted in between
             run = self.store.do(runs.get(self.keys, run_id))
             if run is not None and run.phase not in TERMINAL:
                 with suppress(InvalidTransition, RunNotFound):  # it ended in the meantime
                     self.cancel_run(run, action)
+
+    def _delayed(self, thread_id: str) -> list[str]:
+        """Runs of a thread that wait for their time."""
+        if not self.store.do(threads.delayed(self.keys, thread_id)):
+            return []
+        ids = self.store.do(runs.of_thread(self.keys, thread_id, limit=SEARCH_DEPTH, offset=0))
+        found = self.store.do_all([runs.get(self.keys, run_id) for run_id in ids])
+        return [run.run_id for run in found if run is not None and run.phase is Phase.DUE]
 
     # --- waiting
 
@@ -127,6 +143,10 @@ class Service:
     ) -> Iterator[Event | None]:
         """A run's events as they come; None every ``pause_s`` of silence, for heartbeats. See Watch.events."""
         return self._watch.events(run_id, after, pause_s=pause_s, only_end=only_end)
+
+    def runs_of(self, thread_id: str, after: str, *, pause_s: float = 5.0) -> Generator[Begun | None, None, None]:
+        """A thread's runs as they begin to tell something, for ever. See Watch.runs."""
+        return self._watch.runs(thread_id, after, pause_s=pause_s)
 
     def last_event_id(self, run_id: str) -> str:
         """Where a reader starts who wants only what comes from now on."""
@@ -140,19 +160,25 @@ class Service:
         or ``{"__error__": {"error", "message"}}``. When the run's events were forgotten long after its end, it is
         what the thread holds now.
         """
-        if run.phase in TERMINAL and not self.last_is_end(run.run_id):
-            yield self._kept_result(run)
+        if kept := self._forgotten(run):
+            yield kept
             return
         for event in self.events(run.run_id, only_end=True):
             if event is None:
-                current = self.store.do(runs.get(self.keys, run.run_id))
-                if current is None or (current.phase in TERMINAL and not self.last_is_end(run.run_id)):
-                    yield self._kept_result(current or run)
+                if kept := self._forgotten(run):
+                    yield kept
                     return
                 yield None
             elif event.name == events.END:
                 yield events.result_in(event)
                 return
+
+    def _forgotten(self, run: Run) -> bytes | None:
+        """The result of a run that is over and whose events are gone; None when they will tell it."""
+        current = self.store.do(runs.get(self.keys, run.run_id))
+        if current is None or (current.phase in TERMINAL and not self.last_is_end(run.run_id)):
+            return self._kept_result(current or run)
+        return None
 
     def last_is_end(self, run_id: str) -> bool:
         last = self.store.do(events.last(self.keys, run_id))
@@ -171,10 +197,8 @@ class Service:
     def _kept_result(self, run: Run) -> bytes:
         if run.error:
             return wire.encode({"__error__": {"error": run.error["error"], "message": run.error["message"]}})
-        try:
-            return self.get_thread(run.thread_id).values or b"{}"
-        except ThreadNotFound:
-            return b"{}"
+        thread = self._any_thread(run.thread_id)
+        return (thread.values if thread else b"") or b"{}"
 
     # --- threads
 
@@ -187,11 +211,14 @@ class Service:
         return self.store.do(call)
 
     def get_thread(self, thread_id: str) -> Thread:
-        """Raises ThreadNotFound."""
-        found = threads.from_replies(*self.store.do_all(threads.get(self.keys, thread_id)))
-        if found is None:
+        """Raises ThreadNotFound, also for the thread of a stateless run that has ended."""
+        found = self._any_thread(thread_id)
+        if found is None or (found.hidden and found.status != "busy"):
             raise ThreadNotFound(f"Thread {thread_id} not found.")
         return found
+
+    def _any_thread(self, thread_id: str) -> Thread | None:
+        return threads.from_replies(*self.store.do_all(threads.get(self.keys, thread_id)))
 
     def update_thread(self, thread_id: str, metadata: dict[str, Any]) -> Thread:
         """Merge metadata into a thread's, key by key. Raises ThreadNotFound; Conflict after losing ten races."""
@@ -205,15 +232,25 @@ class Service:
     def delete_thread(self, thread_id: str) -> None:
         """Delete a thread, its runs and its checkpoints. A run in hand loses its lease. Raises ThreadNotFound."""
         self.get_thread(thread_id)
-        while True:
-            while ids := self.store.do(runs.of_thread(self.keys, thread_id, limit=200, offset=0)):
-                waiting = set(self.store.do_all(runs.unfinished(self.keys, thread_id))[1])
-                # the queue first, so that nothing of it is admitted in between
-                for run_id in sorted(ids, key=lambda run_id: run_id not in waiting):
-                    self.store.do(runs.delete(self.keys, run_id, thread_id))
-            self.saver.delete_thread(thread_id)
-            if self.store.do(threads.delete(self.keys, thread_id)):  # else a run was accepted in the meantime
-                return
+        thread_service.delete(self.store, self.keys, self.saver, thread_id)
+
+    def copy_thread(self, thread_id: str) -> Thread:
+        """A new thread with the same labels, state and history. Raises ThreadNotFound."""
+        return thread_service.copy(self.store, self.keys, self.saver, self.get_thread(thread_id))
+
+    def prune_threads(self, thread_ids: Sequence[str], strategy: TtlStrategy) -> int:
+        """Delete threads, or their history but for the latest state; answers how many. See thread_service.prune."""
+        return thread_service.prune(self.store, self.keys, self.saver, thread_ids, strategy)
+
+    def set_ttl(self, thread_id: str, minutes: float, strategy: TtlStrategy = "delete") -> Thread:
+        """Have recovery delete a thread, or its history, so many minutes after its last change."""
+        self.store.do(threads.set_ttl(self.keys, thread_id, minutes, strategy))
+        return self.get_thread(thread_id)
+
+    def note_state(self, thread_id: str, values: Any, *, graph_id: str, assistant_id: str) -> None:
+        """Show a state that a client has written on the thread's record."""
+        known = wire.encode(values)
+        self.store.do(threads.note_state(self.keys, thread_id, known, graph_id=graph_id, assistant_id=assistant_id))
 
     def search_threads(
         self,

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -24,6 +25,7 @@ from runyard.engine.feed import Feed, Writer, modes_of
 from runyard.engine.leases import Held, Stop
 from runyard.engine.node import NodeRunner, WaitsForRetry
 from runyard.engine.policy import NodePolicy
+from runyard.engine.protocol import PROTOCOL
 from runyard.engine.run import (
     Advanced,
     Branch,
@@ -73,6 +75,8 @@ async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:  
         except NOT_AN_OUTCOME:
             raise
         except Exception as error:  # noqa: BLE001 - the graph cannot be loaded or does not fit: its author must know
+            keep = worker.settings.max_events
+            await Writer(worker.store, worker.keys, run.run_id, claim.fence, keep=keep, thread_id=run.thread_id).begin()
             return failure(error)
         return await _Slice(worker, prepared, claim, held).run(answered)
 
@@ -109,7 +113,7 @@ async def prepare(
     except Exception as error:  # whatever a user's module raises while it is imported
         raise GraphUnavailable(f"Graph {run.graph_id!r} cannot be loaded: {error}") from error
     session = SliceSession(fence=fence, run_key=worker.keys.of_run(run.run_id).run(run.run_id), run_id=run.run_id)
-    graph = seam.bind(shared, (saver or worker.saver).bound(session))
+    graph = seam.bind(shared, (saver or worker.saver).bound(session), store=shared.store or worker.items)
     print_ = seam.fingerprint(shared)
     prepared = Prepared(graph, config, worker.policies_of(run.graph_id, shared, print_), session, print_)
     prepared.degraded = config["configurable"]["degraded"] = list(run.degraded)
@@ -220,7 +224,8 @@ class _Slice:
     def __init__(self, worker: Worker, prepared: Prepared, claim: runs.Claim, held: Held) -> None:
         run, came_from, self._now_ms = claim.run, claim.came_from, claim.now_ms
         self._worker, self._prepared, self._run, self._held = worker, prepared, run, held
-        self._writer = Writer(worker.store, worker.keys, run.run_id, held.fence, keep=worker.settings.max_events)
+        keep = worker.settings.max_events
+        self._writer = Writer(worker.store, worker.keys, run.run_id, held.fence, keep=keep, thread_id=run.thread_id)
         self._came_from = came_from
         self._control, self._nodes_control = RunControl(), RunControl()
         self._foreign: list[PregelExecutableTask] = []
@@ -357,8 +362,11 @@ def stream(
 ) -> AsyncIterator[tuple[tuple[str, ...], str, Any]]:
     """LangGraph's stream of a run, as (namespace, mode, data)."""
     request = run.request
-    configurable = {**prepared.config["configurable"], seam.RUNNER_SUBMIT: runner}
-    parts: AsyncIterator[Any] = prepared.graph.astream(  # type: ignore[call-overload]  # the words were checked at the door
+    blocks = PROTOCOL in request.stream_mode
+    configurable = {**prepared.config["configurable"], seam.RUNNER_SUBMIT: runner, seam.CONTENT_BLOCKS: blocks}
+    as_events = "events" in request.stream_mode
+    begin: Any = partial(prepared.graph.astream_events, version="v2") if as_events else prepared.graph.astream
+    parts: AsyncIterator[Any] = begin(
         given_,
         {**prepared.config, "configurable": configurable},
         context=request.context,
@@ -368,7 +376,10 @@ def stream(
         durability="exit" if request.durability == "exit" else "sync",
         control=control,
         subgraphs=request.stream_subgraphs,
+        **({"version": "v2"} if blocks else {}),
     )
+    if as_events:
+        parts = seam.with_events(parts, nested=request.stream_subgraphs)
     return _with_namespace(parts, nested=request.stream_subgraphs)
 
 
@@ -376,7 +387,10 @@ async def _with_namespace(
     parts: AsyncIterator[Any], *, nested: bool
 ) -> AsyncIterator[tuple[tuple[str, ...], str, Any]]:
     async for part in parts:
-        yield part if nested else ((), *part)
+        if isinstance(part, dict):
+            yield part["ns"], part["type"], part["data"]
+        else:
+            yield part if nested else ((), *part)
 
 
 @contextmanager

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import InvalidUpdateError
-from langgraph.types import StateSnapshot
+from langgraph.types import Command, StateSnapshot, StateUpdate
 
 from runyard.engine import seam
 from runyard.engine.errors import InvalidInput, LeaseLost, RunInFlight
@@ -57,6 +57,28 @@ def update(
     except InvalidUpdateError as error:
         raise InvalidInput(f"values: {error}") from error
     return dict(config["configurable"])
+
+
+def seed(graph: Graph, saver: RedisSaver, keys: Keys, thread_id: str, supersteps: Sequence[Sequence[Json]]) -> None:
+    """Write a history: for each superstep the updates ``{"values" | "command", "as_node"}`` its nodes are to have made.
+
+    Raises RunInFlight and InvalidInput as :func:`update` does.
+    """
+    steps = [[StateUpdate(_written(step), step.get("as_node")) for step in updates] for updates in supersteps]
+    bound = seam.bind(graph, saver.bound(SliceSession(fence=threads.idle_fence(keys, thread_id))))
+    try:
+        bound.bulk_update_state(_config(thread_id, None), steps)
+    except LeaseLost:
+        raise RunInFlight from None
+    except InvalidUpdateError as error:
+        raise InvalidInput(f"supersteps: {error}") from error
+
+
+def _written(step: Json) -> Any:
+    command = step.get("command")
+    if not command:
+        return step.get("values")
+    return Command(update=command.get("update"), resume=command.get("resume"), goto=command.get("goto") or ())
 
 
 def snapshot(state: StateSnapshot) -> Json:

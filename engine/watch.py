@@ -9,21 +9,30 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import Protocol, TypeVar
 
 import redis
 import structlog
 
 from runyard.engine.store import events
-from runyard.engine.store.client import SyncStore
-from runyard.engine.store.events import Event
+from runyard.engine.store.client import Call, SyncStore
+from runyard.engine.store.events import START, Begun, Event
 from runyard.engine.store.keys import Keys
 
 log = structlog.get_logger(__name__)
 
 #: A waiting client looks at least this often, whatever the channel says.
 LOOK_S = 1.0
+
+
+class _Entry(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+E = TypeVar("E", bound=_Entry)
 
 
 class Watch:
@@ -45,18 +54,33 @@ class Watch:
         The iterator never ends by itself while the run is active; an ended run whose events were forgotten yields
         nothing but None: the caller, who knows the run's status, decides.
         """
-        with self._listening(run_id, only_end=only_end) as bell:
+        channel = self._keys.of_run(run_id).events(run_id)
+
+        def look(after: str) -> Call[list[Event]]:
+            return events.end(self._keys, run_id) if only_end else events.read(self._keys, run_id, after)
+
+        with closing(self._follow(channel, look, after, pause_s, only_end=only_end)) as found:
+            for event in found:
+                yield event
+                if event is not None and event.name == events.END:
+                    return
+
+    def runs(self, thread_id: str, after: str = START, *, pause_s: float = 5.0) -> Generator[Begun | None, None, None]:
+        """A thread's runs as they begin to tell something, for ever. None every ``pause_s`` of silence."""
+        channel = self._keys.of_thread(thread_id).thread_log(thread_id)
+        return self._follow(channel, lambda after: events.log(self._keys, thread_id, after), after, pause_s)
+
+    def _follow(
+        self, channel: str, read: Callable[[str], Call[list[E]]], after: str, pause_s: float, *, only_end: bool = False
+    ) -> Generator[E | None, None, None]:
+        with self._listening(channel, only_end=only_end) as bell:
             heard = time.monotonic()
             while True:
                 bell.clear()
-                found = self._store.do(
-                    events.end(self._keys, run_id) if only_end else events.read(self._keys, run_id, after)
-                )
-                for event in found:
-                    after = event.id
-                    yield event
-                    if event.name == events.END:
-                        return
+                found = self._store.do(read(after))
+                for entry in found:
+                    after = entry.id
+                    yield entry
                 if found:
                     heard = time.monotonic()
                 elif not bell.wait(min(LOOK_S, pause_s)) and time.monotonic() - heard >= pause_s:
@@ -64,8 +88,8 @@ class Watch:
                     yield None
 
     @contextmanager
-    def _listening(self, run_id: str, *, only_end: bool) -> Iterator[threading.Event]:
-        channel, bell = self._keys.of_run(run_id).events(run_id), threading.Event()
+    def _listening(self, channel: str, *, only_end: bool) -> Iterator[threading.Event]:
+        bell = threading.Event()
         with self._lock:
             first = not self._bells[channel]
             self._bells[channel][bell] = only_end

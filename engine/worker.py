@@ -11,6 +11,7 @@ import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
+from langgraph.store.base import BaseStore
 from langgraph.types import PregelExecutableTask
 
 from runyard.engine import seam
@@ -42,6 +43,8 @@ class Worker:
     branch_saver: RedisSaver
     keeper: LeaseKeeper
     open_graph: OpenGraph
+    #: LangGraph's long-term store, for graphs that were compiled without one of their own.
+    items: BaseStore
     #: Told (queue, ms the wake-up was sent, ms now) of every wake-up that was claimed.
     took: Callable[[str, int, int], None] = lambda *_: None
     #: graph id -> node -> what configuration says about it

@@ -30,6 +30,7 @@ from celery.signals import (
 
 from runyard.engine.branch import BranchSaver
 from runyard.engine.errors import StoreUnavailable
+from runyard.engine.items import RedisItems, ttl_of
 from runyard.engine.leases import LeaseKeeper, Stop
 from runyard.engine.presence import Presence
 from runyard.engine.recovery import Recovery
@@ -122,6 +123,7 @@ class WorkerProcess:
             branch_saver=BranchSaver(keys, store=store, sync_store=self._sync_store),
             keeper=self._keeper,
             open_graph=registry.aopen,
+            items=RedisItems(keys, store=store, sync_store=self._sync_store, ttl=ttl_of(project.store)),
             policies=project.runyard.get("policies", {}),
             took=self._presence.took,
             expendable=self._expendable,

@@ -1,4 +1,4 @@
-"""Assistants: one for each graph of the project."""
+"""Assistants: one comes with each graph of the project, others are made by clients."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ from typing import Any
 
 from flask import Response
 
-from runyard.app import answers
+from runyard.app import answers, assistants
 from runyard.app.catalog import drawing_of
 from runyard.app.json_schemas import schemas_of
 from runyard.app.resources import Resource
 from runyard.app.schemas.assistants import (
     Assistant,
+    AssistantCreate,
     AssistantFilter,
+    AssistantPatch,
     AssistantSearch,
+    AssistantVersion,
+    DeleteQuery,
     Drawing,
     GraphQuery,
     GraphSchemas,
     SubgraphsQuery,
+    VersionChoice,
+    VersionSearch,
 )
-from runyard.app.shapes import only
+from runyard.app.shapes import of_assistant, only
 from runyard.app.wiring import wired
 from runyard.engine.errors import InvalidInput
 
@@ -28,16 +34,26 @@ blueprint = Resource("assistants", __name__, url_prefix="/assistants", descripti
 Json = dict[str, Any]
 
 
+@blueprint.route("", methods=["POST"])
+@blueprint.body(AssistantCreate)
+@blueprint.response(200, Assistant)
+def create(body: Json) -> Response:
+    """Make an assistant: a graph with a configuration of its own."""
+    return answers.json(of_assistant(assistants.create(wired(), body)))
+
+
 @blueprint.route("/search", methods=["POST"])
 @blueprint.body(AssistantSearch, required=False)
 @blueprint.response(200, Assistant(many=True))
 def search(body: Json) -> Response:
     """Assistants that match all that is given."""
-    found = _matching(body)
     sort_by = body.get("sort_by") or "created_at"
-    found.sort(key=lambda facts: facts[sort_by], reverse=body.get("sort_order") != "asc")
+    descending = body.get("sort_order") != "asc"
+    found = sorted(
+        assistants.search(wired(), body), key=lambda each: assistants.order(each, sort_by), reverse=descending
+    )
     limit, offset = body.get("limit") or 10, body.get("offset") or 0
-    shown = [only(body.get("select"), facts) for facts in found[offset : offset + limit]]
+    shown = [only(body.get("select"), of_assistant(each)) for each in found[offset : offset + limit]]
     return answers.page(shown, total=len(found), limit=limit, offset=offset)
 
 
@@ -46,14 +62,52 @@ def search(body: Json) -> Response:
 @blueprint.response(200, {"type": "integer"})
 def count(body: Json) -> Response:
     """How many assistants match."""
-    return answers.json(len(_matching(body)))
+    return answers.json(len(assistants.search(wired(), body)))
 
 
 @blueprint.route("/<assistant:assistant_id>")
 @blueprint.response(200, Assistant)
 def get(assistant_id: str) -> Response:
     """An assistant by its id."""
-    return answers.json(wired().catalog.find(assistant_id).facts())
+    return answers.json(of_assistant(wired().catalog.find(assistant_id)))
+
+
+@blueprint.route("/<assistant:assistant_id>", methods=["PATCH"])
+@blueprint.body(AssistantPatch)
+@blueprint.response(200, Assistant)
+def patch(body: Json, assistant_id: str) -> Response:
+    """Give an assistant a new version, which is in force at once."""
+    return answers.json(of_assistant(assistants.change(wired(), assistant_id, body)))
+
+
+@blueprint.route("/<assistant:assistant_id>", methods=["DELETE"])
+@blueprint.query(DeleteQuery)
+@blueprint.response(204)
+def delete(query: Json, assistant_id: str) -> Response:
+    """Delete an assistant and its versions; its runs and, unless asked otherwise, its threads stay."""
+    assistants.delete(wired(), assistant_id, threads=query["delete_threads"])
+    return answers.nothing(204)
+
+
+@blueprint.route("/<assistant:assistant_id>/versions", methods=["POST"])
+@blueprint.body(VersionSearch, required=False)
+@blueprint.response(200, AssistantVersion(many=True))
+def versions(body: Json, assistant_id: str) -> Response:
+    """An assistant's versions, newest first."""
+    limit, offset = body.get("limit") or 10, body.get("offset") or 0
+    found = assistants.versions(wired(), assistant_id, body.get("metadata"))
+    shown = [of_assistant(each) for each in found[offset : offset + limit]]
+    for each in shown:
+        del each["updated_at"]
+    return answers.page(shown, total=len(found), limit=limit, offset=offset)
+
+
+@blueprint.route("/<assistant:assistant_id>/latest", methods=["POST"])
+@blueprint.body(VersionChoice)
+@blueprint.response(200, Assistant)
+def latest(body: Json, assistant_id: str) -> Response:
+    """Put one of an assistant's versions in force."""
+    return answers.json(of_assistant(assistants.use_version(wired(), assistant_id, body["version"])))
 
 
 @blueprint.route("/<assistant_id>/graph")
@@ -86,17 +140,6 @@ def subgraphs(query: Json, assistant_id: str, namespace: str | None) -> Response
     with wired().catalog.open(found.graph_id) as opened:
         inner = opened.get_subgraphs(namespace=namespace, recurse=query["recurse"])
         return answers.json({name: schemas_of(name, each) for name, each in inner})
-
-
-def _matching(wanted: Json) -> list[Json]:
-    name = (wanted.get("name") or "").lower()
-    return [
-        facts
-        for facts in (assistant.facts() for assistant in wired().catalog.all())
-        if wanted.get("graph_id") in (None, facts["graph_id"])
-        and name in facts["name"].lower()
-        and (wanted.get("metadata") or {}).items() <= facts["metadata"].items()
-    ]
 
 
 def _xray(word: str) -> int | bool:

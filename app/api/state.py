@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flask import Response
@@ -20,10 +20,11 @@ from runyard.app.schemas.threads import (
     ThreadState,
     Updated,
 )
-from runyard.app.shapes import EMPTY_STATE
+from runyard.app.shapes import EMPTY_STATE, only
 from runyard.app.wiring import service, wired
 from runyard.engine import state
 from runyard.engine.errors import EngineError, InvalidInput, NotFound
+from runyard.engine.store.threads import Thread
 from runyard.engine.worker import Graph
 
 blueprint = Resource("state", __name__, url_prefix="/threads/<thread:thread_id>", description="What a thread knows.")
@@ -36,7 +37,7 @@ Json = dict[str, Any]
 @blueprint.response(200, ThreadState)
 def get(query: Json, thread_id: str) -> Response:
     """A thread's state now; all-empty before its first run."""
-    return answers.json(_read(thread_id, None, subgraphs=query["subgraphs"]))
+    return answers.json(_selected(query, _read(thread_id, None, subgraphs=query["subgraphs"])))
 
 
 @blueprint.route("/state/<checkpoint:checkpoint_id>")
@@ -44,7 +45,8 @@ def get(query: Json, thread_id: str) -> Response:
 @blueprint.response(200, ThreadState)
 def get_at(query: Json, thread_id: str, checkpoint_id: str) -> Response:
     """A thread's state at one of its checkpoints."""
-    return answers.json(_read(thread_id, {"checkpoint_id": checkpoint_id}, subgraphs=query["subgraphs"]))
+    found = _read(thread_id, {"checkpoint_id": checkpoint_id}, subgraphs=query["subgraphs"])
+    return answers.json(_selected(query, found))
 
 
 @blueprint.route("/state/checkpoint", methods=["POST"])
@@ -52,7 +54,7 @@ def get_at(query: Json, thread_id: str, checkpoint_id: str) -> Response:
 @blueprint.response(200, ThreadState)
 def get_at_checkpoint(body: Json, thread_id: str) -> Response:
     """A thread's state at a checkpoint, perhaps one of a subgraph; without a checkpoint_id, now."""
-    return answers.json(_read(thread_id, body["checkpoint"], subgraphs=bool(body.get("subgraphs"))))
+    return answers.json(_selected(body, _read(thread_id, body["checkpoint"], subgraphs=bool(body.get("subgraphs")))))
 
 
 @blueprint.route("/state", methods=["POST"])
@@ -65,6 +67,7 @@ def update(body: Json, thread_id: str) -> Response:
         if graph is None:
             raise BadRequest(f"Thread {thread_id} has no graph yet: run an assistant on it before its state is edited.")
         left = _write(graph, thread_id, body, checkpoint)
+        _note(graph, thread_id)
     at = {"thread_id": thread_id, "checkpoint_ns": "", **_named(left)}
     return answers.json({"checkpoint": at, "configurable": at, "checkpoint_id": at.get("checkpoint_id")})
 
@@ -74,7 +77,7 @@ def update(body: Json, thread_id: str) -> Response:
 @blueprint.response(200, ThreadState(many=True))
 def history(body: Json, thread_id: str) -> Response:
     """A thread's states, newest first."""
-    return answers.json(_history(thread_id, body))
+    return answers.json([_selected(body, found) for found in _history(thread_id, body)])
 
 
 @blueprint.route("/history")
@@ -88,16 +91,57 @@ def history_by_query(query: Json, thread_id: str) -> Response:
 @contextlib.contextmanager
 def _graph_of(thread_id: str) -> Iterator[Graph | None]:
     """The graph that runs or last ran on a thread, to read its state with; None before the first."""
-    thread = service().get_thread(thread_id)
-    graph_id = thread.graph_id
-    if graph_id is None and thread.active:
-        with contextlib.suppress(NotFound):  # it ended in the meantime, and was deleted
-            graph_id = service().get_run(thread.active).graph_id
+    graph_id = _graph_id(service().get_thread(thread_id))
     if graph_id is None:
         yield None
         return
     with wired().catalog.open(graph_id, thread_id) as graph:
         yield graph
+
+
+def _graph_id(thread: Thread) -> str | None:
+    if thread.active:
+        with contextlib.suppress(NotFound):  # it ended in the meantime, and was deleted
+            run = service().get_run(thread.active)
+            if run.entered or thread.graph_id is None:
+                return run.graph_id
+    if thread.graph_id is None and "graph_id" in thread.metadata:  # its client said so
+        with contextlib.suppress(NotFound):
+            return wired().catalog.find(str(thread.metadata["graph_id"])).graph_id
+    return thread.graph_id
+
+
+@contextlib.contextmanager
+def seeding(body: Json) -> Iterator[Callable[[Thread], None]]:
+    """What writes the supersteps of a ThreadCreate; opened before the thread is made, so that a graph is there."""
+    if not (supersteps := body.get("supersteps")):
+        yield lambda _: None
+        return
+    graph_id = (body.get("metadata") or {}).get("graph_id")
+    if not isinstance(graph_id, str):
+        raise BadRequest("supersteps: need metadata.graph_id, the graph they are written through.")
+    with wired().catalog.open(wired().catalog.find(graph_id).graph_id) as graph:
+        yield lambda thread: _seed(graph, thread, [step["updates"] for step in supersteps])
+
+
+def _seed(graph: Graph, thread: Thread, supersteps: list[list[Json]]) -> None:
+    """Write them on a new thread; one that was there before, and has a state, stays as it is."""
+    if thread.graph_id is not None:
+        return
+    try:
+        with _refusals("supersteps"):
+            state.seed(graph, service().saver, service().keys, thread.thread_id, supersteps)
+    except InvalidInput:
+        service().delete_thread(thread.thread_id)
+        raise
+    _note(graph, thread.thread_id)
+
+
+def _note(graph: Graph, thread_id: str) -> None:
+    """Let the thread's record show the state that was written."""
+    assistant = wired().catalog.find(str(_graph_id(service().get_thread(thread_id))))
+    values = state.read(graph, service().saver, thread_id)["values"]
+    service().note_state(thread_id, values, graph_id=assistant.graph_id, assistant_id=assistant.assistant_id)
 
 
 def _read(thread_id: str, checkpoint: Json | None, *, subgraphs: bool) -> Json:
@@ -111,15 +155,33 @@ def _read(thread_id: str, checkpoint: Json | None, *, subgraphs: bool) -> Json:
 
 def _write(graph: Graph, thread_id: str, body: Json, checkpoint: Json) -> Json:
     engine, as_node = service(), body.get("as_node")
-    try:
+    with _refusals("values"):
         return state.update(
             graph, engine.saver, engine.keys, thread_id, body.get("values"), as_node=as_node, checkpoint=checkpoint
         )
+
+
+@contextlib.contextmanager
+def _refusals(field: str) -> Iterator[None]:
+    """The graph's own reducers and branches run here, and refuse what they cannot take in any way they like."""
+    try:
+        yield
     except EngineError:
         raise
     except Exception as error:
-        # The graph's own reducers and branches run here, and refuse what they cannot take in any way they like.
-        raise InvalidInput(f"values: the graph does not take them: {type(error).__name__}: {error}") from error
+        raise InvalidInput(f"{field}: the graph does not take them: {type(error).__name__}: {error}") from error
+
+
+def _selected(wanted: Json, found: Json) -> Json:
+    """The fields a client selected, and of the values only the keys it selected."""
+    names = [name for part in wanted.get("select") or () for name in part.split(",")]
+    keys = [name.removeprefix("values.") for name in names if name.startswith("values.")]
+    if not names:
+        return found
+    chosen = only(names, found) or {}
+    if keys and "values" not in names and isinstance(found["values"], dict):
+        chosen = {**chosen, "values": {key: found["values"][key] for key in keys if key in found["values"]}}
+    return chosen
 
 
 def _history(thread_id: str, wanted: Json) -> list[Json]:

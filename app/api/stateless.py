@@ -9,10 +9,12 @@ from flask import Response
 from runyard.app import answers
 from runyard.app.api.streams import EVENT_STREAM, joined, streaming, waiting
 from runyard.app.resources import Resource
-from runyard.app.run_requests import start
-from runyard.app.schemas.runs import JoinQuery, Run, RunCreate, StreamQuery
+from runyard.app.run_requests import start, start_all
+from runyard.app.schemas.runs import ActionQuery, JoinQuery, Run, RunCreate, RunsCancel, StreamQuery
 from runyard.app.shapes import of_run
 from runyard.app.wiring import service, wired
+from runyard.engine import bulk
+from runyard.engine.errors import RunNotFound
 
 blueprint = Resource("stateless runs", __name__, url_prefix="/runs", description="Runs without a thread; runs by id.")
 
@@ -26,6 +28,29 @@ def create(body: Json) -> Response:
     """Start a run on a hidden thread of its own, which goes when the run ends unless on_completion is keep."""
     run = start(wired(), body)
     return answers.json(of_run(run), {"Content-Location": f"/runs/{run.run_id}"})
+
+
+@blueprint.route("/batch", methods=["POST"])
+@blueprint.arguments(RunCreate(many=True), location="json")
+@blueprint.response(200, Run(many=True))
+def create_batch(bodies: list[Json]) -> Response:
+    """Start many runs, each on a hidden thread of its own; none when one of them is wrong."""
+    return answers.json([of_run(run) for run in start_all(wired(), bodies)])
+
+
+@blueprint.route("/cancel", methods=["POST"])
+@blueprint.body(RunsCancel)
+@blueprint.query(ActionQuery)
+@blueprint.response(204)
+def cancel_many(body: Json, query: Json) -> Response:
+    """End many runs early: those of a thread that are named, or all of a status."""
+    if body.get("status"):
+        ended = bulk.cancel_all(service(), body["status"], query["action"])
+    else:
+        ended = bulk.cancel_named(service(), body["thread_id"], body["run_ids"], query["action"])
+    if not ended:
+        raise RunNotFound("No run that has not ended matches.")
+    return answers.nothing(204)
 
 
 @blueprint.route("/wait", methods=["POST"])

@@ -7,10 +7,24 @@ from typing import Any
 from flask import Response, request
 
 from runyard.app import answers
+from runyard.app.api.state import seeding
+from runyard.app.extracts import extracted
+from runyard.app.ids import canonical
 from runyard.app.resources import Resource
-from runyard.app.schemas.threads import Thread, ThreadCreate, ThreadFilter, ThreadPatch, ThreadSearch
-from runyard.app.shapes import of_thread, only
+from runyard.app.schemas.threads import (
+    Prune,
+    Pruned,
+    Thread,
+    ThreadCreate,
+    ThreadFilter,
+    ThreadPatch,
+    ThreadQuery,
+    ThreadSearch,
+)
+from runyard.app.shapes import at, of_thread, only
 from runyard.app.wiring import service
+from runyard.engine import wire
+from runyard.engine.store.threads import Thread as EngineThread, TtlStrategy
 
 blueprint = Resource("threads", __name__, url_prefix="/threads", description="Conversations, and what they know.")
 
@@ -23,8 +37,12 @@ Json = dict[str, Any]
 def create(body: Json) -> Response:
     """Make a thread."""
     exist_ok = body.get("if_exists") == "do_nothing"
-    made = service().create_thread(body.get("thread_id"), body.get("metadata"), exist_ok=exist_ok)
-    return answers.json(of_thread(made))
+    with seeding(body) as seed:
+        made = service().create_thread(body.get("thread_id"), body.get("metadata"), exist_ok=exist_ok)
+        seed(made)
+    if ttl := body.get("ttl"):
+        service().set_ttl(made.thread_id, *_ttl(ttl))
+    return answers.json(of_thread(service().get_thread(made.thread_id)))
 
 
 @blueprint.route("/search", methods=["POST"])
@@ -40,7 +58,7 @@ def search(body: Json) -> Response:
         sort_by=body.get("sort_by") or "updated_at",
         descending=body.get("sort_order") != "asc",
     )
-    shown = [only(body.get("select"), of_thread(thread)) for thread in found]
+    shown = [_shown(thread, body) for thread in found]
     return answers.page(shown, total=total, limit=limit, offset=offset)
 
 
@@ -52,11 +70,31 @@ def count(body: Json) -> Response:
     return answers.json(service().search_threads(**_filter(body), limit=0)[1])
 
 
+@blueprint.route("/prune", methods=["POST"])
+@blueprint.body(Prune)
+@blueprint.response(200, Pruned)
+def prune(body: Json) -> Response:
+    """Delete threads, or their history but for the latest state. Answers how many; what does not exist is left out,
+    and so is a thread with an active run when its history is to go."""
+    ids = [str(canonical(thread_id)) for thread_id in body["thread_ids"]]
+    return answers.json({"pruned_count": service().prune_threads(ids, body.get("strategy") or "delete")})
+
+
 @blueprint.route("/<thread:thread_id>")
+@blueprint.query(ThreadQuery)
 @blueprint.response(200, Thread)
-def get(thread_id: str) -> Response:
+def get(query: Json, thread_id: str) -> Response:
     """A thread as it stands."""
-    return answers.json(of_thread(service().get_thread(thread_id)))
+    thread = service().get_thread(thread_id)
+    wanted = {name for part in query.get("include") or () for name in part.split(",")}
+    return answers.json({**of_thread(thread), **({"ttl": _of_ttl(thread)} if "ttl" in wanted else {})})
+
+
+@blueprint.route("/<thread:thread_id>/copy", methods=["POST"])
+@blueprint.response(200, Thread)
+def copy(thread_id: str) -> Response:
+    """A new thread with the same labels, state and history."""
+    return answers.json(of_thread(service().copy_thread(thread_id)))
 
 
 @blueprint.route("/<thread:thread_id>", methods=["PATCH"])
@@ -66,6 +104,8 @@ def get(thread_id: str) -> Response:
 def patch(body: Json, thread_id: str) -> Response:
     """Merge labels into a thread's."""
     changed = service().update_thread(thread_id, body.get("metadata") or {})
+    if ttl := body.get("ttl"):
+        changed = service().set_ttl(thread_id, *_ttl(ttl))
     if "return=minimal" in request.headers.get("Prefer", ""):
         return answers.nothing(204)
     return answers.json(of_thread(changed))
@@ -80,4 +120,27 @@ def delete(thread_id: str) -> Response:
 
 
 def _filter(body: Json) -> Json:
-    return {name: body.get(name) for name in ("metadata", "values", "status", "ids")}
+    ids = body.get("ids")
+    named = {name: body.get(name) for name in ("metadata", "values", "status")}
+    return {**named, "ids": ids if ids is None else list(dict.fromkeys(canonical(each) for each in ids))}
+
+
+def _shown(thread: EngineThread, body: Json) -> Json:
+    facts = only(body.get("select"), of_thread(thread))
+    if not (paths := body.get("extract")):
+        return facts
+    known = {**of_thread(thread), "values": wire.decode(thread.values) if thread.values else None}
+    return {**facts, "extracted": extracted(known, paths)}
+
+
+def _ttl(given: float | Json) -> tuple[float, TtlStrategy]:
+    if isinstance(given, dict):
+        return given["ttl"], given.get("strategy") or "delete"
+    return given, "delete"
+
+
+def _of_ttl(thread: EngineThread) -> Json | None:
+    if thread.ttl is None:
+        return None
+    told = {"ttl_minutes": thread.ttl.minutes, "ttl": thread.ttl.minutes}
+    return {**told, "strategy": thread.ttl.strategy, "expires_at": at(thread.ttl.expires_at)}

@@ -4,12 +4,49 @@ from __future__ import annotations
 
 from marshmallow import EXCLUDE, Schema, fields
 
-from runyard.app.schemas.fields import Flag, Strict, mapping, one_of, text, texts, whole
+from runyard.app.schemas.fields import Flag, Strict, mapping, one_of, text, texts, uuid, whole
 
 ASSISTANT_FIELDS = (
     *("assistant_id", "graph_id", "config", "context", "metadata", "name", "description"),
     *("version", "created_at", "updated_at"),
 )
+
+
+class AssistantCreate(Strict):
+    graph_id = text("The graph it runs.", required=True)
+    assistant_id = uuid("Its id; made by the server when left out.")
+    config = mapping("Under the config of its runs; configurable and context mirror each other.")
+    context = mapping("Under the context of its runs.")
+    metadata = mapping("Your own labels, to search by; under the metadata of its runs.")
+    name = text("Untitled, when left out.")
+    description = text()
+    if_exists = one_of(["raise", "do_nothing"], "What to do when the assistant exists. raise.")
+
+
+class AssistantPatch(Strict):
+    graph_id = text("The graph it runs from now on.")
+    config = mapping("Takes the place of the config there is.")
+    context = mapping("Takes the place of the context there is.")
+    metadata = mapping("Merged into the metadata there is, key by key.")
+    name = text()
+    description = text()
+
+
+class DeleteQuery(Strict):
+    class Meta:
+        unknown = EXCLUDE
+
+    delete_threads = Flag("Also the threads whose last run was this assistant's.")
+
+
+class VersionSearch(Strict):
+    metadata = mapping("Versions whose metadata holds all of this.")
+    limit = whole("Most versions to answer. 10.", least=1, most=1000)
+    offset = whole("How many of the newest to leave out.")
+
+
+class VersionChoice(Strict):
+    version = whole("The version to put in force.", least=1, required=True)
 
 
 class AssistantFilter(Strict):
@@ -26,8 +63,8 @@ class AssistantSearch(AssistantFilter):
     select = texts("Answer only these fields.", among=ASSISTANT_FIELDS)
 
 
-class Assistant(Schema):
-    """A graph that can be run."""
+class AssistantVersion(Schema):
+    """An assistant as it once was."""
 
     assistant_id = fields.UUID()
     graph_id = fields.String()
@@ -38,6 +75,11 @@ class Assistant(Schema):
     description = fields.String(allow_none=True)
     version = fields.Integer()
     created_at = fields.DateTime()
+
+
+class Assistant(AssistantVersion):
+    """A graph that can be run."""
+
     updated_at = fields.DateTime()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import EXCLUDE, INCLUDE, Schema, ValidationError, fields, validates
+from marshmallow import EXCLUDE, INCLUDE, Schema, ValidationError, fields, validates, validates_schema
 
 from runyard.app.schemas.fields import (
     Flag,
@@ -157,12 +157,23 @@ class RunCreate(Strict):
     durability = one_of(["sync", "async", "exit"], "exit keeps one checkpoint, at the end; the others keep them all.")
     checkpoint_during = boolean("Older word for durability: false means exit.")
     webhook = unsupported("a webhook")
-    feedback_keys = unsupported("feedback")
+    feedback_keys = texts("Accepted and ignored: it asks for links to LangSmith, which this server does not make.")
 
     @validates("assistant_id")
     def _named(self, value: str, data_key: str) -> None:  # noqa: ARG002
         if not value.strip():
             raise ValidationError("must be an assistant's id or the name of a graph, not empty")
+
+
+class RunsCancel(Strict):
+    status = one_of(["pending", "running", "all"], "All runs of this status.")
+    thread_id = uuid("The thread of run_ids.")
+    run_ids = texts("Runs of that thread.")
+
+    @validates_schema
+    def _either(self, data: dict[str, Any], **_: Any) -> None:
+        if bool(data.get("status")) == bool(data.get("thread_id") and data.get("run_ids")):
+            raise ValidationError("give either status, or thread_id and run_ids")
 
 
 class Run(Schema):
@@ -212,9 +223,12 @@ class StreamQuery(JoinQuery):
     stream_mode = fields.List(fields.String(), metadata={"description": "Only events of these modes."})
 
 
-class CancelQuery(Strict):
+class ActionQuery(Strict):
     class Meta:
         unknown = EXCLUDE
 
-    wait = Flag("Answer only when the run is over.")
     action = Word(["interrupt", "rollback"], default="interrupt", about="rollback also undoes the run.")
+
+
+class CancelQuery(ActionQuery):
+    wait = Flag("Answer only when the run is over.")

@@ -6,6 +6,8 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, fields
 
+from runyard.app.extracts import MAX_PATHS, is_paths
+from runyard.app.ids import canonical
 from runyard.app.schemas.fields import (
     Flag,
     Number,
@@ -13,16 +15,14 @@ from runyard.app.schemas.fields import (
     Value,
     anything,
     boolean,
-    is_texts,
     mapping,
     one_of,
     text,
     texts,
-    unsupported,
     uuid,
     whole,
 )
-from runyard.app.schemas.runs import Checkpoint
+from runyard.app.schemas.runs import Checkpoint, Command
 
 STATUSES = ("idle", "busy", "interrupted", "error")
 THREAD_FIELDS = (
@@ -32,21 +32,71 @@ THREAD_FIELDS = (
 SORT_FIELDS = ("thread_id", "status", "created_at", "updated_at", "state_updated_at")
 
 
+TTL_STRATEGIES = ("delete", "keep_latest")
+#: Ten years. A longer time to live is a mistake in units.
+MAX_MINUTES = 10 * 366 * 1440
+
+
+def _is_ttl(value: Any) -> bool:
+    if isinstance(value, dict):
+        known = value.keys() <= {"ttl", "strategy"} and value.get("strategy", "delete") in TTL_STRATEGIES
+        return known and _is_minutes(value.get("ttl"))
+    return _is_minutes(value)
+
+
+def _is_minutes(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_MINUTES
+
+
+def _ttl() -> Value:
+    minutes = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_MINUTES}
+    whole_ = {
+        "type": "object",
+        "properties": {"ttl": minutes, "strategy": {"type": "string", "enum": list(TTL_STRATEGIES)}},
+        "required": ["ttl"],
+        "additionalProperties": False,
+    }
+    return Value(
+        'a number of minutes, or {"ttl": minutes, "strategy": "delete" or "keep_latest"}',
+        _is_ttl,
+        {"oneOf": [minutes, whole_]},
+        "How many minutes after its last change the thread goes, or all of its history but the latest state.",
+    )
+
+
+def _are_uuids(value: Any) -> bool:
+    return isinstance(value, list) and all(canonical(item) is not None for item in value)
+
+
+class SuperstepUpdate(Strict):
+    values = anything("What the node is to have returned.")
+    command = fields.Nested(Command, allow_none=True)
+    as_node = text("The node; __input__ for the graph's input.")
+
+
+class Superstep(Strict):
+    updates = fields.List(fields.Nested(SuperstepUpdate), required=True)
+
+
 class ThreadCreate(Strict):
     thread_id = uuid("The thread's id; made by the server when left out.")
     metadata = mapping("Your own labels, to search by.")
     if_exists = one_of(["raise", "do_nothing"], "What to do when the thread exists. raise.")
-    ttl = unsupported("a time to live")
-    supersteps = unsupported("seeding a thread with supersteps")
+    ttl = _ttl()
+    supersteps = fields.List(
+        fields.Nested(Superstep),
+        allow_none=True,
+        metadata={"description": "A history to begin with; needs metadata.graph_id."},
+    )
 
 
 class ThreadPatch(Strict):
     metadata = mapping("Merged into the metadata there is, key by key.")
-    ttl = unsupported("a time to live")
+    ttl = _ttl()
 
 
 class ThreadFilter(Strict):
-    ids = Value("a list of UUIDs", is_texts, {"type": "array", "items": {"type": "string", "format": "uuid"}})
+    ids = Value("a list of UUIDs", _are_uuids, {"type": "array", "items": {"type": "string", "format": "uuid"}})
     metadata = mapping("Threads whose metadata holds all of this.")
     values = mapping("Threads whose values hold all of this.")
     status = one_of(STATUSES)
@@ -58,7 +108,30 @@ class ThreadSearch(ThreadFilter):
     sort_by = one_of(SORT_FIELDS, "updated_at")
     sort_order = one_of(["asc", "desc"], "desc")
     select = texts("Answer only these fields.", among=THREAD_FIELDS)
-    extract = unsupported("extract")
+    extract = Value(
+        f"a JSON object with up to {MAX_PATHS} paths such as values.messages[-1].content",
+        is_paths,
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        "Also answer these parts of each thread, by names of your choice, as `extracted`.",
+    )
+
+
+class Prune(Strict):
+    thread_ids = Value(
+        "a list of UUIDs", _are_uuids, {"type": "array", "items": {"type": "string", "format": "uuid"}}, required=True
+    )
+    strategy = one_of(TTL_STRATEGIES, "delete, or keep_latest: only the history goes.")
+
+
+class Pruned(Schema):
+    pruned_count = fields.Integer()
+
+
+class ThreadQuery(Strict):
+    class Meta:
+        unknown = EXCLUDE
+
+    include = fields.List(fields.String(), metadata={"description": "ttl: also tell when the thread will go."})
 
 
 class Thread(Schema):
@@ -74,6 +147,11 @@ class Thread(Schema):
     values = fields.Raw(allow_none=True)
     interrupts = fields.Dict(keys=fields.String(), metadata={"description": "Task id to what the task asks."})
     error = fields.Dict(keys=fields.String(), allow_none=True)
+    ttl = fields.Dict(keys=fields.String(), allow_none=True, metadata={"description": "With include=ttl."})
+    extracted = fields.Dict(keys=fields.String(), metadata={"description": "With extract."})
+
+
+SELECT = "Answer only these fields; values.<key> for a single key of the state."
 
 
 class StateQuery(Strict):
@@ -81,11 +159,13 @@ class StateQuery(Strict):
         unknown = EXCLUDE
 
     subgraphs = Flag("Also the states of subgraphs that are under way.")
+    select = fields.List(fields.String(), metadata={"description": SELECT})
 
 
 class StateRead(Strict):
     checkpoint = fields.Nested(Checkpoint, required=True)
     subgraphs = boolean("Also the states of subgraphs that are under way.")
+    select = texts(SELECT)
 
 
 class StateUpdate(Strict):
@@ -109,6 +189,7 @@ class HistoryRead(Strict):
     )
     metadata = mapping("Only states whose metadata holds all of this.")
     checkpoint = fields.Nested(Checkpoint, allow_none=True)
+    select = texts(SELECT)
 
 
 class HistoryQuery(Strict):

@@ -34,7 +34,11 @@ redis.call('HSET', KEYS[2], 'updated_at', at)
 -- Cut off between two slices, the graph has something left to do. One that never began leaves the thread as it was.
 if state[2] and ARGV[2] ~= 'rollback' then leave(KEYS[2], KEYS[1], 'interrupted', '', '{}') end
 local following = {}
-if ARGV[2] == 'rollback' then redis.call('ZADD', KEYS[10], at, ARGV[1])
-else following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[4], ARGV[1], at) end
+if ARGV[2] == 'rollback' then
+  redis.call('ZADD', KEYS[10], at, ARGV[1])
+  redis.call('HSET', KEYS[2], 'rest', 'idle', 'error', '')
+else
+  following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[4], ARGV[1], at)
+end
 settle(KEYS[1], KEYS[8], KEYS[7], ARGV[1], 'cancelled', ARGV[5], at, tonumber(ARGV[3]))
 return {'cancelled', following[1] or '', following[2] or ''}

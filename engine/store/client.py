@@ -51,6 +51,8 @@ REPLIES: dict[str, type[errors.EngineError]] = {
     "RUN_NOT_FOUND": errors.RunNotFound,
     "THREAD_NOT_FOUND": errors.ThreadNotFound,
     "THREAD_EXISTS": errors.ThreadExists,
+    "ASSISTANT_NOT_FOUND": errors.AssistantNotFound,
+    "ASSISTANT_EXISTS": errors.AssistantExists,
     "THREAD_BUSY": errors.ThreadBusy,
     "RUN_IN_FLIGHT": errors.RunInFlight,
     "INVALID_TRANSITION": errors.InvalidTransition,

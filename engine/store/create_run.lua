@@ -14,6 +14,8 @@ if redis.call('EXISTS', KEYS[2]) == 0 then
   if ARGV[4] == '' then return redis.error_reply('THREAD_NOT_FOUND Thread not found.') end
   redis.call('HSET', KEYS[2], 'thread_id', ARGV[2], 'created_at', at, 'metadata', ARGV[6],
     'hidden', ARGV[4] == 'hidden' and '1' or '')
+elseif redis.call('HGET', KEYS[2], 'hidden') == '1' then  -- another run's own, or being deleted
+  return redis.error_reply('THREAD_NOT_FOUND Thread not found.')
 end
 local busy = redis.call('HEXISTS', KEYS[2], 'active') == 1 or redis.call('ZCARD', KEYS[4]) > 0
 if ARGV[3] == 'reject' and (busy or tonumber(redis.call('HGET', KEYS[2], 'delayed') or '0') > 0) then

@@ -24,7 +24,9 @@ redis.call('ZREM', KEYS[11], ARGV[1])
 if ARGV[12] == '1' then redis.call('ZADD', KEYS[12], at, ARGV[1]) end
 redis.call('ZADD', KEYS[7], at, redis.call('HGET', KEYS[1], 'thread_id'))
 local following = {}
-if ARGV[11] == '1' then redis.call('ZADD', KEYS[10], at, ARGV[1])
+if ARGV[11] == '1' then
+  redis.call('ZADD', KEYS[10], at, ARGV[1])
+  redis.call('HSET', KEYS[2], 'rest', 'idle', 'error', '')
 else
   leave(KEYS[2], KEYS[1], ARGV[4], ARGV[5], ARGV[7])
   if ARGV[6] ~= '' then redis.call('HSET', KEYS[2], 'values', ARGV[6], 'state_updated_at', at) end

@@ -1,7 +1,10 @@
-"""What a run tells its readers: a Redis stream for each run.
+"""What a run tells its readers: a Redis stream for each run, and for each thread a log of its runs.
 
 Entries have a name ``e`` and JSON ``d`` that is ready to be sent. The last entry of a run is always ``end``; it is
 written by the script that ends the run, so whoever has seen it finds the final status in the record.
+
+Events are numbered through the life of their thread. The thread's log names its runs in the order in which they began
+to tell something, so a thread is read by reading its runs one after the other.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from runyard.engine.store.scripts import script
 
 END = "end"
 START = "0-0"
+#: How long a thread's log outlives the beginning of its newest run.
+LOG_TTL_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +31,49 @@ class Event:
     id: str
     name: str
     data: bytes
+    #: Its number in the thread; 0 for a run's last, which has the one after the event before it.
+    seq: int = 0
+
+    @property
+    def at_ms(self) -> int:
+        """When it was told, on the store's clock."""
+        return int(self.id.partition("-")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A run in its thread's log; ``seq`` is the number of its beginning, before that of its first event."""
+
+    id: str
+    run_id: str
+    seq: int
+
+    @property
+    def at_ms(self) -> int:
+        return int(self.id.partition("-")[0])
 
 
 def append(
-    keys: Keys, run_id: str, fence: Fence, already: int, events: Sequence[tuple[str, bytes]], *, keep: int
+    keys: Keys,
+    run_id: str,
+    fence: Fence,
+    already: int,
+    events: Sequence[tuple[str, bytes]],
+    *,
+    keep: int,
+    thread_id: str | None = None,
 ) -> Call[int]:
     """Append events; ``already`` is how many this fence appended before. Answers how many that makes. Raises LeaseLost.
 
-    About ``keep`` entries stay in the stream: a reader that falls further behind misses the oldest.
+    About ``keep`` entries stay in the stream: a reader that falls further behind misses the oldest. Readers of the
+    thread see the run only when ``thread_id`` is given.
     """
-    words: list[str | bytes | int] = [fence.field, fence.value, already, keep]
+    at = keys.of_run(run_id)
+    words: list[str | bytes | int] = [fence.field, fence.value, already, keep, run_id, LOG_TTL_MS]
     for name, data in events:
         words += [name, data]
-    return Call(script("append_events"), (fence.key, keys.of_run(run_id).events(run_id)), tuple(words), int)
+    numbered = (at.thread(thread_id), at.thread_log(thread_id)) if thread_id else ()
+    return Call(script("append_events"), (fence.key, at.events(run_id), *numbered), tuple(words), int)
 
 
 def read(keys: Keys, run_id: str, after: str, *, count: int = 500) -> Call[list[Event]]:
@@ -66,9 +101,28 @@ def last(keys: Keys, run_id: str) -> Call[Event | None]:
     return Call.command("XREVRANGE", key, "+", "-", "COUNT", 1, parse=lambda reply: next(iter(_events(reply)), None))
 
 
+def log(keys: Keys, thread_id: str, after: str = START) -> Call[list[Begun]]:
+    """The runs of a thread that began to tell after the log's id ``after``, oldest first."""
+    key = keys.of_thread(thread_id).thread_log(thread_id)
+    return Call.command("XRANGE", key, f"({after}", "+", parse=_begun)
+
+
+def last_seq(keys: Keys, thread_id: str) -> Call[int]:
+    """The number of the newest event of a thread; 0 when there was none."""
+    return Call.command("HGET", keys.of_thread(thread_id).thread(thread_id), "seq", parse=lambda reply: int(reply or 0))
+
+
+def _begun(reply: Sequence[Any]) -> list[Begun]:
+    return [Begun(entry_id.decode(), _flat(f)[b"r"].decode(), int(_flat(f)[b"s"])) for entry_id, f in reply]
+
+
+def _flat(fields: Any) -> dict[bytes, bytes]:
+    return fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
+
+
 def _events(reply: Sequence[Any]) -> list[Event]:
     events = []
     for entry_id, fields in reply:
-        flat = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
-        events.append(Event(entry_id.decode(), flat[b"e"].decode(), flat[b"d"]))
+        flat = _flat(fields)
+        events.append(Event(entry_id.decode(), flat[b"e"].decode(), flat[b"d"], int(flat.get(b"s", 0))))
     return events

@@ -12,8 +12,9 @@ touch any keys of it together. ``<prefix>`` is ``ry`` unless the setting ``RUNYA
 | `<prefix>:worker:<id>` | hash | host, pid, queues, runs in hand, last wake-up consumed | it expires a minute after its last sign of life |
 | `<prefix>:control` | channel | "look at this run" to all workers (cancelling) | – |
 | `<prefix>:graph:<fingerprint>` | string | the shape of a graph that runs were started on, as JSON | never; one for each version of a graph |
-| `<prefix>:assistant:<id>` | hash | an assistant that a client made | deleted by the client |
-| `<prefix>:assistants` | sorted set | ids of those assistants by the ms of their making | with the assistant |
+| `<prefix>:{assistants}` | sorted set | ids of the assistants that clients made, by the ms of their making | with the assistant |
+| `<prefix>:{assistants}:<id>` | hash | such an assistant at the version that is in force | deleted by the client |
+| `<prefix>:{assistants}:<id>:versions` | hash | number of a version: the ms of its making, a space, what it says as JSON | with the assistant |
 | `P:run:<run>` | hash | the run: request, phase, lease, counters, error | retention after its end, or deleted |
 | `P:run:<run>:events` | stream | what the run told its readers | retention of events after its end |
 | `P:run:<run>:branches` | hash | the parts of a superstep that went to other workers, and their leases | the superstep is complete |
@@ -23,6 +24,7 @@ touch any keys of it together. ``<prefix>`` is ``ry`` unless the setting ``RUNYA
 | `P:thread:<thread>` | hash | the thread: metadata, active run, latest values and interrupts | deleted by a client, or with the one run it was made for |
 | `P:thread:<thread>:runs` | sorted set | its runs by the ms of their making | with the thread |
 | `P:thread:<thread>:queue` | sorted set | its runs that wait for the one before them, by order of arrival | empty |
+| `P:thread:<thread>:log` | stream | its runs that told something, in order, each with the number of its beginning | a day after its newest run began to tell |
 | `P:thread:<thread>:namespaces` | set | checkpoint namespaces in use | with the thread |
 | `P:thread:<thread>:loose` | set | `<ns>\\0<id>` of checkpoints that have pending writes and were not put (yet) | the checkpoint is put, its namespace has none left, pruned, or with the thread |
 | `P:thread:<thread>:checkpoints:<ns>` | sorted set | checkpoint ids at score 0: lexical order, which is their order in time | with the thread |
@@ -35,11 +37,17 @@ touch any keys of it together. ``<prefix>`` is ``ry`` unless the setting ``RUNYA
 | `P:ended` | sorted set | runs that ended, by the ms of their end | pruned |
 | `P:deadlines` | sorted set | runs that must have ended by a time, by that ms | with their end |
 | `P:dead` | sorted set | dead letters: runs that failed for good, by the ms of their end | revived, discarded or pruned |
+| `P:item:<name>` | hash | one item of the long-term store: value, instants, time to live; `<name>` is `<ns>\\0\\0<key>` | deleted, or its time to live is over |
+| `P:items:<ns>` | sorted set | keys of a namespace's items by order of their making | with its items |
+| `P:item_namespaces` | sorted set | namespaces that have items, at score 0: labels joined by `\\0`, so that a prefix is a range | with its items |
+| `P:items_expiring` | sorted set | `<name>` of items that have a time to live, by the ms of its end | the item is gone, or may stay |
+| `P:ttl` | sorted set | threads with a time to live, by the ms it is next looked at | swept by recovery, when the thread has none any more |
 | `P:rollbacks` | sorted set | cancelled runs whose checkpoints are being removed, by the ms of their end | removed |
 """
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 from runyard.engine.ids import partition_of_run, partition_of_thread
@@ -62,6 +70,11 @@ class Keys:
         """The partition a run id names; an id that is not ours may name one that is never used, which is harmless."""
         return Partition(self.prefix, partition_of_run(run_id))
 
+    def of_namespace(self, namespace: tuple[str, ...]) -> Partition:
+        """Items of one first label share a partition, so a search below it is one partition's."""
+        root = namespace[0] if namespace else ""
+        return Partition(self.prefix, zlib.crc32(root.encode()) % self.partitions)
+
     def all(self) -> list[Partition]:
         return [Partition(self.prefix, number) for number in range(self.partitions)]
 
@@ -83,7 +96,7 @@ class Keys:
 
     @property
     def assistants(self) -> str:
-        return f"{self.prefix}:assistants"
+        return f"{self.prefix}:{{assistants}}"
 
     @property
     def queues(self) -> str:
@@ -96,7 +109,10 @@ class Keys:
         return f"{self.prefix}:worker:{worker_id}"
 
     def assistant(self, assistant_id: str) -> str:
-        return f"{self.prefix}:assistant:{assistant_id}"
+        return f"{self.assistants}:{assistant_id}"
+
+    def assistant_versions(self, assistant_id: str) -> str:
+        return f"{self.assistants}:{assistant_id}:versions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +155,26 @@ class Partition:
         return f"{self.tag}:rollbacks"
 
     @property
+    def ttl(self) -> str:
+        return f"{self.tag}:ttl"
+
+    @property
     def threads(self) -> str:
         return f"{self.tag}:threads"
+
+    @property
+    def item_namespaces(self) -> str:
+        return f"{self.tag}:item_namespaces"
+
+    @property
+    def items_expiring(self) -> str:
+        return f"{self.tag}:items_expiring"
+
+    def item(self, name: str) -> str:
+        return f"{self.tag}:item:{name}"
+
+    def items(self, namespace: str) -> str:
+        return f"{self.tag}:items:{namespace}"
 
     def run(self, run_id: str) -> str:
         return f"{self.tag}:run:{run_id}"
@@ -168,6 +202,9 @@ class Partition:
 
     def thread_queue(self, thread_id: str) -> str:
         return f"{self.tag}:thread:{thread_id}:queue"
+
+    def thread_log(self, thread_id: str) -> str:
+        return f"{self.tag}:thread:{thread_id}:log"
 
     def namespaces(self, thread_id: str) -> str:
         return f"{self.tag}:thread:{thread_id}:namespaces"

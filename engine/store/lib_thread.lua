@@ -14,7 +14,7 @@ local function admit_next(thread, thread_queue, waiting, run_prefix, run_id, at)
   redis.call('ZADD', waiting, at, popped[1])
   return {popped[1], redis.call('HGET', following, 'queue')}
 end
--- leave(...): how an ended run leaves its thread. A run that is rolled back leaves it as it was before.
+-- leave(...): how an ended run leaves its thread. One that is rolled back leaves it idle, with the state from before.
 local function leave(thread, run, rest, error, interrupts)
   local of_run = redis.call('HMGET', run, 'graph_id', 'assistant_id', 'fingerprint')
   redis.call('HSET', thread, 'rest', rest, 'error', error, 'interrupts', interrupts,

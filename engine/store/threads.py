@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from runyard.engine import wire
 from runyard.engine.run import ThreadStatus
 from runyard.engine.store.client import Call
 from runyard.engine.store.fence import Fence
-from runyard.engine.store.keys import Keys
+from runyard.engine.store.keys import Keys, Partition
 from runyard.engine.store.runs import _any, _flat
 from runyard.engine.store.scripts import script
+
+TtlStrategy = Literal["delete", "keep_latest"]
+#: What a copy of a thread takes over besides its metadata and its checkpoints.
+_FACE = ("config", "values", "interrupts", "rest", "error", "graph_id", "assistant_id", "fingerprint")
+#: When a sweep that was cut off is taken up again.
+_AGAIN_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeToLive:
+    """How long a thread is kept after its last change, and what then goes: all of it, or its history."""
+
+    minutes: float
+    strategy: TtlStrategy
+    expires_at: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +49,9 @@ class Thread:
     error: dict[str, Any] | None
     graph_id: str | None
     config: dict[str, Any]
-    #: Made for a single stateless run: left out of every listing.
+    #: Made for a single stateless run, or about to be deleted: left out of every listing.
     hidden: bool
+    ttl: TimeToLive | None = None
 
 
 def create(
@@ -83,8 +99,54 @@ def delete(keys: Keys, thread_id: str) -> Call[bool]:
     """Forget a thread; False, and nothing is done, when it has runs."""
     at = keys.of_thread(thread_id)
     return Call(
-        script("delete_thread"), (at.thread(thread_id), at.threads, at.thread_runs(thread_id)), (thread_id,), bool
+        script("delete_thread"),
+        (at.thread(thread_id), at.threads, at.thread_runs(thread_id), at.ttl),
+        (thread_id,),
+        bool,
     )
+
+
+def face(keys: Keys, thread_id: str) -> Call[dict[str, bytes | str]]:
+    """The fields that a copy of a thread is made with."""
+
+    def parse(reply: Sequence[bytes | None]) -> dict[str, bytes | str]:
+        found = zip(_FACE, reply, strict=True)
+        return {"config": b"{}", **{name: value for name, value in found if value is not None}}
+
+    return Call.command("HMGET", keys.of_thread(thread_id).thread(thread_id), *_FACE, parse=parse)
+
+
+def delayed(keys: Keys, thread_id: str) -> Call[int]:
+    """How many runs of a thread wait for their time without having it."""
+    key = keys.of_thread(thread_id).thread(thread_id)
+    return Call.command("HGET", key, "delayed", parse=lambda reply: int(reply or 0))
+
+
+def note_state(keys: Keys, thread_id: str, values: bytes, *, graph_id: str, assistant_id: str) -> Call[bool]:
+    """Show values (JSON) that a client has written on the thread's record, unless a run is active."""
+    at = keys.of_thread(thread_id)
+    words = (thread_id, wire.pack_json(values), graph_id, assistant_id)
+    return Call(script("note_state"), (at.thread(thread_id), at.threads), words, bool)
+
+
+def set_ttl(keys: Keys, thread_id: str, minutes: float, strategy: TtlStrategy) -> Call[int]:
+    """Give a thread a time to live. Raises ThreadNotFound."""
+    at = keys.of_thread(thread_id)
+    return Call(script("set_ttl"), (at.thread(thread_id), at.ttl), (thread_id, round(minutes * 60_000), strategy))
+
+
+def old(at: Partition, before_ms: int, *, most: int) -> Call[list[str]]:
+    """Threads of one partition whose time to live may be over."""
+    words = ("ZRANGEBYSCORE", at.ttl, "-inf", before_ms, "LIMIT", 0, most)
+    return Call.command(*words, parse=lambda ids: [i.decode() for i in ids])
+
+
+def expire(keys: Keys, thread_id: str) -> Call[TtlStrategy | None]:
+    """What is to be done with such a thread now, if anything; one that is to be deleted is out of sight already."""
+    at = keys.of_thread(thread_id)
+    wanted = (at.thread(thread_id), at.thread_queue(thread_id), at.ttl)
+    words = (thread_id, _AGAIN_MS)
+    return Call(script("expire_thread"), wanted, words, lambda reply: reply.decode() if reply else None)
 
 
 def idle_fence(keys: Keys, thread_id: str) -> Fence:
@@ -125,4 +187,13 @@ def decode(fields: Mapping[str, bytes], *, queued: int = 0) -> Thread:
         graph_id=graph_id,
         config=json("config") or {},
         hidden=fields.get("hidden", b"") == b"1",
+        ttl=_ttl(fields),
     )
+
+
+def _ttl(fields: Mapping[str, bytes]) -> TimeToLive | None:
+    if "ttl_ms" not in fields:
+        return None
+    ttl_ms, since = int(fields["ttl_ms"]), max(int(fields.get("updated_at") or 0), int(fields["ttl_from"]))
+    strategy: TtlStrategy = "keep_latest" if fields["ttl_strategy"] == b"keep_latest" else "delete"
+    return TimeToLive(minutes=ttl_ms / 60_000, strategy=strategy, expires_at=since + ttl_ms)

@@ -73,7 +73,7 @@ def test_a_wrong_run_is_refused(web: Web, unchanged: str, path: str, body: Any, 
         (b'{"thread_id": "abc"}', "application/json", 422, 'thread_id: must be a UUID, not "abc"'),
         (b'{"if_exists": "maybe"}', "application/json", 422, "if_exists"),
         (b'{"metdata": {}}', "application/json", 422, "metdata: is not a field of this request"),
-        (b'{"supersteps": [1]}', "application/json", 422, "not supported yet"),
+        (b'{"supersteps": [1]}', "application/json", 422, "supersteps.0: must be a JSON object"),
     ],
 )
 def test_a_wrong_body_is_refused(web: Web, unchanged: str, data: bytes, kind: str, status: int, said: str) -> None:

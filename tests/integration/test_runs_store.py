@@ -196,7 +196,10 @@ ANSWER_ONCE: dict[str, Make] = {
     "create_thread": lambda b, s: threads.create(b.keys, "00000000-0000-4000-8000-00000000000a", {}, exist_ok=False),
 }  # fmt: skip
 #: Scripts that are sent again and again on purpose (the later time counts), or that only read.
-TIMED_OR_READING = {"renew_leases", "lead", "edit_thread", "get_checkpoint", "read_checkpoints", "walk_ancestors"}
+TIMED_OR_READING = {
+    *("renew_leases", "lead", "edit_thread", "get_checkpoint", "read_checkpoints", "walk_ancestors"),
+    *("set_ttl", "expire_thread", "note_state"),
+}
 
 
 def test_every_script_is_in_one_of_these_lists() -> None:
@@ -374,7 +377,7 @@ def test_a_run_cut_off_between_two_slices_leaves_its_thread_interrupted(bench: B
 
 
 @pytest.mark.parametrize("by", ["its worker", "a client"])
-def test_a_run_that_is_rolled_back_leaves_its_thread_as_it_was_before_it(bench: Bench, by: str) -> None:
+def test_a_run_that_is_rolled_back_leaves_its_thread_idle_with_the_state_from_before_it(bench: Bench, by: str) -> None:
     first = bench.create()
     asked = {"t": [{"id": "i", "value": "ok?"}]}
     values = wire.pack_json(b'{"n":1}')
@@ -389,7 +392,7 @@ def test_a_run_that_is_rolled_back_leaves_its_thread_as_it_was_before_it(bench: 
         bench.end(second, fence, Phase.CANCELLED, hold_thread=True, values=wire.pack_json(b'{"n":2}'))
         bench.delete(second)
     thread = bench.service.get_thread(first.thread_id)
-    assert (thread.status, thread.interrupts, thread.values) == ("interrupted", asked, b'{"n":1}')
+    assert (thread.status, thread.interrupts, thread.values) == ("idle", asked, b'{"n":1}')
     assert bench.get(second) is None
 
 

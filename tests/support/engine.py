@@ -15,6 +15,7 @@ from typing import Any
 
 from runyard.engine.advance import advance, advance_branch
 from runyard.engine.branch import BranchSaver
+from runyard.engine.items import RedisItems
 from runyard.engine.leases import LeaseKeeper
 from runyard.engine.recovery import Recovery
 from runyard.engine.run import TERMINAL, Run, RunRequest, Wake
@@ -59,6 +60,7 @@ class Engine:
             branch_saver=BranchSaver(self.keys, store=store, sync_store=self.sync_store),
             keeper=keeper,
             open_graph=self._open,
+            items=RedisItems(self.keys, store=store, sync_store=self.sync_store),
         )
 
     def make_recovery(self, name: str, *, depth: int | None = 0) -> Recovery:

@@ -12,7 +12,7 @@ from runyard.engine.store import keys as module
 from runyard.engine.store.keys import Keys, Partition
 
 #: Not keys, but the way to them.
-WAYS = {"of_thread", "of_run", "all", "tag"}
+WAYS = {"of_thread", "of_run", "of_namespace", "all", "tag"}
 
 
 def table() -> list[list[str]]:
@@ -24,7 +24,7 @@ def made_by(of: Keys | Partition, prefix: str) -> dict[str, str]:
     """Every key of an object by the name of its function, arguments as the table names them."""
     words = {
         "run_id": "<run>", "thread_id": "<thread>", "namespace": "<ns>", "checkpoint_id": "<id>", "worker_id": "<id>",
-        "assistant_id": "<id>", "fingerprint": "<fingerprint>",
+        "assistant_id": "<id>", "fingerprint": "<fingerprint>", "name": "<name>",
     }  # fmt: skip
     made = {}
     for name, member in inspect.getmembers(type(of)):
@@ -65,7 +65,8 @@ def test_all_keys_of_a_partition_share_its_hash_tag_whatever_the_ids_are(
         at.thread_runs(thread_id), at.thread_queue(thread_id), at.namespaces(thread_id), at.loose(thread_id),
         at.checkpoints(thread_id, namespace), at.channels(thread_id, namespace),
         at.checkpoint(thread_id, namespace, checkpoint_id), at.run(thread_id), at.events(thread_id),
-        at.branches(thread_id), at.run_checkpoints(thread_id),
+        at.branches(thread_id), at.run_checkpoints(thread_id), at.item(namespace), at.items(namespace),
+        at.item_namespaces, at.items_expiring,
     ):  # fmt: skip
         tag = re.search(r"\{(.*?)\}", key, re.DOTALL)  # Redis Cluster: the first { and the first } after it
         assert tag is not None

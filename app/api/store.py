@@ -1,0 +1,105 @@
+"""The long-term store: what graphs remember beyond a thread, and what clients tell them to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from flask import Response
+from langgraph.store.base import NOT_PROVIDED
+
+from runyard.app import answers
+from runyard.app.resources import Resource
+from runyard.app.schemas.store import (
+    FoundItems,
+    Item,
+    ItemDelete,
+    ItemPut,
+    ItemQuery,
+    ItemSearch,
+    Namespaces,
+    NamespaceSearch,
+)
+from runyard.app.wiring import wired
+from runyard.engine.errors import InvalidInput
+from runyard.engine.items import RedisItems, ttl_of
+
+blueprint = Resource("store", __name__, url_prefix="/store", description="What is remembered beyond a thread.")
+
+Json = dict[str, Any]
+
+
+@blueprint.route("/items", methods=["PUT"])
+@blueprint.body(ItemPut)
+@blueprint.response(204)
+def put(body: Json) -> Response:
+    """Store an item, new or in the place of the one there is."""
+    ttl = NOT_PROVIDED if body.get("ttl") is None else body["ttl"]
+    with _items() as items:
+        items.put(tuple(body["namespace"]), body["key"], body["value"], body.get("index"), ttl=ttl)
+    return answers.nothing(204)
+
+
+@blueprint.route("/items")
+@blueprint.query(ItemQuery)
+@blueprint.response(200, Item)
+def get(query: Json) -> Response:
+    """An item; null when there is none."""
+    with _items() as items:
+        found = items.get(tuple(query["namespace"].split(".")), query["key"], refresh_ttl=query["refresh_ttl"])
+    return answers.json(found.dict() if found else None)
+
+
+@blueprint.route("/items", methods=["DELETE"])
+@blueprint.body(ItemDelete)
+@blueprint.response(204)
+def delete(body: Json) -> Response:
+    """Delete an item, if there is one."""
+    with _items() as items:
+        items.delete(tuple(body["namespace"]), body["key"])
+    return answers.nothing(204)
+
+
+@blueprint.route("/items/search", methods=["POST"])
+@blueprint.body(ItemSearch, required=False)
+@blueprint.response(200, FoundItems)
+def search(body: Json) -> Response:
+    """Items below a namespace that pass a filter: namespaces by their labels, items in the order of their making."""
+    with _items() as items:
+        found = items.search(
+            tuple(body.get("namespace_prefix") or ()),
+            query=body.get("query"),
+            filter=body.get("filter"),
+            limit=body.get("limit") or 10,
+            offset=body.get("offset") or 0,
+            refresh_ttl=body.get("refresh_ttl"),
+        )
+    return answers.json({"items": [item.dict() for item in found]})
+
+
+@blueprint.route("/namespaces", methods=["POST"])
+@blueprint.body(NamespaceSearch, required=False)
+@blueprint.response(200, Namespaces)
+def namespaces(body: Json) -> Response:
+    """Namespaces that have items, by their labels."""
+    with _items() as items:
+        found = items.list_namespaces(
+            prefix=tuple(body.get("prefix") or ()) or None,
+            suffix=tuple(body.get("suffix") or ()) or None,
+            max_depth=body.get("max_depth"),
+            limit=body.get("limit") or 100,
+            offset=body.get("offset") or 0,
+        )
+    return answers.json({"namespaces": found})
+
+
+@contextmanager
+def _items() -> Iterator[RedisItems]:
+    """The store; what it refuses is the request's fault."""
+    wiring = wired()
+    service = wiring.service
+    try:
+        yield RedisItems(service.keys, sync_store=service.store, ttl=ttl_of(wiring.project.store))
+    except ValueError as error:  # LangGraph's own word for a namespace, and for an operator, that cannot be
+        raise InvalidInput(str(error)) from error

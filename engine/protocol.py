@@ -1,0 +1,106 @@
+"""What a run tells clients of the thread-centric protocol (langchain-protocol, "v3"), beside what it tells all others.
+
+A client of that protocol sees messages as content blocks, tool calls, the life of subgraphs, and what the graph asks.
+These are events of the run like any other; their names begin with ``v3/``, and no other client is shown them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from langchain_core.language_models._compat_bridge import message_to_events
+from langchain_core.messages import AIMessageChunk, BaseMessage, ToolMessage
+
+Namespace = tuple[str, ...]
+Tell = Callable[[str, Namespace, Any], None]
+
+#: Stands in a run's stream modes for all that the protocol's channels need.
+PROTOCOL = "protocol"
+#: LangGraph's modes behind the channels.
+MODES = ("values", "updates", "messages", "custom", "tasks", "checkpoints", "tools")
+#: The stream modes of a run that is started through the protocol.
+STREAM_MODE = ("values", "updates", "custom", "tasks", "checkpoints", PROTOCOL)
+
+PREFIX = "v3/"
+MESSAGES, TOOLS, LIFECYCLE, ASKED = "v3/messages", "v3/tools", "v3/lifecycle", "v3/input.requested"
+
+
+class ProtocolFeed:
+    """Turns parts of LangGraph's stream into the protocol's events."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        #: The message that a model's run is telling.
+        self._messages: dict[str, str] = {}
+        #: Subgraphs that were seen to start, by the task they run in.
+        self._subgraphs: dict[tuple[Namespace, str], Namespace] = {}
+        self._asked: set[str] = set()
+
+    def take(self, namespace: Namespace, mode: str, data: Any) -> bool:
+        """Whether that was all there is to tell of this part."""
+        if mode == "messages":
+            self._take_message(namespace, *data)
+        elif mode == "tools":
+            self._tell(TOOLS, namespace, data)
+        elif mode == "tasks":
+            self._take_task(namespace, data)
+            return False
+        return mode in ("messages", "tools")
+
+    def ask(self, namespace: Namespace, interrupts: Iterable[Any]) -> None:
+        """Tell what the graph asks, once: a subgraph's interrupt is its parent's, too."""
+        for interrupt in interrupts:
+            if interrupt.id not in self._asked:
+                self._asked.add(interrupt.id)
+                # The protocol says `payload`, the Python SDK reads `value`.
+                told = {"interrupt_id": interrupt.id, "payload": interrupt.value, "value": interrupt.value}
+                self._tell(ASKED, namespace, told)
+
+    def _take_message(self, namespace: Namespace, message: Any, metadata: Mapping[str, Any]) -> None:
+        if isinstance(message, dict):
+            self._take_block(namespace, message, metadata)
+        elif isinstance(message, BaseMessage) and not isinstance(message, (AIMessageChunk, ToolMessage)):
+            for event in message_to_events(message, message_id=message.id):
+                self._tell_block(namespace, dict(event), message.id or "", metadata)
+
+    def _take_block(self, namespace: Namespace, event: dict[str, Any], metadata: Mapping[str, Any]) -> None:
+        run_id = str(metadata.get("run_id", ""))
+        if event["event"] == "message-start":
+            self._messages[run_id] = str(event.get("id") or event.get("message_id") or run_id)
+        self._tell_block(namespace, event, self._messages.get(run_id, run_id), metadata)
+        if event["event"] in ("message-finish", "error"):
+            self._messages.pop(run_id, None)
+
+    def _tell_block(
+        self, namespace: Namespace, event: dict[str, Any], message_id: str, metadata: Mapping[str, Any]
+    ) -> None:
+        """Every event names its message, so that those of two messages at once can be told apart."""
+        told = {**event, "id": message_id}
+        if event["event"] == "message-start":
+            known = ("langgraph_node", "run_id", "ls_provider", "ls_model_name")
+            told["metadata"] = {**event.get("metadata", {}), **{k: metadata[k] for k in known if k in metadata}}
+        self._tell(MESSAGES, namespace, told)
+
+    def _take_task(self, namespace: Namespace, data: Mapping[str, Any]) -> None:
+        if namespace:
+            self._started(namespace)
+        if "result" in data:
+            self._ended(namespace, data)
+
+    def _started(self, namespace: Namespace) -> None:
+        name, _, task_id = namespace[-1].partition(":")
+        if (place := (namespace[:-1], task_id)) not in self._subgraphs:
+            self._subgraphs[place] = namespace
+            self._tell(LIFECYCLE, namespace, {"event": "started", "graph_name": name})
+
+    def _ended(self, parent: Namespace, data: Mapping[str, Any]) -> None:
+        child = self._subgraphs.pop((parent, str(data.get("id"))), None)
+        if child is None:
+            return
+        told = {"event": "completed", "graph_name": child[-1].partition(":")[0]}
+        if data.get("interrupts"):
+            told["event"] = "interrupted"
+        elif data.get("error"):
+            told |= {"event": "failed", "error": str(data["error"])}
+        self._tell(LIFECYCLE, child, told)

@@ -1,0 +1,250 @@
+"""Streams of real runs, seen by LangGraph's own client: the thread-centric protocol, and what outlives a run."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from langgraph.pregel.remote import RemoteGraph
+from langgraph.types import Command
+from langgraph_sdk import get_client
+from langgraph_sdk.client import LangGraphClient
+
+from tests.support.stack import Stack, parse_events, stack
+from tests.support.web import GRAPHS, write_project
+
+MORE = """
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.tools import tool
+from langgraph.config import get_stream_writer
+
+class Talk(TypedDict, total=False):
+    messages: Annotated[list, operator.add]
+
+@tool
+def double(number: int) -> int:
+    "Twice the number."
+    return 2 * number
+
+async def talk(state):
+    model = GenericFakeChatModel(messages=iter([AIMessage("hello to you")]))
+    return {"messages": [await model.ainvoke("hi")]}
+
+async def use(state):
+    get_stream_writer()({"name": "progress", "payload": 1})
+    await double.ainvoke({"name": "double", "args": {"number": 2}, "id": "call-1", "type": "tool_call"})
+    return {}
+
+inner = StateGraph(Talk).add_node("talk", talk).add_edge(START, "talk").add_edge("talk", END).compile()
+talking = (
+    StateGraph(Talk).add_node("talk", talk).add_node("inner", inner).add_node("use", use)
+    .add_edge(START, "talk").add_edge("talk", "inner").add_edge("inner", "use").add_edge("use", END).compile()
+)
+"""
+
+
+def project(folder: Path) -> Path:
+    file = write_project(folder)
+    (folder / "more_graphs.py").write_text(GRAPHS + MORE)
+    told = json.loads(file.read_text())
+    told["graphs"]["talking"] = "./more_graphs.py:talking"
+    file.write_text(json.dumps(told))
+    return file
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.support.stack.write_project", project)
+        with stack(tmp_path_factory.mktemp("stack")) as (made, _):
+            yield made
+
+
+@pytest.fixture
+async def client(server: Stack) -> AsyncIterator[LangGraphClient]:
+    async with get_client(url=server.url, api_key=None) as made:
+        yield made
+
+
+def command(server: Stack, thread_id: str, method: str, **params: Any) -> Any:
+    body = {"id": 1, "method": method, "params": params}
+    answer = server.http.post(f"/threads/{thread_id}/commands", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def started(server: Stack, assistant_id: str, **params: Any) -> str:
+    thread_id = str(uuid.uuid4())
+    answer = command(server, thread_id, "run.start", assistant_id=assistant_id, input={"steps": []}, **params)
+    assert answer["type"] == "success", answer
+    return thread_id
+
+
+def told(server: Stack, thread_id: str, channels: list[str], until: str = "completed", **body: Any) -> list[Any]:
+    """The protocol's events of a thread, up to its root's lifecycle event ``until``."""
+    found = []
+    wanted = {"channels": channels, **body}
+    with server.http.stream("POST", f"/threads/{thread_id}/stream/events", json=wanted) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                found.append(json.loads(line[6:]))
+                params = found[-1]["params"]
+                ended = not params["namespace"] and params["data"].get("event") in (until, "failed")
+                if found[-1]["method"] == "lifecycle" and ended:
+                    break
+    return found
+
+
+ALL = ["values", "updates", "messages", "tools", "custom", "lifecycle", "input", "tasks", "checkpoints"]
+
+
+def data_of(found: list[Any], method: str, namespace: tuple[str, ...] | None = None) -> list[Any]:
+    return [
+        event["params"]["data"] for event in found
+        if event["method"] == method and (namespace is None or tuple(event["params"]["namespace"]) == namespace)
+    ]  # fmt: skip
+
+
+def test_numbers_grow_by_one_through_all_runs_of_a_thread(server: Stack) -> None:
+    thread_id = started(server, "plain")
+    first = told(server, thread_id, ALL)
+    assert [event["seq"] for event in first] == list(range(1, len(first) + 1))
+    command(server, thread_id, "run.start", assistant_id="plain", input={"steps": []})
+    second = told(server, thread_id, ALL, since=first[-1]["seq"])
+    assert second[0]["seq"] == first[-1]["seq"] + 1
+    assert [event["seq"] for event in second] == list(range(second[0]["seq"], second[-1]["seq"] + 1))
+
+
+async def test_the_sdk_streams_values_and_awaits_the_output(client: LangGraphClient) -> None:
+    async with client.threads.stream(assistant_id="plain") as thread:
+        await thread.run.start(input={"steps": []})
+        seen = [values async for values in thread.values]
+        assert seen[-1] == {"steps": ["work"]}
+        assert await thread.output == {"steps": ["work"]}
+
+
+async def test_the_sdk_answers_an_interrupt_and_sees_the_run_through(client: LangGraphClient) -> None:
+    async with client.threads.stream(assistant_id="asking") as thread:
+        await thread.run.start(input={"steps": []})
+        async for _ in thread.values:
+            pass
+        assert thread.interrupted
+        assert thread.interrupts[0]["value"] == {"question": "go on?"}
+        await thread.run.respond("yes")
+        assert (await thread.output.with_timeout(20))["answer"] == "yes"
+
+
+async def test_the_sdk_hears_why_a_run_failed(client: LangGraphClient) -> None:
+    async with client.threads.stream(assistant_id="failing") as thread:
+        await thread.run.start(input={"steps": []})
+        with pytest.raises(RuntimeError, match="kaboom"):
+            await thread.output.with_timeout(20)
+
+
+async def test_the_sdk_streams_messages_by_content_block(client: LangGraphClient) -> None:
+    async with client.threads.stream(assistant_id="talking") as thread:
+        await thread.run.start(input={"messages": []})
+        messages = [message async for message in thread.messages]
+        assert [await message.text for message in messages] == ["hello to you"]
+
+
+async def test_the_sdk_finds_subgraphs(client: LangGraphClient) -> None:
+    async with client.threads.stream(assistant_id="talking") as thread:
+        await thread.run.start(input={"messages": []})
+        names = [child.graph_name async for child in thread.subgraphs]
+    assert names == ["inner"]
+
+
+def test_remote_graph_streams_events_and_resumes(server: Stack) -> None:
+    graph = RemoteGraph("asking", url=server.url, api_key="none")
+    config = {"configurable": {"thread_id": str(uuid.uuid4())}}
+    with graph.stream_events({"steps": []}, config, version="v3") as run:
+        assert list(run.values)[-1] == {"steps": ["work"]}
+    with graph.stream_events(Command(resume="yes"), config, version="v3") as run:
+        assert run.output["answer"] == "yes"
+
+
+def test_messages_come_as_blocks_tools_as_calls_and_custom_events_by_name(server: Stack) -> None:
+    thread_id = str(uuid.uuid4())
+    command(server, thread_id, "run.start", assistant_id="talking", input={"messages": []})
+    found = told(server, thread_id, ["messages", "tools", "custom:progress", "lifecycle"])
+    kinds = [data["event"] for data in data_of(found, "messages", ())]
+    assert kinds[:2] == ["message-start", "content-block-start"]
+    assert kinds[-2:] == ["content-block-finish", "message-finish"]
+    assert kinds.count("content-block-delta") > 1
+    assert [data["event"] for data in data_of(found, "tools")] == ["tool-started", "tool-finished"]
+    assert data_of(found, "custom") == [{"name": "progress", "payload": 1}]
+    assert [data["event"] for data in data_of(found, "lifecycle")] == ["running", "started", "completed", "completed"]
+
+
+def test_what_the_graph_asks_comes_before_the_root_is_interrupted(server: Stack) -> None:
+    found = told(server, started(server, "asking"), ["lifecycle", "input"], until="interrupted")
+    assert [event["method"] for event in found] == ["lifecycle", "input.requested", "lifecycle"]
+    assert found[1]["params"]["data"]["payload"] == {"question": "go on?"}
+
+
+def test_namespaces_and_depth_choose_among_subgraphs(server: Stack) -> None:
+    thread_id = str(uuid.uuid4())
+    command(server, thread_id, "run.start", assistant_id="talking", input={"messages": []})
+    at_root = told(server, thread_id, ["messages", "lifecycle"], namespaces=[[]], depth=0)
+    assert all(event["params"]["namespace"] == [] for event in at_root)
+    inside = told(server, thread_id, ["messages", "lifecycle"])
+    assert {event["params"]["namespace"][0].partition(":")[0] for event in inside if event["params"]["namespace"]} == {
+        "inner"
+    }
+
+
+def test_input_on_an_interrupted_thread_is_the_answer(server: Stack) -> None:
+    thread_id = started(server, "asking")
+    told(server, thread_id, ["lifecycle"], until="interrupted")
+    command(server, thread_id, "run.start", assistant_id="asking", input="sure")
+    told(server, thread_id, ["lifecycle"])
+    assert server.http.get(f"/threads/{thread_id}/state").json()["values"]["answer"] == "sure"
+
+
+def test_a_thread_stream_outlives_its_runs_and_goes_on_after_an_event(server: Stack) -> None:
+    thread_id = server.thread()
+    path = f"/threads/{thread_id}/stream"
+    for _ in range(2):
+        server.status(server.run(thread_id, "plain", input={"steps": []}, stream_mode="updates"))
+    found = _read(server, path, {"Last-Event-ID": "-1"}, blocks=6)
+    assert [event["event"] for event in found] == ["metadata", "updates", "metadata"] * 2
+    later = _read(server, path, {"Last-Event-ID": found[2]["id"]}, blocks=3)
+    assert later == found[3:]
+    only = _read(server, f"{path}?stream_mode=lifecycle", {"Last-Event-ID": "-1"}, blocks=4)
+    assert {event["event"] for event in only} == {"metadata"}
+
+
+def _read(server: Stack, path: str, headers: dict[str, str], *, blocks: int) -> list[dict[str, str]]:
+    text = ""
+    with server.http.stream("GET", path, headers=headers, timeout=httpx.Timeout(20)) as answer:
+        for part in answer.iter_text():
+            text += part
+            if len(found := parse_events(text.rpartition("\n\n")[0])) >= blocks:
+                return found[:blocks]
+    raise AssertionError(text)
+
+
+def test_events_are_the_records_of_astream_events(server: Stack) -> None:
+    answer = server.post("/runs/stream", "plain", input={"steps": []}, stream_mode=["events", "values"])
+    found = parse_events(answer.text)
+    records = [json.loads(event["data"]) for event in found if event["event"] == "events"]
+    assert {"on_chain_start", "on_chain_stream", "on_chain_end"} <= {record["event"] for record in records}
+    assert json.loads([event for event in found if event["event"] == "values"][-1]["data"]) == {"steps": ["work"]}
+
+
+def test_a_classic_reader_of_a_run_of_the_protocol_sees_what_it_knows(server: Stack) -> None:
+    thread_id = str(uuid.uuid4())
+    run_id = command(server, thread_id, "run.start", assistant_id="plain", input={"steps": []})["result"]["run_id"]
+    path = f"/threads/{thread_id}/runs/{run_id}/stream"
+    found = parse_events(server.http.get(path, headers={"Last-Event-ID": "-1"}).text)
+    assert not [event for event in found if event["event"].startswith("v3/")]
+    assert {"metadata", "values", "updates"} <= {event["event"] for event in found}

@@ -1,0 +1,98 @@
+"""The thread-centric protocol's door: commands and their codes, and what a stream of events refuses."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runyard.app.protocol import is_below
+from tests.support.web import Web
+
+
+@pytest.fixture
+def web(redis_url: str, tmp_path: Path) -> Iterator[Web]:
+    made = Web(redis_url, tmp_path / "project")
+    yield made
+    made.app.extensions["runyard"].service.store.close()
+
+
+def command(web: Web, method: str, thread_id: str = "", **params: Any) -> Any:
+    path = f"/threads/{thread_id or uuid.uuid4()}/commands"
+    answer = web.call("POST", path, {"id": 7, "method": method, "params": params})
+    assert answer.status_code == 200
+    assert answer.json["id"] == 7
+    return answer.json
+
+
+def test_a_started_run_makes_its_thread_and_is_recorded(web: Web) -> None:
+    thread_id = str(uuid.uuid4())
+    answer = command(web, "run.start", thread_id, assistant_id="plain", input={"steps": []}, metadata={"a": 1})
+    assert answer["type"] == "success"
+    run = web.call("GET", f"/threads/{thread_id}/runs/{answer['result']['run_id']}").json
+    assert run["metadata"] == {"a": 1}
+    assert answer["meta"] == {"applied_through_seq": 0}
+    assert len(web.wakes) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "code"),
+    [
+        ("run.start", {"assistant_id": "nobody"}, "invalid_argument"),
+        ("run.start", {}, "invalid_argument"),
+        ("run.start", {"assistant_id": "plain", "input": 5}, "invalid_argument"),
+        ("run.start", {"assistant_id": "plain", "config": []}, "invalid_argument"),
+        ("input.respond", {"interrupt_id": "x", "response": 1}, "no_such_interrupt"),
+        ("input.respond", {"response": 1}, "invalid_argument"),
+        ("agent.getTree", {}, "no_such_run"),
+        ("subscription.subscribe", {"channels": ["values"]}, "not_supported"),
+        ("subscription.unsubscribe", {"subscription_id": "x"}, "no_such_subscription"),
+        ("state.fork", {}, "unknown_command"),
+    ],
+)
+def test_what_cannot_be_done_is_an_error_with_its_code(web: Web, method: str, params: Any, code: str) -> None:
+    answer = command(web, method, **params)
+    assert answer["type"] == "error"
+    assert answer["error"] == code
+    assert answer["message"]
+
+
+def test_the_tree_is_the_newest_run(web: Web) -> None:
+    thread_id = str(uuid.uuid4())
+    command(web, "run.start", thread_id, assistant_id="plain", input={"steps": []})
+    tree = command(web, "agent.getTree", thread_id)["result"]["tree"]
+    assert tree == {"namespace": [], "status": "started", "graph_name": "plain"}
+
+
+@pytest.mark.parametrize("body", [[], {}, {"id": "a", "method": "x"}, {"id": 1}, {"id": 1, "method": "x", "params": 3}])
+def test_what_is_no_command_is_refused(web: Web, body: Any) -> None:
+    answer = web.call("POST", f"/threads/{uuid.uuid4()}/commands", body)
+    assert answer.status_code == 400
+    assert isinstance(answer.json["detail"], str)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"channels": []}, {"channels": ["values", "nonsense"]}, {"channels": ["values"], "depth": -1}, [1]]
+)
+def test_a_stream_of_unknown_channels_is_refused(web: Web, body: Any) -> None:
+    answer = web.call("POST", f"/threads/{uuid.uuid4()}/stream/events", body)
+    assert answer.status_code == 400
+    assert isinstance(answer.json["detail"], str)
+
+
+def test_a_thread_stream_of_no_thread_or_an_unknown_mode_is_refused(web: Web) -> None:
+    assert web.call("GET", f"/threads/{uuid.uuid4()}/stream").status_code == 404
+    path = f"/threads/{web.thread()}/stream"
+    assert web.call("GET", f"{path}?stream_mode=nonsense").status_code == 422
+    assert web.call("GET", path, headers={"Last-Event-ID": "abc"}).status_code == 422
+
+
+def test_a_namespace_is_below_its_beginnings_with_or_without_ids() -> None:
+    assert is_below(["inner:1", "deep:2"], [])
+    assert is_below(["inner:1", "deep:2"], ["inner"])
+    assert is_below(["inner:1"], ["inner:1"])
+    assert not is_below(["inner:1"], ["inner:2"])
+    assert not is_below(["inner:1"], ["inner", "deep"])
