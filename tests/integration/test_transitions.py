@@ -65,6 +65,20 @@ def end_as(phase: Phase) -> Callable[[Bench, Staged], None]:
     return end
 
 
+def delay(bench: Bench, staged: Staged) -> None:
+    bench.do(runs.delay(bench.keys, staged.run.run_id, staged.fence, 60_000))
+
+
+def expire(bench: Bench, staged: Staged) -> None:
+    if bench.phase(staged.run) in TRANSITIONS[Verb.EXPIRE][0]:
+        bench.client.hset(bench.at.run(staged.run.run_id), "deadline_at", 1)
+    bench.do(runs.expire(bench.keys, staged.run, grace_ms=0, events_ttl_ms=60_000))
+
+
+def revive(bench: Bench, staged: Staged) -> None:
+    bench.do(runs.revive(bench.keys, staged.run, {}))
+
+
 #: How each verb is said to the store. A verb that two scripts say has two entries.
 SAID: list[tuple[Verb, str, Callable[[Bench, Staged], None], frozenset[Phase]]] = [
     (Verb.ADMIT, "the run before it is deleted", admit, TRANSITIONS[Verb.ADMIT][0]),
@@ -74,6 +88,9 @@ SAID: list[tuple[Verb, str, Callable[[Bench, Staged], None], frozenset[Phase]]] 
     (Verb.RECLAIM, "reap_leases", reclaim, TRANSITIONS[Verb.RECLAIM][0]),
     (Verb.DISPATCH, "dispatch_run", dispatch, TRANSITIONS[Verb.DISPATCH][0]),
     (Verb.GATHER, "end_branch", gather, TRANSITIONS[Verb.GATHER][0]),
+    (Verb.DELAY, "delay_run", delay, TRANSITIONS[Verb.DELAY][0]),
+    (Verb.EXPIRE, "expire_run", expire, TRANSITIONS[Verb.EXPIRE][0]),
+    (Verb.REVIVE, "revive_run", revive, TRANSITIONS[Verb.REVIVE][0]),
     (Verb.REQUEST_CANCEL, "cancel_run", cancel, TRANSITIONS[Verb.REQUEST_CANCEL][0]),
     *(
         (verb, "end_run", end_as(TRANSITIONS[verb][1]), TRANSITIONS[verb][0] & TRANSITIONS[Verb.RECLAIM][0])
@@ -122,16 +139,16 @@ def test_any_other_verb_changes_nothing_at_all(
 def test_every_verb_of_the_table_is_said_by_some_script() -> None:
     said = {verb: frozenset().union(*(s for v, _, _, s in SAID if v is verb)) for verb in Verb}
     missing = {verb: TRANSITIONS[verb][0] - said[verb] for verb in Verb if TRANSITIONS[verb][0] - said[verb]}
-    # A run that takes too long while no worker has it: its deadline comes with the issue on failure.
-    assert missing in ({}, {Verb.EXPIRE: frozenset({Phase.WAITING, Phase.DISPATCHED})})
+    assert not missing
 
 
 @pytest.mark.parametrize("phase", sorted(TERMINAL))
 def test_a_final_run_is_final_whatever_is_said_to_it(bench: Bench, phase: Phase) -> None:
     staged = bench.stage(phase)
-    for _, _, say, _ in SAID:
-        with contextlib.suppress(EngineError):
-            say(bench, staged)
+    for verb, _, say, _ in SAID:
+        if verb is not Verb.REVIVE:  # an operator's hand
+            with contextlib.suppress(EngineError):
+                say(bench, staged)
     assert bench.phase(staged.run) is phase
 
 

@@ -170,6 +170,8 @@ def dump(client: redis_py.Redis, *leave_out: str) -> dict[str, Any]:
     for key, kind in zip(keys, pipe.execute(), strict=True):
         if kind == b"zset":
             pipe.zrange(key, 0, -1, withscores=True)
+        elif kind == b"list":
+            pipe.lrange(key, 0, -1)
         else:
             getattr(pipe, reading.get(kind.decode(), "get"))(key)  # "none": it expired just now
     found = {key.decode(): value for key, value in zip(keys, pipe.execute(), strict=True)}
