@@ -81,7 +81,7 @@ class _Process:
             sync_store=sync_store,
             saver=RedisSaver(self._keys, store=store, sync_store=sync_store),
             branch_saver=BranchSaver(self._keys, store=store, sync_store=sync_store),
-            items=RedisItems(self._keys, store=store, sync_store=sync_store),
+            items=RedisItems(self._keys, sync_store=sync_store),
             keeper=LeaseKeeper(self._store, self._keys, lease_ms=self._settings.lease_ms),
             open_graph=self._plan.open_graph,
             policies=self._plan.policies,

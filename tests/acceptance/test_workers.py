@@ -25,7 +25,7 @@ SLACK_S = 5.0
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with fleet(tmp_path_factory.mktemp("fleet"), WORKER, WORKER, RUNYARD_DRAIN_S=2) as (made, _):
+    with fleet(tmp_path_factory.mktemp("fleet"), WORKER, WORKER, RUNYARD_DRAIN_S=2, RUNYARD_MAX_CRASHES=9) as (made, _):
         yield made
 
 

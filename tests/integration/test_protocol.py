@@ -413,7 +413,8 @@ class Look:
         assert dict(self.places) == wanted, "the indexes and the runs do not agree"
         for thread_id, fields in self.threads.items():
             self.check_thread(thread_id, fields)
-        assert sorted(self.members("ended")) == sorted(r for r, f in self.runs.items() if f["phase"] in TERMINAL)
+        over = [*self.members("ended"), *self.members("dead")]
+        assert sorted(over) == sorted(r for r, f in self.runs.items() if f["phase"] in TERMINAL)
         return self.runs
 
     def places_of(self, run_id: str, fields: dict[str, str]) -> dict[str, list[str]]:
