@@ -209,7 +209,17 @@ def _in_the_first_process(sender: Any, **_: Any) -> None:
     if "prefork" in sender.pool_cls.__module__:
         _drain_pipe = os.pipe()
     else:
-        current()
+        threading.Thread(target=_wire_when_possible, name="wiring", daemon=True).start()
+
+
+def _wire_when_possible() -> WorkerProcess:
+    """This process's worker, as soon as the store can be reached: one that starts before its store waits for it."""
+    while True:
+        try:
+            return current()
+        except StoreUnavailable as error:
+            log.warning("worker.waits_for_store", error=str(error))
+            time.sleep(0.5)
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
@@ -217,11 +227,11 @@ def _in_a_child(**_: Any) -> None:
     global _expendable  # noqa: PLW0603 - as above
     _expendable = True
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the kernel ends the process, whatever its code does
-    process = current()
-    threading.Thread(target=_drain_when_told, args=(process,), name="drain-listener", daemon=True).start()
+    threading.Thread(target=_drain_when_told, name="drain-listener", daemon=True).start()
 
 
-def _drain_when_told(process: WorkerProcess) -> None:
+def _drain_when_told() -> None:
+    process = _wire_when_possible()
     if _drain_pipe is not None:
         select.select([_drain_pipe[0]], [], [])  # nobody reads it: it stays readable for every child
         process.drain()
