@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -24,6 +24,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import RESUME
 
 from runyard.engine.store import checkpoint_calls as calls, checkpoint_upkeep as upkeep, checkpoints as codec
 from runyard.engine.store.checkpoint_calls import Place, place_of
@@ -60,6 +61,8 @@ class SliceSession:
     loaded: CheckpointTuple | None = None
     #: Whether ``loaded`` is to be the answer to the next question for it.
     primed: bool = False
+    #: Answers that name no interrupt and are there for whoever asks first: where each is stored, and its value.
+    answers: list[tuple[Place, str, Any]] = field(default_factory=list)
 
     def is_primed_for(self, config: RunnableConfig) -> bool:
         asked = config["configurable"]
@@ -76,6 +79,29 @@ class SliceSession:
             self.head.pop(namespace, None)
         else:
             self.head[namespace] = latest.checkpoint["id"]
+
+    def note_answer(self, place: Place, checkpoint_id: str, writes: Iterable[tuple[str, str, Any]]) -> None:
+        """Remember the answer among a checkpoint's ``writes`` (task id, channel, value), if one waits there."""
+        for task_id, channel, value in writes:
+            if task_id == codec.NULL_TASK_ID and channel == RESUME:
+                self.answers.append((place, checkpoint_id, value))
+
+    def taken(self, place: Place, writes: Sequence[tuple[str, Any]], task_id: str) -> tuple[str, str, str] | None:
+        """Which waiting answer the task of these ``writes`` has taken, in the words of ``put_writes``.
+
+        LangGraph forgets a taken answer in its memory only, and would find it again after a crash. It hands on the very
+        value, from the task's own namespace before those around it.
+        """
+        taken = [value[-1] for channel, value in writes if channel == RESUME and isinstance(value, list) and value]
+        waited = [
+            (where, checkpoint_id)
+            for where, checkpoint_id, answer in self.answers
+            if taken and answer is taken[-1] and where.surrounds(place)
+        ]
+        if not waited:
+            return None
+        where, checkpoint_id = max(waited, key=lambda found: len(found[0].namespace))
+        return where.checkpoint(checkpoint_id), codec.resume_field(codec.NULL_TASK_ID), codec.resume_field(task_id)
 
 
 class RedisSaver(BaseCheckpointSaver[str]):
@@ -289,6 +315,8 @@ class RedisSaver(BaseCheckpointSaver[str]):
     def _loaded(self, config: RunnableConfig, reply: Reply) -> CheckpointTuple | None:
         place = self._place(config)
         found = codec.decode_tuple(self.serde, place, reply) if reply else None
+        if self.session is not None and found is not None and found.pending_writes:
+            self.session.note_answer(place, found.checkpoint["id"], found.pending_writes)
         if self.session is not None and not get_checkpoint_id(config):
             self.session.note_head(place.namespace, found)
             if not place.namespace and not self.session.primed:
@@ -330,11 +358,15 @@ class RedisSaver(BaseCheckpointSaver[str]):
     ) -> Call[None]:
         place, session = self._place(config), self.session or SliceSession()
         session.primed = False
+        checkpoint_id: str = config["configurable"]["checkpoint_id"]
+        if task_id == codec.NULL_TASK_ID:
+            session.note_answer(place, checkpoint_id, [(task_id, *write) for write in writes])
         return calls.put_writes(
             place,
-            config["configurable"]["checkpoint_id"],
+            checkpoint_id,
             codec.encode_writes(self.serde, writes, task_id, task_path),
             fence=session.fence,
             run_key=session.run_key,
             entered=task_id == codec.NULL_TASK_ID and not place.namespace,
+            taken=session.taken(place, writes, task_id) if session.answers else None,
         )

@@ -38,6 +38,10 @@ class Place:
     def run_member(self, checkpoint_id: str) -> str:
         return f"{self.thread_id}\0{self.namespace}\0{checkpoint_id}"
 
+    def surrounds(self, other: Place) -> bool:
+        """Whether this is the other's namespace or one that a graph around it runs in."""
+        return not self.namespace or f"{other.namespace}|".startswith(f"{self.namespace}|")
+
     def config(self, checkpoint_id: str) -> RunnableConfig:
         return {
             "configurable": {
@@ -129,15 +133,21 @@ def put_writes(
     fence: Fence | None = None,
     run_key: str | None = None,
     entered: bool = False,
+    taken: tuple[str, str, str] | None = None,
 ) -> Call[None]:
-    """Store what a task wrote. ``entered``: these writes are the run's input, so that it need not be given again."""
+    """Store what a task wrote. ``entered``: these writes are the run's input, so that it need not be given again.
+
+    ``taken``: the answer that the task has taken, as the key of a checkpoint of this thread and a field there, and the
+    field of these writes that says so: the answer goes when that field changes.
+    """
     key = place.checkpoint(checkpoint_id)
     fence_key, field, value = fence_words(fence, key)
     tell = "" if run_key is None else "entered" if entered else "progress"
+    answer_key, answer, taking = taken or (key, "", "")
     return Call(
         script("put_writes"),
-        (fence_key, key, place.loose, run_key or key),
-        (field, value, place.loose_member(checkpoint_id), tell, *writes),
+        (fence_key, key, place.loose, run_key or key, answer_key),
+        (field, value, place.loose_member(checkpoint_id), tell, answer, taking, *writes),
         _nothing,
     )
 

@@ -30,6 +30,7 @@ from langgraph.checkpoint.base import (
     PendingWrite,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import RESUME
 
 from runyard.engine.errors import InvalidInput
 from runyard.engine.store.checkpoint_calls import Place
@@ -86,6 +87,11 @@ def encode_writes(
         args.append(f"{'w' if index >= 0 else 'x'}{task_id}\0{index}")
         args.append(head + encode(serde, channel, value))
     return args
+
+
+def resume_field(task_id: str) -> str:
+    """The field that keeps the answers which a task has taken; of the null task, the one that waits for a taker."""
+    return f"x{task_id}\0{WRITES_IDX_MAP[RESUME]}"
 
 
 def decode_tuple(serde: SerializerProtocol, place: Place, reply: Sequence[Any]) -> CheckpointTuple:

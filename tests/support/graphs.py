@@ -433,12 +433,7 @@ async def interrupt_and_resume(client: Any) -> None:
     await client.run(command={"resume": "yes"})
 
 
-TAKEN_TWICE = (
-    "when a worker dies after a node took its answer and asked again, the answer is taken for the next question"
-)
-
-
-@scenario(asks_once, no_faults=TAKEN_TWICE)
+@scenario(asks_once)
 async def one_node_asks_twice(client: Any) -> None:
     await client.run({"log": ["in"]})
     await client.run(command={"resume": "more"})
@@ -523,6 +518,32 @@ def asks_below(make: Make) -> Graph:
 async def interrupt_in_a_subgraph(client: Any) -> None:
     await client.run({"log": ["in"]}, subgraphs=True)
     await client.run(command={"resume": "fine"}, subgraphs=True)
+
+
+def asks_twice_below(make: Make) -> Graph:
+    """Questions in a graph within a graph within a graph: two in one node, one more in the next."""
+
+    def twice(state: State) -> Any:
+        return {"log": [f"{interrupt('one?')}/{interrupt('two?')}"]}
+
+    def compiled(*nodes: Any) -> Any:
+        graph = StateGraph(State)
+        graph.add_sequence(list(nodes))
+        graph.add_edge(START, nodes[0][0])
+        return graph.compile()
+
+    lowest = compiled(("twice", twice), ("then", lambda state: {"log": [interrupt("three?")]}))
+    graph = StateGraph(State)
+    graph.add_node("sub", compiled(("low", lowest), ("last", say("last"))), **make.node())
+    graph.add_edge(START, "sub")
+    return make.compile(graph)
+
+
+@scenario(asks_twice_below, spreads=True)
+async def a_subgraph_asks_again_and_again(client: Any) -> None:
+    await client.run({"log": ["in"]})
+    for answer in (True, True, "c"):
+        await client.run(command={"resume": answer})
 
 
 def asks_in_a_fan(make: Make) -> Graph:
