@@ -18,13 +18,16 @@ Wanted = Literal["pending", "running", "all"]
 def cancel_named(service: Service, thread_id: str, run_ids: Sequence[str], action: CancelAction) -> int:
     """Ask for the end of runs of one thread; answers how many had not ended."""
     found = _read(service, (run_id for run_id in run_ids if is_uuid(run_id)))
-    return _cancel(service, [run for run in found if run.thread_id == thread_id], action)
+    return _cancel(service, [run for run in found if run.thread_id == thread_id and service.sees(run)], action)
 
 
 def cancel_all(service: Service, wanted: Wanted, action: CancelAction) -> int:
-    """Ask for the end of every run with this status; answers how many. What is accepted meanwhile may be left out."""
+    """Ask for the end of every run of the tenant with this status; answers how many.
+
+    What is accepted meanwhile may be left out.
+    """
     found = _read(service, _unfinished(service))
-    return _cancel(service, [run for run in found if wanted in ("all", run.status)], action)
+    return _cancel(service, [run for run in found if wanted in ("all", run.status) and service.sees(run)], action)
 
 
 def _cancel(service: Service, found: Iterable[Run], action: CancelAction) -> int:

@@ -207,12 +207,15 @@ class DeadLetters:
             return None
 
     def _matching(self, wanted: Filter) -> list[Run]:
-        batches = self._store.do_all([runs.dead(self._keys, at.number, limit=DEPTH) for at in self._keys.all()])
+        tenant = self._service.tenant or ""
+        batches = self._store.do_all(
+            [runs.dead(self._keys, at.number, tenant=tenant, limit=DEPTH) for at in self._keys.all()]
+        )
         ids = [run_id for batch in batches for run_id in batch]
-        now_ms, known = time.time() * 1000, []
+        now_ms, known, sees = time.time() * 1000, [], self._service.sees
         for start in range(0, len(ids), BATCH):
             found = self._store.do_all([runs.get(self._keys, run_id) for run_id in ids[start : start + BATCH]])
-            known += [run for run in found if run is not None and wanted.takes(run, now_ms)]
+            known += [run for run in found if run is not None and wanted.takes(run, now_ms) and sees(run)]
         return sorted(known, key=lambda run: run.ended_at or 0, reverse=True)
 
     def _dead(self, run_id: str) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -50,6 +51,14 @@ class RedisItems(BaseStore):
         self._keys, self._sync_store, self._store = keys, sync_store, store
         self._loop = asyncio.get_running_loop() if store is not None else None
         self.ttl_config = ttl
+
+    def of_tenant(self, tenant: str) -> RedisItems:
+        """The same store with a tenant's items and no others."""
+        if tenant == self._keys.tenant:
+            return self
+        twin = copy.copy(self)
+        vars(twin)["_keys"] = self._keys.of_tenant(tenant)
+        return twin
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         reads, writes = self._steps(ops)

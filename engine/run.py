@@ -184,6 +184,10 @@ class Run:
     replays: int = 0
     #: Why an operator took it off the dead letters, if one did.
     discarded: str | None = None
+    #: Whose it is; empty: the default tenant's.
+    tenant: str = ""
+    #: Who asked for it, as nodes find it in ``langgraph_auth_user``; None when nobody was asked who they are.
+    user: dict[str, Any] | None = None
 
     @property
     def status(self) -> RunStatus:

@@ -6,6 +6,7 @@ one is handed in (:mod:`runyard.engine.state`).
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -27,6 +28,8 @@ from runyard.engine.watch import Watch
 
 #: A search looks at no more than this many of a partition's newest threads.
 SEARCH_DEPTH = 10_000
+#: Whether somebody may see a thread, from its metadata.
+Visible = Callable[[dict[str, Any]], bool]
 
 
 class Service:
@@ -36,6 +39,19 @@ class Service:
         self.store, self.keys, self.settings, self.wake = store, keys, settings, wake
         self.saver = RedisSaver(keys, sync_store=store)
         self._watch = Watch(store, keys)
+        #: Whose things this service knows; None: everybody's, for who works on the store itself.
+        self.tenant: str | None = None
+        self.visible: Visible | None = None
+
+    def of(self, tenant: str, visible: Visible | None = None) -> Service:
+        """The same service for one tenant: what is another's does not exist for it.
+
+        ``visible`` narrows that to threads whose metadata it accepts. It is asked before something is done, and not in
+        one step with it: it keeps users of one tenant apart, while the tenant itself is checked inside the scripts.
+        """
+        twin = copy.copy(self)
+        twin.tenant, twin.visible, twin.keys = tenant, visible, self.keys.of_tenant(tenant)
+        return twin
 
     # --- runs
 
@@ -50,11 +66,14 @@ class Service:
         strategy: MultitaskStrategy = "enqueue",
         create_thread: bool = False,
         after_s: float = 0,
+        user: dict[str, Any] | None = None,
+        thread_metadata: dict[str, Any] | None = None,
     ) -> Run:
         """Record a run and wake a worker. Once this returns the run is accepted and will be carried out.
 
-        Without a ``thread_id`` the run gets a hidden thread of its own, which goes when it ends. When the wake-up
-        cannot be sent (the broker is away) the run is accepted all the same, and recovery starts it.
+        Without a ``thread_id`` the run gets a hidden thread of its own, which goes when it ends. ``thread_metadata`` is
+        for a thread that is made here; ``user`` is whom nodes are to know as the one who asked. When the wake-up cannot
+        be sent (the broker is away) the run is accepted all the same, and recovery starts it.
         Raises ThreadNotFound, ThreadBusy, StoreUnavailable (then nothing was recorded, or, if only the answer was lost,
         all of it was: ask for the run by listing the thread).
         """
@@ -62,15 +81,20 @@ class Service:
         if request.timeout_s is None:
             request = dataclasses.replace(request, timeout_s=self.settings.run_deadline_s)
         thread_id = thread_id or new_thread_id()
+        if not temporary and (self.visible or strategy in ("interrupt", "rollback")):
+            self.reach(thread_id)
         if strategy in ("interrupt", "rollback"):
             self._cancel_unfinished(thread_id, "rollback" if strategy == "rollback" else "interrupt")
         run_id = new_run_id(self.keys.of_thread(thread_id).number)
         run = Run(
             run_id=run_id, thread_id=thread_id, assistant_id=assistant_id, graph_id=graph_id, phase=Phase.WAITING,
             queue=self.settings.queue, strategy=strategy, created_at=0, updated_at=0, request=request,
-            metadata=metadata or {}, temporary=temporary,
+            metadata=metadata or {}, temporary=temporary, tenant=self.tenant or "", user=user,
         )  # fmt: skip
-        call = runs.create(self.keys, run, delay_ms=round(after_s * 1000), create_thread=create_thread or temporary)
+        call = runs.create(
+            self.keys, run, delay_ms=round(after_s * 1000), create_thread=create_thread or temporary,
+            thread_metadata=thread_metadata,
+        )  # fmt: skip
         phase, at = self.store.do(call)
         if strategy in ("interrupt", "rollback") and phase is Phase.QUEUED:  # behind one that came in between
             self._cancel_unfinished(thread_id, "rollback" if strategy == "rollback" else "interrupt", before=run_id)
@@ -81,9 +105,18 @@ class Service:
     def get_run(self, run_id: str, thread_id: str | None = None) -> Run:
         """A run by its id, which must be of ``thread_id`` when that is given. Raises RunNotFound."""
         run = self.store.do(runs.get(self.keys, run_id)) if is_uuid(run_id) else None
-        if run is None or (thread_id is not None and run.thread_id != thread_id):
+        if run is None or (thread_id is not None and run.thread_id != thread_id) or not self.sees(run):
             raise RunNotFound(f"Run {run_id} not found.")
         return run
+
+    def sees(self, run: Run) -> bool:
+        """Whether a run is one of this service's tenant, on a thread that may be seen."""
+        if not self._owns(run.tenant):
+            return False
+        if self.visible is None:
+            return True
+        thread = self._stored_thread(run.thread_id)
+        return self.visible(thread.metadata if thread else run.metadata)
 
     def list_runs(self, thread_id: str, *, limit: int = 10, offset: int = 0, status: str | None = None) -> list[Run]:
         """Runs of a thread, newest first. Raises ThreadNotFound."""
@@ -206,8 +239,12 @@ class Service:
         self, thread_id: str | None = None, metadata: dict[str, Any] | None = None, *, exist_ok: bool = False
     ) -> Thread:
         """Make a thread. Raises ThreadExists unless ``exist_ok``."""
+        if thread_id is not None and self.visible:
+            exist_ok = exist_ok and (self._stored_thread(thread_id) is None or self._any_thread(thread_id) is not None)
         exist_ok = exist_ok or thread_id is None  # one with a new id exists only if the first answer was lost
-        call = threads.create(self.keys, thread_id or new_thread_id(), metadata or {}, exist_ok=exist_ok)
+        call = threads.create(
+            self.keys, thread_id or new_thread_id(), metadata or {}, exist_ok=exist_ok, tenant=self.tenant or ""
+        )
         return self.store.do(call)
 
     def get_thread(self, thread_id: str) -> Thread:
@@ -217,7 +254,22 @@ class Service:
             raise ThreadNotFound(f"Thread {thread_id} not found.")
         return found
 
+    def reach(self, thread_id: str) -> None:
+        """Raises ThreadNotFound when the thread exists and is another's; one that is still to be made is anybody's."""
+        if self._stored_thread(thread_id) is not None and self._any_thread(thread_id) is None:
+            raise ThreadNotFound(f"Thread {thread_id} not found.")
+
+    def _owns(self, tenant: str) -> bool:
+        return self.tenant is None or tenant == self.tenant
+
+    def _may_see(self, thread: Thread) -> bool:
+        return self._owns(thread.tenant) and (self.visible is None or self.visible(thread.metadata))
+
     def _any_thread(self, thread_id: str) -> Thread | None:
+        found = self._stored_thread(thread_id)
+        return found if found is not None and self._may_see(found) else None
+
+    def _stored_thread(self, thread_id: str) -> Thread | None:
         return threads.from_replies(*self.store.do_all(threads.get(self.keys, thread_id)))
 
     def update_thread(self, thread_id: str, metadata: dict[str, Any]) -> Thread:
@@ -240,10 +292,11 @@ class Service:
 
     def prune_threads(self, thread_ids: Sequence[str], strategy: TtlStrategy) -> int:
         """Delete threads, or their history but for the latest state; answers how many. See thread_service.prune."""
-        return thread_service.prune(self.store, self.keys, self.saver, thread_ids, strategy)
+        return thread_service.prune(self.store, self.keys, self.saver, thread_ids, strategy, self._may_see)
 
     def set_ttl(self, thread_id: str, minutes: float, strategy: TtlStrategy = "delete") -> Thread:
         """Have recovery delete a thread, or its history, so many minutes after its last change."""
+        self.get_thread(thread_id)
         self.store.do(threads.set_ttl(self.keys, thread_id, minutes, strategy))
         return self.get_thread(thread_id)
 
@@ -264,7 +317,10 @@ class Service:
         sort_by: str = "updated_at",
         descending: bool = True,
     ) -> tuple[list[Thread], int]:
-        """Threads that match all that is given, and how many do in all. Threads of stateless runs are left out."""
+        """Threads that match all that is given, and how many do in all. Threads of stateless runs are left out.
+
+        Without ``ids`` they are those of one tenant: this service's, or the default.
+        """
         matching = [
             thread for thread in self._threads(ids)
             if (status is None or thread.status == status)
@@ -284,7 +340,7 @@ class Service:
             replies = self.store.do_all([call for thread_id in some for call in threads.get(self.keys, thread_id)])
             pairs = zip(replies[::2], replies[1::2], strict=True)
             found += [thread for fields, queued in pairs if (thread := threads.from_replies(fields, queued))]
-        return [thread for thread in found if not thread.hidden]
+        return [thread for thread in found if not thread.hidden and self._may_see(thread)]
 
     # --- the fleet
 

@@ -113,7 +113,9 @@ async def prepare(
     except Exception as error:  # whatever a user's module raises while it is imported
         raise GraphUnavailable(f"Graph {run.graph_id!r} cannot be loaded: {error}") from error
     session = SliceSession(fence=fence, run_key=worker.keys.of_run(run.run_id).run(run.run_id), run_id=run.run_id)
-    graph = seam.bind(shared, (saver or worker.saver).bound(session), store=shared.store or worker.items)
+    graph = seam.bind(
+        shared, (saver or worker.saver).bound(session), store=shared.store or worker.items.of_tenant(run.tenant)
+    )
     print_ = seam.fingerprint(shared)
     prepared = Prepared(graph, config, worker.policies_of(run.graph_id, shared, print_), session, print_)
     prepared.degraded = config["configurable"]["degraded"] = list(run.degraded)
@@ -460,11 +462,28 @@ def _command(command: dict[str, Any]) -> Command[Any]:
     )
 
 
+#: What the server says of who asked for a run. A client that says it too is not believed.
+_OF_USER = frozenset({"langgraph_auth_user", "langgraph_auth_user_id", "langgraph_auth_permissions"})
+
+
+def _who(run: Run) -> dict[str, Any]:
+    if run.user is None:
+        return {}
+    name, permissions = run.user.get("identity"), run.user.get("permissions", [])
+    return {
+        "langgraph_auth_user": dict(run.user),
+        "langgraph_auth_user_id": name,
+        "langgraph_auth_permissions": permissions,
+        "user_id": name,
+    }
+
+
 def config_of(run: Run, recursion_limit: int) -> RunnableConfig:
     """The RunnableConfig of a run: the client's, with the ids that nodes and checkpoints are to know."""
     request = run.request
     ids = {"run_id": run.run_id, "thread_id": run.thread_id, "assistant_id": run.assistant_id, "graph_id": run.graph_id}
-    configurable = {**request.config.get("configurable", {}), **ids, "checkpoint_ns": ""}
+    given = {key: value for key, value in request.config.get("configurable", {}).items() if key not in _OF_USER}
+    configurable = {**given, **_who(run), **ids, "checkpoint_ns": ""}
     if request.checkpoint and run.entered != "checkpoint":
         wanted = {key: value for key, value in request.checkpoint.items() if key != "thread_id" and value is not None}
         configurable = {**configurable, **wanted}

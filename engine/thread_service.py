@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from runyard.engine import wire
 from runyard.engine.errors import LeaseLost
@@ -25,7 +25,7 @@ def copy(store: SyncStore, keys: Keys, saver: RedisSaver, source: Thread) -> Thr
     """
     taken = store.do(threads.face(keys, source.thread_id))
     labels = wire.decode(source.raw_metadata)
-    made = store.do(threads.create(keys, new_thread_id(), labels, exist_ok=True, fields=taken))
+    made = store.do(threads.create(keys, new_thread_id(), labels, exist_ok=True, tenant=source.tenant, fields=taken))
     saver.copy_thread(source.thread_id, made.thread_id)
     return made
 
@@ -43,18 +43,24 @@ def delete(store: SyncStore, keys: Keys, saver: RedisSaver, thread_id: str) -> N
             return
 
 
-def prune(store: SyncStore, keys: Keys, saver: RedisSaver, thread_ids: Iterable[str], strategy: TtlStrategy) -> int:
+def prune(
+    store: SyncStore,
+    keys: Keys,
+    saver: RedisSaver,
+    thread_ids: Iterable[str],
+    strategy: TtlStrategy,
+    is_ours: Callable[[Thread], bool],
+) -> int:
     """Delete threads, or their history but for the latest checkpoint; answers how many.
 
-    A thread that does not exist is left out; so is one with an active run, when its history is to go.
+    A thread that does not exist, or is not ours, is left out; so is one with an active run, when its history is to go.
     """
-    return sum(_prune_one(store, keys, saver, thread_id, strategy) for thread_id in dict.fromkeys(thread_ids))
+    found = (threads.from_replies(*store.do_all(threads.get(keys, each))) for each in dict.fromkeys(thread_ids))
+    ours = (thread for thread in found if thread is not None and not thread.hidden and is_ours(thread))
+    return sum(_prune_one(store, keys, saver, thread.thread_id, strategy) for thread in ours)
 
 
 def _prune_one(store: SyncStore, keys: Keys, saver: RedisSaver, thread_id: str, strategy: TtlStrategy) -> bool:
-    found = threads.from_replies(*store.do_all(threads.get(keys, thread_id)))
-    if found is None or found.hidden:
-        return False
     if strategy == "keep_latest":
         return keep_latest(keys, saver, thread_id)
     delete(store, keys, saver, thread_id)

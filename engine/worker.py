@@ -11,10 +11,10 @@ import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
-from langgraph.store.base import BaseStore
 from langgraph.types import PregelExecutableTask
 
 from runyard.engine import seam
+from runyard.engine.items import RedisItems
 from runyard.engine.leases import LeaseKeeper
 from runyard.engine.policy import NodePolicy, policies_of
 from runyard.engine.saver import RedisSaver
@@ -44,7 +44,7 @@ class Worker:
     keeper: LeaseKeeper
     open_graph: OpenGraph
     #: LangGraph's long-term store, for graphs that were compiled without one of their own.
-    items: BaseStore
+    items: RedisItems
     #: Told (queue, ms the wake-up was sent, ms now) of every wake-up that was claimed.
     took: Callable[[str, int, int], None] = lambda *_: None
     #: graph id -> node -> what configuration says about it

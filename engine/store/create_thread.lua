@@ -1,14 +1,18 @@
 -- Make a thread.
 -- KEYS 1 thread  2 threads
--- ARGV 1 thread id  2 metadata as JSON  3 'raise' or 'do_nothing' when there is one already  4.. field, value
--- Returns the thread as a flat hash. Error THREAD_EXISTS.
+-- ARGV 1 thread id  2 metadata as JSON  3 'raise' or 'do_nothing' when there is one already  4 tenant, '' the default
+--      5.. field, value
+-- Returns the thread as a flat hash. Error THREAD_EXISTS, always when it is another tenant's.
 --@include clock
+--@include tenant
 if redis.call('EXISTS', KEYS[1]) == 1 then
-  if ARGV[3] ~= 'do_nothing' then return redis.error_reply('THREAD_EXISTS A thread with this id exists already.') end
+  local own = (redis.call('HGET', KEYS[1], 'tenant') or '') == ARGV[4]
+  if ARGV[3] ~= 'do_nothing' or not own then return redis.error_reply('THREAD_EXISTS A thread with this id exists already.') end
   return redis.call('HGETALL', KEYS[1])
 end
 local at = now_ms()
 redis.call('HSET', KEYS[1], 'thread_id', ARGV[1], 'metadata', ARGV[2], 'created_at', at, 'updated_at', at,
-  'state_updated_at', at, unpack(ARGV, 4))
-redis.call('ZADD', KEYS[2], at, ARGV[1])
+  'state_updated_at', at, unpack(ARGV, 5))
+if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'tenant', ARGV[4]) end
+redis.call('ZADD', listing_of(KEYS[2], KEYS[1]), at, ARGV[1])
 return redis.call('HGETALL', KEYS[1])

@@ -9,8 +9,11 @@
 --@include clock
 --@include branches
 --@include thread
+--@include tenant
 local at = now_ms()
 local phase = redis.call('HGET', KEYS[1], 'phase')
+local threads = listing_of(KEYS[12], KEYS[2])
+dig_up(KEYS[14], KEYS[1], ARGV[1])
 if phase then
   if phase == 'due' and redis.call('HGET', KEYS[2], 'active') ~= ARGV[1] then
     redis.call('HINCRBY', KEYS[2], 'delayed', -1)
@@ -29,10 +32,9 @@ redis.call('ZREM', KEYS[9], ARGV[1])
 redis.call('ZREM', KEYS[10], ARGV[1])
 redis.call('ZREM', KEYS[11], ARGV[1])
 redis.call('ZREM', KEYS[13], ARGV[1])
-redis.call('ZREM', KEYS[14], ARGV[1])
 local following = admit_next(KEYS[2], KEYS[4], KEYS[5], ARGV[2], ARGV[1], at)
 if redis.call('HGET', KEYS[2], 'hidden') == '1' and redis.call('EXISTS', KEYS[3]) == 0 then
   redis.call('DEL', KEYS[2])
-  redis.call('ZREM', KEYS[12], ARGV[3])
+  redis.call('ZREM', threads, ARGV[3])
 end
 return following

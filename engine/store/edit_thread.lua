@@ -3,10 +3,11 @@
 -- ARGV 1 thread id  2 the metadata it was read with, as JSON  3.. field, value
 -- Returns the thread as a flat hash, or nil when its metadata has changed since. Error THREAD_NOT_FOUND.
 --@include clock
+--@include tenant
 local metadata = redis.call('HGET', KEYS[1], 'metadata')
 if not metadata then return redis.error_reply('THREAD_NOT_FOUND Thread not found.') end
 if metadata ~= ARGV[2] then return false end
 local at = now_ms()
 redis.call('HSET', KEYS[1], 'updated_at', at, unpack(ARGV, 3))
-redis.call('ZADD', KEYS[2], at, ARGV[1])
+redis.call('ZADD', listing_of(KEYS[2], KEYS[1]), at, ARGV[1])
 return redis.call('HGETALL', KEYS[1])

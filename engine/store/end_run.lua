@@ -11,6 +11,7 @@
 --@include release
 --@include branches
 --@include thread
+--@include tenant
 if not held(KEYS[1], 'lease', ARGV[2]) then
   if already_released(KEYS[1], ARGV[2]) then return {} end
   return lease_lost()
@@ -21,8 +22,8 @@ if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[5]) end
 drop_branches(KEYS[9], KEYS[4], KEYS[5], ARGV[1])
 redis.call('HSET', KEYS[2], 'updated_at', at)
 redis.call('ZREM', KEYS[11], ARGV[1])
-if ARGV[12] == '1' then redis.call('ZADD', KEYS[12], at, ARGV[1]) end
-redis.call('ZADD', KEYS[7], at, redis.call('HGET', KEYS[1], 'thread_id'))
+if ARGV[12] == '1' then bury(KEYS[12], KEYS[1], ARGV[1], at) end
+redis.call('ZADD', listing_of(KEYS[7], KEYS[1]), at, redis.call('HGET', KEYS[1], 'thread_id'))
 local following = {}
 if ARGV[11] == '1' then
   redis.call('ZADD', KEYS[10], at, ARGV[1])

@@ -7,6 +7,7 @@
 --@include clock
 --@include branches
 --@include thread
+--@include tenant
 local at = now_ms()
 local state = redis.call('HMGET', KEYS[1], 'phase', 'deadline_at')
 local phase, deadline = state[1], tonumber(state[2] or '0')
@@ -23,7 +24,7 @@ redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('ZREM', KEYS[10], ARGV[1])
-redis.call('ZADD', KEYS[11], at, ARGV[1])
+bury(KEYS[11], KEYS[1], ARGV[1], at)
 redis.call('HSET', KEYS[2], 'updated_at', at)
 leave(KEYS[2], KEYS[1], 'error', ARGV[6], '{}')
 local following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[4], ARGV[1], at)

@@ -3,6 +3,9 @@
 ``P`` stands for ``<prefix>:{<partition>}``; the braces make one Redis Cluster hash tag of a partition, so a script may
 touch any keys of it together. ``<prefix>`` is ``ry`` unless the setting ``RUNYARD_PREFIX`` says otherwise.
 
+A tenant other than the default has assistants and items to itself: for it ``{assistants}`` is ``{assistants/<tenant>}``
+and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records whose they are.
+
 | key | type | content | gone when |
 |---|---|---|---|
 | `<prefix>:meta` | hash | number of partitions and version of this layout, checked at start | never |
@@ -31,12 +34,14 @@ touch any keys of it together. ``<prefix>`` is ``ry`` unless the setting ``RUNYA
 | `P:thread:<thread>:checkpoint:<ns>:<id>` | hash | one checkpoint and its pending writes; fields in `checkpoints.py` | pruned, its run deleted, or with the thread |
 | `P:thread:<thread>:channels:<ns>` | hash | `<channel>\\0<version>`: one value, stored once for all checkpoints that need it | no checkpoint needs it |
 | `P:threads` | sorted set | threads by the ms of their last change | with the thread |
+| `P:threads:<tenant>` | sorted set | the same of a tenant other than the default, which are not in the list above | with the thread |
 | `P:leases` | sorted set | runs and branches in hand, by the ms their lease ends | the slice ends, or recovery reaps it |
 | `P:waiting` | sorted set | runs and branches that were woken, by the ms of the wake-up | a worker claims them |
 | `P:due` | sorted set | runs that wait for a time, by that ms | recovery promotes them |
 | `P:ended` | sorted set | runs that ended, by the ms of their end | pruned |
 | `P:deadlines` | sorted set | runs that must have ended by a time, by that ms | with their end |
 | `P:dead` | sorted set | dead letters: runs that failed for good, by the ms of their end | revived, discarded or pruned |
+| `P:dead:<tenant>` | sorted set | those of a tenant other than the default, which are in the list above, too | revived, discarded or pruned |
 | `P:item:<name>` | hash | one item of the long-term store: value, instants, time to live; `<name>` is `<ns>\\0\\0<key>` | deleted, or its time to live is over |
 | `P:items:<ns>` | sorted set | keys of a namespace's items by order of their making | with its items |
 | `P:item_namespaces` | sorted set | namespaces that have items, at score 0: labels joined by `\\0`, so that a prefix is a range | with its items |
@@ -48,7 +53,7 @@ touch any keys of it together. ``<prefix>`` is ``ry`` unless the setting ``RUNYA
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runyard.engine.ids import partition_of_run, partition_of_thread
 
@@ -62,6 +67,11 @@ class Keys:
 
     prefix: str = "ry"
     partitions: int = 16
+    #: Whose assistants and items are meant; empty: the default tenant's.
+    tenant: str = ""
+
+    def of_tenant(self, tenant: str) -> Keys:
+        return self if tenant == self.tenant else replace(self, tenant=tenant)
 
     def of_thread(self, thread_id: str) -> Partition:
         return Partition(self.prefix, partition_of_thread(thread_id, self.partitions))
@@ -73,10 +83,10 @@ class Keys:
     def of_namespace(self, namespace: tuple[str, ...]) -> Partition:
         """Items of one first label share a partition, so a search below it is one partition's."""
         root = namespace[0] if namespace else ""
-        return Partition(self.prefix, zlib.crc32(root.encode()) % self.partitions)
+        return Partition(self.prefix, zlib.crc32(f"{self.tenant}{root}".encode()) % self.partitions, self.tenant)
 
     def all(self) -> list[Partition]:
-        return [Partition(self.prefix, number) for number in range(self.partitions)]
+        return [Partition(self.prefix, number, self.tenant) for number in range(self.partitions)]
 
     @property
     def meta(self) -> str:
@@ -96,7 +106,8 @@ class Keys:
 
     @property
     def assistants(self) -> str:
-        return f"{self.prefix}:{{assistants}}"
+        of = f"/{self.tenant}" if self.tenant else ""
+        return f"{self.prefix}:{{assistants{of}}}"
 
     @property
     def queues(self) -> str:
@@ -121,10 +132,16 @@ class Partition:
 
     prefix: str
     number: int
+    #: Whose items are meant.
+    tenant: str = ""
 
     @property
     def tag(self) -> str:
         return f"{self.prefix}:{{{self.number}}}"
+
+    @property
+    def _own(self) -> str:
+        return f"{self.tag}:of:{self.tenant}:" if self.tenant else f"{self.tag}:"
 
     @property
     def leases(self) -> str:
@@ -162,19 +179,25 @@ class Partition:
     def threads(self) -> str:
         return f"{self.tag}:threads"
 
+    def threads_of(self, tenant: str) -> str:
+        return f"{self.threads}:{tenant}" if tenant else self.threads
+
+    def dead_of(self, tenant: str) -> str:
+        return f"{self.dead}:{tenant}" if tenant else self.dead
+
     @property
     def item_namespaces(self) -> str:
-        return f"{self.tag}:item_namespaces"
+        return f"{self._own}item_namespaces"
 
     @property
     def items_expiring(self) -> str:
-        return f"{self.tag}:items_expiring"
+        return f"{self._own}items_expiring"
 
     def item(self, name: str) -> str:
-        return f"{self.tag}:item:{name}"
+        return f"{self._own}item:{name}"
 
     def items(self, namespace: str) -> str:
-        return f"{self.tag}:items:{namespace}"
+        return f"{self._own}items:{namespace}"
 
     def run(self, run_id: str) -> str:
         return f"{self.tag}:run:{run_id}"

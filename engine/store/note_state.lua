@@ -3,11 +3,12 @@
 -- ARGV 1 thread id  2 values (packed)  3 graph id  4 assistant id: of the graph that read them, if none ran before
 -- Returns 1, or 0 when there is no such thread or it has an active run.
 --@include clock
+--@include tenant
 if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('HEXISTS', KEYS[1], 'active') == 1 then return 0 end
 local at = now_ms()
 redis.call('HSET', KEYS[1], 'values', ARGV[2], 'state_updated_at', at, 'updated_at', at)
 if (redis.call('HGET', KEYS[1], 'graph_id') or '') == '' then
   redis.call('HSET', KEYS[1], 'graph_id', ARGV[3], 'assistant_id', ARGV[4])
 end
-redis.call('ZADD', KEYS[2], at, ARGV[1])
+redis.call('ZADD', listing_of(KEYS[2], KEYS[1]), at, ARGV[1])
 return 1

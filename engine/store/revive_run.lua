@@ -5,6 +5,7 @@
 -- Returns {1, its queue}; {0, ''} when it is not a dead letter (any more). Errors RUN_NOT_FOUND, THREAD_BUSY when
 -- another run has its thread. The `end` its readers have seen is taken out of its stream: the next one counts.
 --@include clock
+--@include tenant
 local phase = redis.call('HGET', KEYS[1], 'phase')
 if not phase then return redis.error_reply('RUN_NOT_FOUND Run not found.') end
 if not redis.call('ZSCORE', KEYS[5], ARGV[1]) then return {0, ''} end
@@ -24,7 +25,7 @@ end
 redis.call('HINCRBY', KEYS[1], 'replays', 1)
 redis.call('HSET', KEYS[2], 'active', ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])
-redis.call('ZREM', KEYS[5], ARGV[1])
+dig_up(KEYS[5], KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[3], at, ARGV[1])
 local last = redis.call('XREVRANGE', KEYS[6], '+', '-', 'COUNT', 1)[1]
 if last and last[2][2] == 'end' then redis.call('XDEL', KEYS[6], last[1]) end

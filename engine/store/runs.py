@@ -57,16 +57,27 @@ class BranchClaim:
     doom: dict[str, Any] | None = None
 
 
-def create(keys: Keys, run: Run, *, delay_ms: int = 0, create_thread: bool = False) -> Call[tuple[Phase, int]]:
-    """Record a run. Sending it twice is the same as once. Raises ThreadNotFound, ThreadBusy."""
+def create(
+    keys: Keys,
+    run: Run,
+    *,
+    delay_ms: int = 0,
+    create_thread: bool = False,
+    thread_metadata: dict[str, Any] | None = None,
+) -> Call[tuple[Phase, int]]:
+    """Record a run; ``thread_metadata`` is for a thread that is made here. Sending it twice is the same as once.
+
+    Raises ThreadNotFound, also for another tenant's, ThreadBusy.
+    """
     at = keys.of_thread(run.thread_id)
     thread_id = run.thread_id
-    metadata, if_missing = wire.encode({}), "hidden" if run.temporary else "create" if create_thread else ""
+    if_missing = "hidden" if run.temporary else "create" if create_thread else ""
     return Call(
         script("create_run"),
         (at.run(run.run_id), at.thread(thread_id), at.thread_runs(thread_id), at.thread_queue(thread_id), at.waiting,
          at.due, at.threads),
-        (run.run_id, thread_id, run.strategy, if_missing, delay_ms, metadata, *_fields(run)),
+        (run.run_id, thread_id, run.strategy, if_missing, delay_ms, wire.encode(thread_metadata or {}), run.tenant,
+         *_fields(run)),
         lambda reply: (Phase(reply[0].decode()), int(reply[1])),
     )  # fmt: skip
 
@@ -275,9 +286,11 @@ def is_dead(keys: Keys, run_id: str) -> Call[bool]:
     return Call.command("ZSCORE", keys.of_run(run_id).dead, run_id, parse=lambda score: score is not None)
 
 
-def dead(keys: Keys, partition: int, *, newest_ms: float | str = "+inf", limit: int) -> Call[list[str]]:
-    """Ids of a partition's dead letters, newest first."""
-    key = keys.all()[partition].dead
+def dead(
+    keys: Keys, partition: int, *, tenant: str = "", newest_ms: float | str = "+inf", limit: int
+) -> Call[list[str]]:
+    """Ids of a partition's dead letters, newest first: all of them, or those of a tenant other than the default."""
+    key = keys.all()[partition].dead_of(tenant)
     words = ("ZREVRANGEBYSCORE", key, newest_ms, "-inf", "LIMIT", 0, limit)
     return Call.command(*words, parse=lambda ids: [i.decode() for i in ids])
 
@@ -379,6 +392,8 @@ def decode(fields: Mapping[str, bytes]) -> Run:
         deadline_at=number("deadline_at"),
         replays=number("replays") or 0,
         discarded=text("discarded") or None,
+        tenant=text("tenant"),
+        user=json("user"),
     )
 
 
@@ -393,6 +408,7 @@ def _fields(run: Run) -> list[str | bytes]:
         "assistant_id", run.assistant_id, "graph_id", run.graph_id, "queue", run.queue,
         "request", wire.encode(asdict(run.request)), "metadata", wire.encode(run.metadata),
         "temporary", "1" if run.temporary else "",
+        *(("user", wire.encode(run.user)) if run.user else ()),
         *(("timeout_ms", str(round(run.request.timeout_s * 1000))) if run.request.timeout_s else ()),
     ]  # fmt: skip
 

@@ -52,6 +52,8 @@ class Thread:
     #: Made for a single stateless run, or about to be deleted: left out of every listing.
     hidden: bool
     ttl: TimeToLive | None = None
+    #: Whose it is; empty: the default tenant's.
+    tenant: str = ""
 
 
 def create(
@@ -60,13 +62,14 @@ def create(
     metadata: dict[str, Any],
     *,
     exist_ok: bool,
+    tenant: str = "",
     fields: Mapping[str, bytes | str] | None = None,
 ) -> Call[Thread]:
-    """Make a thread. Raises ThreadExists unless ``exist_ok``, which answers the one there is."""
+    """Make a thread. Raises ThreadExists unless ``exist_ok``, which answers the one there is if it is the tenant's."""
     at = keys.of_thread(thread_id)
     words = [word for pair in (fields or {"config": b"{}"}).items() for word in pair]
     mode = "do_nothing" if exist_ok else "raise"
-    arguments = (thread_id, wire.encode(metadata), mode, *words)
+    arguments = (thread_id, wire.encode(metadata), mode, tenant, *words)
     return Call(script("create_thread"), (at.thread(thread_id), at.threads), arguments, lambda r: decode(_flat(r)))
 
 
@@ -155,8 +158,8 @@ def idle_fence(keys: Keys, thread_id: str) -> Fence:
 
 
 def newest(keys: Keys, partition: int, *, limit: int) -> Call[list[str]]:
-    """Ids of a partition's threads, last changed first."""
-    key = keys.all()[partition].threads
+    """Ids of a partition's threads of the keys' tenant, last changed first."""
+    key = keys.all()[partition].threads_of(keys.tenant)
     return Call.command("ZREVRANGE", key, 0, limit - 1, parse=lambda ids: [i.decode() for i in ids])
 
 
@@ -188,6 +191,7 @@ def decode(fields: Mapping[str, bytes], *, queued: int = 0) -> Thread:
         config=json("config") or {},
         hidden=fields.get("hidden", b"") == b"1",
         ttl=_ttl(fields),
+        tenant=fields.get("tenant", b"").decode(),
     )
 
 

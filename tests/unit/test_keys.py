@@ -12,7 +12,7 @@ from runyard.engine.store import keys as module
 from runyard.engine.store.keys import Keys, Partition
 
 #: Not keys, but the way to them.
-WAYS = {"of_thread", "of_run", "of_namespace", "all", "tag"}
+WAYS = {"of_tenant", "of_thread", "of_run", "of_namespace", "all", "tag"}
 
 
 def table() -> list[list[str]]:
@@ -24,7 +24,7 @@ def made_by(of: Keys | Partition, prefix: str) -> dict[str, str]:
     """Every key of an object by the name of its function, arguments as the table names them."""
     words = {
         "run_id": "<run>", "thread_id": "<thread>", "namespace": "<ns>", "checkpoint_id": "<id>", "worker_id": "<id>",
-        "assistant_id": "<id>", "fingerprint": "<fingerprint>", "name": "<name>",
+        "assistant_id": "<id>", "fingerprint": "<fingerprint>", "name": "<name>", "tenant": "<tenant>",
     }  # fmt: skip
     made = {}
     for name, member in inspect.getmembers(type(of)):

@@ -1,0 +1,16 @@
+-- listing_of(...): a listing of the partition as the tenant sees it that `owner` (a thread, a run) belongs to. That of
+-- the default tenant is the listing itself. The name is made here, where the owner is known; it shares the hash tag.
+local function listing_of(listing, owner)
+  local tenant = redis.call('HGET', owner, 'tenant')
+  return tenant and tenant ~= '' and listing .. ':' .. tenant or listing
+end
+-- bury(...), dig_up(...): a dead letter stands in the listing of all, by which it is pruned, and in its tenant's.
+local function bury(dead, run, run_id, at)
+  redis.call('ZADD', dead, at, run_id)
+  redis.call('ZADD', listing_of(dead, run), at, run_id)
+end
+local function dig_up(dead, run, run_id)
+  local removed = redis.call('ZREM', dead, run_id)
+  redis.call('ZREM', listing_of(dead, run), run_id)
+  return removed
+end
