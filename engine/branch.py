@@ -64,7 +64,7 @@ async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> dic
         return {"error": quarantined(run)}
     async with AsyncExitStack() as opened:
         try:
-            prepared = await prepare(worker, run, claim.fence, opened, worker.branch_saver)
+            prepared = await prepare(worker, claim, opened, worker.branch_saver)
         except NOT_AN_OUTCOME:
             raise
         except Exception as error:  # noqa: BLE001 - the graph cannot be loaded here: the run fails with the reason
@@ -82,7 +82,9 @@ async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held
             raise seam.NotHere(task.id)
 
     handled = prepared.graph.node_error_handler_map
-    nodes = NodeRunner(worker, run, claim.fence, prepared.graph, prepared.policies, prepared.degraded, claim.doom)
+    nodes = NodeRunner(
+        worker, run, claim.fence, prepared.graph, prepared.policies, prepared.degraded, prepared.ledger, claim.doom
+    )
     runner = seam.TaskRunner(
         admit,
         handled=handled,
@@ -116,6 +118,7 @@ async def _consume(  # noqa: C901 - one result each
         return {"error": failure((runner.failures or [error])[0], None, nodes.failed).error}
     finally:
         await runner.close()
+        prepared.ledger.close()
     if runner.failures:
         raise_if_no_outcome(runner.failures)
         return {"error": failure(runner.failures[0], None, nodes.failed).error}

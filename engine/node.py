@@ -20,6 +20,7 @@ from runyard.engine import seam, wire
 from runyard.engine.doom import foretell, timeout_of
 from runyard.engine.effects import Journal, journal
 from runyard.engine.errors import LeaseLost, StoreUnavailable
+from runyard.engine.ledger import Ledger
 from runyard.engine.policy import NodePolicy
 from runyard.engine.retry import GiveUp, TryAgain, decide
 from runyard.engine.run import Run
@@ -47,10 +48,12 @@ class NodeRunner:
         graph: Graph,
         policies: dict[str, NodePolicy],
         degraded: list[dict[str, Any]],
+        ledger: Ledger,
         doom: dict[str, Any] | None = None,
     ) -> None:
         self._worker, self._run, self._fence, self._graph = worker, run, fence, graph
         self._policies, self._degraded, self._doom = policies, degraded, doom
+        self._ledger = ledger
         #: What this process may be killed for: task id to its attempt.
         self._running: dict[str, dict[str, Any]] = {}
         #: How long each task that waits for its next attempt has to wait, in seconds.
@@ -70,11 +73,15 @@ class NodeRunner:
         began_at, began = time.time(), time.monotonic()
         error: Exception | None = timeout_of(self._doom, task.name, task.id, attempt)
         while True:
+            self._ledger.began(task, attempt)
             if error is None:
                 try:
                     began_at, began = time.time(), time.monotonic()
-                    return await self._within_deadline(task, once, attempt)
-                except (GraphBubbleUp, LeaseLost, StoreUnavailable):
+                    result = await self._within_deadline(task, once, attempt)
+                    self._ledger.succeeded(task, began_at, time.monotonic() - began)
+                    return result
+                except (GraphBubbleUp, LeaseLost, StoreUnavailable, asyncio.CancelledError) as left:
+                    self._ledger.left(task, began_at, time.monotonic() - began, left)
                     raise
                 except Exception as raised:  # noqa: BLE001 - whatever a node raises is an attempt of it
                     error = raised
@@ -159,6 +166,8 @@ class NodeRunner:
 
     async def _note(self, record: dict[str, Any], degraded: dict[str, Any] | None = None) -> None:
         call = runs.note_attempt(self._worker.keys, self._run.run_id, self._fence, record, degraded=degraded)
+        self._ledger.failed(record)
+        self._ledger.flush()
         await self._worker.store.do(call)
 
     def _policy(self, task: PregelExecutableTask) -> NodePolicy:

@@ -26,6 +26,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import RESUME
 
+from runyard.engine.ledger import Ledger
 from runyard.engine.store import checkpoint_calls as calls, checkpoint_upkeep as upkeep, checkpoints as codec
 from runyard.engine.store.checkpoint_calls import Place, place_of
 from runyard.engine.store.checkpoint_copy import copy_thread
@@ -63,6 +64,8 @@ class SliceSession:
     primed: bool = False
     #: Answers that name no interrupt and are there for whoever asks first: where each is stored, and its value.
     answers: list[tuple[Place, str, Any]] = field(default_factory=list)
+    #: Goes with every write: what is saved has its records.
+    ledger: Ledger | None = None
 
     def is_primed_for(self, config: RunnableConfig) -> bool:
         asked = config["configurable"]
@@ -177,7 +180,10 @@ class RedisSaver(BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         """As :meth:`put`. The values are read before anything is awaited."""
         place = self._place(config)
-        await self._async_store.do(self._put_call(place, config, checkpoint, metadata, new_versions))
+        call = self._put_call(place, config, checkpoint, metadata, new_versions)
+        if self.session is not None and self.session.ledger is not None:
+            self.session.ledger.flush()
+        await self._async_store.do(call)
         return self._was_put(place, checkpoint["id"])
 
     def put_writes(
@@ -192,7 +198,10 @@ class RedisSaver(BaseCheckpointSaver[str]):
     ) -> None:
         """As :meth:`put_writes`."""
         if writes:
-            await self._async_store.do(self._writes_call(config, writes, task_id, task_path), patience_s=PATIENCE_S)
+            call = self._writes_call(config, writes, task_id, task_path)
+            if self.session is not None and self.session.ledger is not None:
+                self.session.ledger.flush(PATIENCE_S)
+            await self._async_store.do(call, patience_s=PATIENCE_S)
 
     def get_next_version(self, current: str | None, channel: None) -> str:  # noqa: ARG002 - LangGraph's signature
         """Eight digits that grow, and forty random bits: two branches of a thread never share a version.

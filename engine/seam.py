@@ -37,6 +37,7 @@ from langgraph._internal._serde import apply_checkpointer_allowlist
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.constants import START
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
+from langgraph.graph.state import _CHANNEL_BRANCH_TO
 from langgraph.pregel import Pregel
 from langgraph.pregel._retry import _reset_interrupt_counter
 from langgraph.pregel._task_status import read_task_statuses
@@ -51,6 +52,8 @@ Shape = dict[str, dict[str, Any]]
 #: Set in `configurable`, models tell their messages as content blocks instead of chunks.
 CONTENT_BLOCKS = CONFIG_KEY_STREAM_MESSAGES_V2
 _NAMESPACE_SEPARATOR = "|"
+#: The channel of an edge begins so, and ends with the node it leads to.
+_BRANCH_TO = _CHANNEL_BRANCH_TO.removesuffix("{}")
 #: In the path of a task that runs an error handler.
 _HANDLER = "node_error_handler"
 
@@ -143,6 +146,41 @@ def difference(old: Shape, new: Shape) -> str:
         words = (("removed", gone), ("added", come), ("changed", changed))
         parts += [f"{kind} {word}: {', '.join(names)}" for word, names in words if names]
     return "; ".join(parts) or "where its nodes lead"
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """How a node's successor is found: the routers of its conditional edges, and where its plain edges lead."""
+
+    routers: tuple[str, ...]
+    static: frozenset[str]
+
+
+def routes(graph: Pregel[Any, Any, Any, Any]) -> dict[str, Routes]:
+    """The ways out of each node; of a graph that was not made with StateGraph, none."""
+    builder = getattr(graph, "builder", None)
+    if builder is None:
+        return {}
+    return {
+        name: Routes(
+            tuple(builder.branches.get(name, ())), frozenset(end for start, end in builder.edges if start == name)
+        )
+        for name in graph.nodes
+    }
+
+
+def destinations(task: PregelExecutableTask) -> tuple[list[str], int]:
+    """Where a finished task's writes lead to, in order, and how many keys of the state it has written."""
+    targets: list[str] = []
+    written = 0
+    for channel, value in task.writes:
+        if channel.startswith(_BRANCH_TO):
+            targets.append(channel[len(_BRANCH_TO) :])
+        elif channel == TASKS:
+            targets.append(value.node)
+        elif not channel.startswith("__"):
+            written += 1
+    return targets, written
 
 
 def _edges(graph: Pregel[Any, Any, Any, Any]) -> list[Any]:

@@ -51,6 +51,10 @@ def _level(value: str) -> str | None:
     return None if value in known else f"one of {', '.join(known)}"
 
 
+def _switch(value: str) -> str | None:
+    return None if value in ("on", "off") else "on or off"
+
+
 def _redis_url(value: str) -> str | None:
     known = ("redis://", "rediss://", "unix://")
     return None if not value or value.startswith(known) else "a URL that starts with redis://, rediss:// or unix://"
@@ -131,6 +135,13 @@ class Settings:
         "RUNYARD_KEEP_DEAD_S", 90 * 86400, "How long dead letters are kept; 0: for ever.", check=_not_negative
     )
     max_events: int = setting("RUNYARD_MAX_EVENTS", 10_000, "About how many events of a run are kept.", check=_positive)
+    ledger: str = setting(
+        "RUNYARD_LEDGER", "on", "Keep a record of every attempt, tool call, model call and decision: on or off.",
+        check=_switch,
+    )  # fmt: skip
+    max_records: int = setting(
+        "RUNYARD_MAX_RECORDS", 10_000, "About how many records of a run are kept.", check=_positive
+    )
     log_level: str = setting(
         "RUNYARD_LOG_LEVEL", "INFO", "Level of the log: DEBUG, INFO, WARNING, ERROR.", check=_level
     )

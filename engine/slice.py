@@ -20,9 +20,11 @@ from langgraph.runtime import RunControl
 from langgraph.types import Command, PregelExecutableTask, Send
 
 from runyard.engine import seam, wire
+from runyard.engine.callbacks import Callbacks
 from runyard.engine.errors import EngineError, GraphChanged, GraphUnavailable, LeaseLost, StoreUnavailable
 from runyard.engine.feed import Feed, Writer, modes_of
 from runyard.engine.leases import Held, Stop
+from runyard.engine.ledger import Ledger
 from runyard.engine.node import NodeRunner, WaitsForRetry
 from runyard.engine.policy import NodePolicy
 from runyard.engine.protocol import PROTOCOL
@@ -69,7 +71,7 @@ async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:  
     answered = {task_id for result in results for task_id in result.get("interrupted", ())}
     async with AsyncExitStack() as opened:
         try:
-            prepared = await prepare(worker, run, claim.fence, opened)
+            prepared = await prepare(worker, claim, opened)
             if stop := await stop_before(worker, prepared, run, claim.came_from):
                 return stop
         except NOT_AN_OUTCOME:
@@ -90,6 +92,7 @@ class Prepared:
     policies: dict[str, NodePolicy]
     session: SliceSession
     fingerprint: str
+    ledger: Ledger
     interrupts: dict[str, Any] = field(default_factory=dict)
     #: What the run does without, as later nodes read it: ``config["configurable"]["degraded"]``.
     degraded: list[dict[str, Any]] = field(default_factory=list)
@@ -104,9 +107,10 @@ class Prepared:
 
 
 async def prepare(
-    worker: Worker, run: Run, fence: Fence, opened: AsyncExitStack, saver: RedisSaver | None = None
+    worker: Worker, claim: runs.Claim | runs.BranchClaim, opened: AsyncExitStack, saver: RedisSaver | None = None
 ) -> Prepared:
     """Load the graph, which stays ``opened``, and the thread's latest checkpoint, in one round trip."""
+    run, fence = claim.run, claim.fence
     config = config_of(run, worker.settings.recursion_limit)
     try:
         shared = await opened.enter_async_context(worker.open_graph(run.graph_id, config))
@@ -117,7 +121,10 @@ async def prepare(
         shared, (saver or worker.saver).bound(session), store=shared.store or worker.items.of_tenant(run.tenant)
     )
     print_ = seam.fingerprint(shared)
-    prepared = Prepared(graph, config, worker.policies_of(run.graph_id, shared, print_), session, print_)
+    waited_ms = claim.now_ms - claim.woken_ms if claim.woken_ms else 0
+    crashed = isinstance(claim, runs.Claim) and claim.came_from == "crash"
+    ledger = session.ledger = worker.ledger(run, fence, shared, print_, waited_ms=waited_ms, after_crash=crashed)
+    prepared = Prepared(graph, config, worker.policies_of(run.graph_id, shared, print_), session, print_, ledger)
     prepared.degraded = config["configurable"]["degraded"] = list(run.degraded)
     first = [] if run.fingerprint else _first_calls(worker, run, fence, shared, print_)
     _, replies = await asyncio.gather(_load_latest(prepared, run), worker.store.do_all(first))
@@ -231,7 +238,9 @@ class _Slice:
         self._came_from = came_from
         self._control, self._nodes_control = RunControl(), RunControl()
         self._foreign: list[PregelExecutableTask] = []
-        self._nodes = NodeRunner(worker, run, held.fence, prepared.graph, prepared.policies, prepared.degraded)
+        self._nodes = NodeRunner(
+            worker, run, held.fence, prepared.graph, prepared.policies, prepared.degraded, prepared.ledger
+        )
         self._one_step = worker.settings.quantum_s == 0
 
     async def run(self, answered: set[str]) -> Outcome:
@@ -246,6 +255,7 @@ class _Slice:
                 outcome = await self._consume(runner)
             finally:
                 await runner.close()
+                self._prepared.ledger.close()
         await self._writer.close()
         return outcome
 
@@ -366,11 +376,12 @@ def stream(
     request = run.request
     blocks = PROTOCOL in request.stream_mode
     configurable = {**prepared.config["configurable"], seam.RUNNER_SUBMIT: runner, seam.CONTENT_BLOCKS: blocks}
+    callbacks = [Callbacks(prepared.ledger)] if prepared.ledger.is_on else []
     as_events = "events" in request.stream_mode
     begin: Any = partial(prepared.graph.astream_events, version="v2") if as_events else prepared.graph.astream
     parts: AsyncIterator[Any] = begin(
         given_,
-        {**prepared.config, "configurable": configurable},
+        {**prepared.config, "configurable": configurable, "callbacks": callbacks},
         context=request.context,
         stream_mode=modes_of(request),
         interrupt_before=request.interrupt_before,

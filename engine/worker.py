@@ -16,10 +16,14 @@ from langgraph.types import PregelExecutableTask
 from runyard.engine import seam
 from runyard.engine.items import RedisItems
 from runyard.engine.leases import LeaseKeeper
+from runyard.engine.ledger import Ledger, ModelCall, Sink
 from runyard.engine.policy import NodePolicy, policies_of
+from runyard.engine.prices import Prices
+from runyard.engine.run import Run
 from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings
 from runyard.engine.store.client import AsyncStore, SyncStore
+from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
 
 log = structlog.get_logger(__name__)
@@ -49,6 +53,12 @@ class Worker:
     took: Callable[[str, int, int], None] = lambda *_: None
     #: graph id -> node -> what configuration says about it
     policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: What model calls cost.
+    prices: Prices = field(default_factory=Prices)
+    #: Told of every model call as it ends, in whatever thread that is.
+    on_model_call: tuple[Callable[[ModelCall], None], ...] = ()
+    #: Told of every record of the ledger.
+    sinks: tuple[Sink, ...] = ()
     #: Set when the process was asked to stop: nothing new is claimed, slices end at their next superstep edge.
     draining: bool = False
     #: Whether this process has one thing in hand at a time and may be killed for it (a prefork child).
@@ -63,6 +73,7 @@ class Worker:
     #: Fingerprints of graphs whose shape this process has stored.
     shapes_kept: set[str] = field(default_factory=set)
     controls: set[RunControl] = field(default_factory=set)
+    _routes: dict[tuple[str, str], dict[str, seam.Routes]] = field(default_factory=dict)
     _policies: dict[tuple[str, str], dict[str, NodePolicy]] = field(default_factory=dict)
 
     def drain(self) -> None:
@@ -77,6 +88,21 @@ class Worker:
         log.warning("node.abandoned", node=node, abandoned=self.abandoned)
         if self.abandoned == (1 if self.expendable else self.settings.max_abandoned):
             self.retire()
+
+    def ledger(
+        self, run: Run, fence: Fence, graph: Graph, fingerprint: str, *, waited_ms: float, after_crash: bool = False
+    ) -> Ledger:
+        """What notes what happens under one lease."""
+        routes = self._routes.get((run.graph_id, fingerprint))
+        if routes is None:
+            routes = self._routes[run.graph_id, fingerprint] = seam.routes(graph)
+        made = Ledger(
+            self.store, self.keys, run, fence, worker_id=self.worker_id, prices=self.prices, routes=routes,
+            keep=self.settings.max_records if self.settings.ledger == "on" else 0,
+            sinks=self.sinks, waited_ms=waited_ms, after_crash=after_crash,
+        )  # fmt: skip
+        made.on_model_call.extend(self.on_model_call)
+        return made
 
     def policies_of(self, graph_id: str, graph: Graph, fingerprint: str) -> dict[str, NodePolicy]:
         """The policies of a graph's nodes, validated once. Raises ConfigError."""

@@ -33,6 +33,7 @@ from runyard.engine.errors import StoreUnavailable
 from runyard.engine.items import RedisItems, ttl_of
 from runyard.engine.leases import LeaseKeeper, Stop
 from runyard.engine.presence import Presence
+from runyard.engine.prices import Prices
 from runyard.engine.recovery import Recovery
 from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings, worker_id
@@ -125,6 +126,7 @@ class WorkerProcess:
             open_graph=registry.aopen,
             items=RedisItems(keys, store=store, sync_store=self._sync_store, ttl=ttl_of(project.store)),
             policies=project.runyard.get("policies", {}),
+            prices=Prices(project.runyard.get("prices")),
             took=self._presence.took,
             expendable=self._expendable,
             killed_after=_Timer().killed_after if self._expendable else lambda _: nullcontext(),

@@ -203,6 +203,10 @@ class AsyncStore:
         """
         return call.read(await self._enqueue(call, patience_s))
 
+    def post(self, call: Call[Any], *, patience_s: float = 0.0) -> None:
+        """Send one call as ``do`` would, ahead of what is sent after it, and do not wait for the answer."""
+        self._enqueue(call, patience_s)
+
     async def do_all(self, calls: Sequence[Call[Any]]) -> list[Any]:
         """Send calls in one round trip, in order; raises the first error among their answers."""
         replies = await asyncio.gather(*[self._enqueue(call) for call in calls])

@@ -22,6 +22,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:run:<run>:events` | stream | what the run told its readers | retention of events after its end |
 | `P:run:<run>:branches` | hash | the parts of a superstep that went to other workers, and their leases | the superstep is complete |
 | `P:run:<run>:attempts` | list | failed attempts of its nodes, oldest first, as JSON | with the run |
+| `P:run:<run>:records` | stream | its ledger: attempts, tool and model calls, decisions, as JSON | with the run |
 | `P:run:<run>:effects` | hash | what its nodes did to the world outside, each once | with the run |
 | `P:run:<run>:checkpoints` | set | the checkpoints a run made, `<thread>\\0<ns>\\0<id>`; not those of a copied thread | with those checkpoints |
 | `P:thread:<thread>` | hash | the thread: metadata, active run, latest values and interrupts | deleted by a client, or with the one run it was made for |
@@ -210,6 +211,9 @@ class Partition:
 
     def attempts(self, run_id: str) -> str:
         return f"{self.tag}:run:{run_id}:attempts"
+
+    def records(self, run_id: str) -> str:
+        return f"{self.tag}:run:{run_id}:records"
 
     def effects(self, run_id: str) -> str:
         return f"{self.tag}:run:{run_id}:effects"

@@ -2,7 +2,8 @@
 -- 'came_from' tells the next slice how the last one ended.
 local function release(run, leases, run_id, token, phase, at)
   redis.call('HSET', run, 'phase', phase, 'updated_at', at, 'released', token, 'came_from', phase)
-  redis.call('HDEL', run, 'lease', 'owner', 'events:lease:' .. token)
+  redis.call('HDEL', run, 'lease', 'owner', 'events:lease:' .. token,
+    'records:lease:' .. token)
   redis.call('HINCRBY', run, 'slices', 1)
   redis.call('ZREM', leases, run_id)
 end

@@ -301,7 +301,8 @@ def delete(keys: Keys, run_id: str, thread_id: str) -> Call[Woken]:
     at = keys.of_run(run_id)
     wanted = (at.run(run_id), at.thread(thread_id), at.thread_runs(thread_id), at.thread_queue(thread_id), at.waiting,
               at.ended, at.events(run_id), at.branches(run_id), at.leases, at.due, at.rollbacks,
-              at.threads, at.deadlines, at.dead, at.attempts(run_id), at.effects(run_id))  # fmt: skip
+              at.threads, at.deadlines, at.dead, at.attempts(run_id), at.effects(run_id),
+              at.records(run_id))  # fmt: skip
     return Call(script("delete_run"), wanted, (run_id, at.run(""), thread_id), _woken)
 
 

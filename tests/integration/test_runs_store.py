@@ -16,6 +16,7 @@ from runyard.engine.store import (
     checkpoint_calls,
     checkpoint_upkeep_calls as upkeep_calls,
     events,
+    records,
     recovery,
     runs,
     threads,
@@ -159,6 +160,12 @@ def _dead(bench: Bench) -> Run:
     return run
 
 
+def _records(bench: Bench, scene: Scene) -> Call[object]:
+    batch = records.append(bench.keys, scene.run.run_id, scene.fence, 0, keep=100)
+    batch.records += [b'{"kind":"tool"}', b'{"kind":"model"}']
+    return batch  # type: ignore[return-value]
+
+
 #: Every script that a worker sends under its lease.
 FENCED: dict[str, Make] = {
     "set_fields": lambda b, s: runs.set_fields(b.keys, s.run.run_id, s.fence, {"marker": "1"}),
@@ -171,6 +178,7 @@ FENCED: dict[str, Make] = {
     "note_attempt": lambda b, s: runs.note_attempt(
         b.keys, s.run.run_id, s.fence, {"task_id": "t", "attempt": 1}, degraded={"node": "n"}
     ),
+    "append_records": _records,
     "append_events": lambda b, s: events.append(b.keys, s.run.run_id, s.fence, 0, [("values", b"{}")], keep=100),
     "end_branch": lambda b, s: runs.end_branch(b.keys, s.spread.run_id, "b0", s.branch, {"error": {}}),
     "return_branch": lambda b, s: runs.return_branch(b.keys, s.spread.run_id, "b0", s.branch),

@@ -1,0 +1,314 @@
+"""The ledger: one record for each attempt of a node, each call of a tool or a model, each choice of a way.
+
+Append-only and in the order of what ended first. Records are written by the same batch that saves what they are about,
+before it: what is saved has its records, and a crash may add a second record of what ran twice. Nobody's code is
+touched: attempts come from :mod:`node`, the rest from LangChain's callbacks (:mod:`callbacks`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import orjson
+from langgraph.errors import GraphBubbleUp, GraphInterrupt, NodeTimeoutError, ParentCommand
+from langgraph.types import PregelExecutableTask
+
+from runyard.engine import redact, seam
+from runyard.engine.prices import Prices
+from runyard.engine.run import Run
+from runyard.engine.store import records
+from runyard.engine.store.client import AsyncStore
+from runyard.engine.store.fence import Fence
+from runyard.engine.store.keys import Keys
+
+Json = dict[str, Any]
+#: The fields of a record as readers get them, in this order; what does not apply is null.
+FIELDS = (
+    "id", "kind", "run_id", "thread_id", "graph", "node", "step", "attempt", "tool", "args", "latency_ms", "queue_ms",
+    "status", "result_count", "tokens_used", "cost", "decision", "error", "worker", "slice", "trace_id", "timestamp",
+)  # fmt: skip
+#: A record of something long, say a tool in a node of minutes, is written after so many seconds at the latest.
+PATIENCE_S = 1.0
+#: The last records of a slice mostly find something to ride with: what the slice came to.
+_RIDE_S = 0.003
+
+
+#: What a node fails with that took too long, by whoever's clock.
+_TIMEOUTS = ("TimeoutError", "NodeTimeoutError")
+
+
+class Kind(StrEnum):
+    ATTEMPT = "attempt"
+    TOOL = "tool"
+    MODEL = "model"
+    DECISION = "decision"
+
+
+class Status(StrEnum):
+    OK = "ok"
+    ERROR = "error"
+    #: It took longer than it was allowed to.
+    TIMEOUT = "timeout"
+    #: It asks a person, and goes on when there is an answer.
+    INTERRUPTED = "interrupted"
+    #: It was cut off: its run was cancelled or timed out, or its worker was told to stop.
+    CANCELLED = "cancelled"
+    #: Its worker died, or lost touch, while this was under way, or about to be.
+    LOST = "lost"
+
+
+@dataclass(slots=True)
+class Tokens:
+    """What models were given and gave, and what that cost, for one attempt of a node."""
+
+    into: int = 0
+    out: int = 0
+    cost: float | None = None
+    by_model: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def add(self, model: str, into: int, out: int, cost: float | None) -> None:
+        self.into, self.out = self.into + into, self.out + out
+        if cost is not None:
+            self.cost = (self.cost or 0.0) + cost
+        of = self.by_model.setdefault(model, {"in": 0, "out": 0})
+        of["in"] += into
+        of["out"] += out
+
+    def told(self) -> Json:
+        return {"in": self.into, "out": self.out, "by_model": self.by_model}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """A model's call that has just ended: what budgets are counted by. ``cost`` is None for a model without a price."""
+
+    model: str
+    tokens_in: int
+    tokens_out: int
+    cost: float | None
+    #: The root task whose node made it, and its node; "" outside of any.
+    task_id: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What all records of a run have in common; readers get it with each."""
+
+    run_id: str
+    thread_id: str
+    graph: str
+    trace_id: str
+
+    @classmethod
+    def of(cls, run: Run) -> About:
+        # One trace for all slices of a run, known wherever its id is.
+        return cls(run.run_id, run.thread_id, run.graph_id, run.run_id.replace("-", ""))
+
+
+#: Told of every record: whose it is, its fields, and the same as JSON. Called in any thread.
+Sink = Callable[[About, Json, bytes], None]
+
+
+@dataclass(slots=True)
+class _Task:
+    """An attempt of a root task that is under way."""
+
+    node: str
+    step: int | None
+    attempt: int
+    tokens: Tokens | None = None
+
+
+class Ledger:
+    """Notes what happens under one lease. ``add`` may be called from any thread, everything else on the event loop."""
+
+    def __init__(
+        self,
+        store: AsyncStore,
+        keys: Keys,
+        run: Run,
+        fence: Fence,
+        *,
+        worker_id: str,
+        keep: int,
+        prices: Prices | None = None,
+        routes: Mapping[str, seam.Routes] | None = None,
+        sinks: tuple[Sink, ...] = (),
+        waited_ms: float = 0.0,
+        after_crash: bool = False,
+    ) -> None:
+        """``keep``: about how many records of a run stay; 0: none are written. ``waited_ms``: how long the slice waited
+        for a worker, and so did its first nodes. ``after_crash``: whoever had the run before died with it."""
+        self._store, self._keys, self._run, self._fence = store, keys, run, fence
+        self._keep, self._prices, self._routes, self._sinks = keep, prices or Prices(), routes or {}, sinks
+        self._about = About.of(run)
+        self._place = {"worker": worker_id, "slice": run.slices + 1}
+        self._waited_ms, self._after_crash = waited_ms, after_crash
+        self._first_step: int | None = None
+        self._tasks: dict[str, _Task] = {}
+        self._pending: deque[bytes] = deque()
+        self._batch: records.Append | None = None
+        self._written = 0
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        #: Whether anybody wants to know.
+        self.is_on = keep > 0 or bool(sinks)
+        #: Called with every model call as it ends, in whatever thread that is.
+        self.on_model_call: list[Callable[[ModelCall], None]] = []
+
+    # --- nodes
+
+    def began(self, task: PregelExecutableTask, attempt: int) -> None:
+        """An attempt of a root task begins."""
+        step = (task.config.get("metadata") or {}).get("langgraph_step")
+        self._tasks[task.id] = _Task(task.name, step, attempt)
+        if self._first_step is None:
+            self._first_step = step
+        if self._after_crash and step == self._first_step and task.name != seam.START:
+            self.add(Kind.ATTEMPT, Status.LOST, node=task.name, step=step, attempt=attempt,
+                     decision="again, by this worker", error="its worker died or lost touch")  # fmt: skip
+
+    def succeeded(self, task: PregelExecutableTask, began_at: float, took_s: float) -> None:
+        """An attempt has ended well; ``began_at`` on the wall clock."""
+        if not self.is_on:
+            return
+        targets, written = seam.destinations(task)
+        known = self._known(task.id, task.name)
+        if task.name != seam.START:
+            self._attempt(known, Status.OK, began_at * 1000, took_s * 1000, result_count=written)
+        routes = self._routes.get(task.name)
+        if routes is not None and (routes.routers or any(target not in routes.static for target in targets)):
+            self._decided(known, routes, targets, began_at + took_s)
+
+    def left(self, task: PregelExecutableTask, began_at: float, took_s: float, why: BaseException) -> None:
+        """An attempt was left without a result: it asks somebody, or it was cut off."""
+        if self.is_on and isinstance(why, (GraphBubbleUp, asyncio.CancelledError)):
+            self._attempt(self._known(task.id, task.name), status_of(why), began_at * 1000, took_s * 1000)
+
+    def failed(self, noted: Mapping[str, Any]) -> None:
+        """An attempt has failed, as it is ``noted`` with the run."""
+        if not self.is_on:
+            return
+        known = self._known(noted["task_id"], noted["node"])
+        status = Status.TIMEOUT if noted["error"] in _TIMEOUTS else Status.ERROR
+        told = redact.text(f"{noted['error']}: {noted['message']}")
+        self._attempt(known, status, noted["started_at"], noted["duration_ms"], error=told, decision=noted["decision"])
+
+    def _known(self, task_id: str, node: str) -> _Task:
+        return self._tasks.get(task_id) or _Task(node, None, 1)
+
+    def _attempt(self, known: _Task, status: Status, began_at_ms: float, took_ms: float, **said: Any) -> None:
+        if known.tokens is not None:
+            said["tokens_used"], said["cost"] = known.tokens.told(), known.tokens.cost
+        first = known.step == self._first_step and known.attempt == 1
+        self.add(
+            Kind.ATTEMPT, status, node=known.node, step=known.step, attempt=known.attempt,
+            latency_ms=round(took_ms, 2), queue_ms=round(self._waited_ms, 1) if first else 0.0,
+            timestamp=round(began_at_ms), **said,
+        )  # fmt: skip
+
+    def _decided(self, known: _Task, routes: seam.Routes, targets: list[str], at_s: float) -> None:
+        chosen = [target for target in targets if target not in routes.static] or ["END"]
+        self.add(
+            Kind.DECISION, Status.OK, node=known.node, step=known.step, decision=counted(chosen),
+            args={"router": " + ".join(routes.routers)} if routes.routers else {"command": "goto"},
+            result_count=len(chosen), timestamp=round(at_s * 1000),
+        )  # fmt: skip
+
+    # --- what nodes call
+
+    def step_and_attempt(self, task_id: str) -> tuple[int | None, int | None]:
+        """Where a root task stands that calls something."""
+        known = self._tasks.get(task_id)
+        return (known.step, known.attempt) if known else (None, None)
+
+    def called_model(self, task_id: str, node: str, model: str, tokens_in: int, tokens_out: int) -> ModelCall:
+        """Count a model's call; whoever keeps a budget is told."""
+        call = ModelCall(model, tokens_in, tokens_out, self._prices.cost(model, tokens_in, tokens_out), task_id, node)
+        if (known := self._tasks.get(task_id)) is not None:
+            known.tokens = known.tokens or Tokens()
+            known.tokens.add(model, tokens_in, tokens_out, call.cost)
+        for listener in self.on_model_call:
+            listener(call)
+        return call
+
+    # --- writing
+
+    def add(self, kind: Kind, status: Status, **said: Any) -> None:
+        """Note something that has ended. ``said`` are fields of a record; what is None is left out."""
+        if not self.is_on:
+            return
+        said.setdefault("timestamp", round(time.time() * 1000))
+        record = {"kind": kind.value, "status": status.value, **self._place, **said}
+        packed = orjson.dumps({name: value for name, value in record.items() if value is not None})
+        if self._keep:
+            self._pending.append(packed)
+        for sink in self._sinks:
+            sink(self._about, record, packed)
+
+    def flush(self, patience_s: float = 0.0) -> None:
+        """Send what is pending ahead of whatever is saved next; they ride together. A lost lease refuses both."""
+        if not self._pending:
+            return
+        batch = self._batch
+        if batch is None or batch.sent:
+            self._written += len(batch.records) if batch is not None else 0
+            batch = self._batch = records.append(
+                self._keys, self._about.run_id, self._fence, self._written, keep=self._keep
+            )
+            self._store.post(batch, patience_s=patience_s)
+        while self._pending:
+            batch.records.append(self._pending.popleft())
+
+    def flush_soon(self) -> None:
+        """Have what is pending sent in a moment, should nothing be saved before. From any thread."""
+        if self._timer is None and self._keep:
+            self._loop.call_soon_threadsafe(self._set_timer)
+
+    def close(self) -> None:
+        """The slice is over: what is left goes with what it came to."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.flush(_RIDE_S)
+
+    def _set_timer(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(PATIENCE_S, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        self.flush()
+
+
+def status_of(error: BaseException) -> Status:
+    """The word for how something ended that raised."""
+    if isinstance(error, ParentCommand):  # a node of a subgraph that says where the graph around it goes on
+        return Status.OK
+    if isinstance(error, GraphInterrupt):
+        return Status.INTERRUPTED
+    if isinstance(error, (GraphBubbleUp, asyncio.CancelledError)):
+        return Status.CANCELLED
+    return Status.TIMEOUT if isinstance(error, (TimeoutError, NodeTimeoutError)) else Status.ERROR
+
+
+def counted(names: list[str]) -> str:
+    """Names with how often each comes, in order: ``search ×3, write``."""
+    times: dict[str, int] = {}
+    for name in names:
+        times[name] = times.get(name, 0) + 1
+    return ", ".join(f"{name} ×{many}" if many > 1 else name for name, many in times.items())
+
+
+def as_told(about: About, entry: records.Entry) -> Json:
+    """A record as readers get it: every field, the instant in milliseconds."""
+    entry_id, said = entry
+    known = {"id": entry_id, "run_id": about.run_id, "thread_id": about.thread_id, "graph": about.graph,
+             "trace_id": about.trace_id, **said}  # fmt: skip
+    return {name: known.get(name) for name in FIELDS}

@@ -1,0 +1,87 @@
+"""What must not be kept or shown: secrets, by the name they go under and by what they look like; and too much of it.
+
+A net, not a wall: a secret that neither its name nor its form gives away passes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Set as AbstractSet
+from typing import Any
+
+HIDDEN = "[redacted]"
+#: Longer text is cut, longer lists and deeper nesting are left out.
+MOST_TEXT, MOST_ITEMS, DEEPEST = 500, 20, 5
+
+_NAMES = re.compile(
+    r"pass(?:word|wd|phrase)|secret|credential|authorization|cookie|signature|session_?id|private_?key"
+    r"|(?:api|access|auth|client|encryption|signing)_?-?key|^key$|(?:^|[_-])(?:token|pwd|dsn|otp|pin|jwt)$"
+    r"|(?:access|auth|refresh|id|bearer|api|csrf|session)_?-?token",
+    re.IGNORECASE,
+)
+_FORMS = re.compile(
+    r"\bsk-[\w-]{12,}|\bsk_(?:live|test)_\w{10,}|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}"
+    r"|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\bxox[abprs]-[\w-]{10,}|\blsv2_\w{10,}|\bhf_\w{20,}"
+    r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"
+    r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
+    r"|(?i:(?<=bearer )|(?<=basic ))[\w.~+/=-]{8,}"
+    r"|(?i:(?<=password=)|(?<=passwd=)|(?<=secret=)|(?<=token=)|(?<=api_key=)|(?<=apikey=)|(?<=signature=))[^\s&'\",;]+",
+    re.DOTALL,
+)
+#: One of these is in every text that a form of above matches: most text holds none, and is not searched further.
+_HINT = re.compile(
+    r"sk[-_]|gh[pousr]_|github_pat_|glpat-|AKIA|AIza|xox|lsv2_|hf_|eyJ|PRIVATE KEY|@|(?i:bearer |basic |=)"
+)
+
+
+def hides(name: str) -> bool:
+    """Whether what goes under this name is a secret."""
+    return _NAMES.search(name) is not None
+
+
+def text(given: str, most: int = MOST_TEXT) -> str:
+    """``given`` without what looks like a secret, cut to about ``most`` characters."""
+    # Cut before the search, which would take its time over a megabyte, and a little later than asked for, so that a
+    # secret at the edge is seen whole.
+    kept = given if len(given) <= most else given[: most + 100]
+    if _HINT.search(kept):
+        kept = _FORMS.sub(HIDDEN, kept)
+    return kept if len(kept) <= most else f"{kept[:most]}…"
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """``value`` as JSON's kinds, redacted and bounded. Never raises."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value if not isinstance(value, int) or -(2**63) <= value < 2**63 else text(str(value))
+    if isinstance(value, str):
+        return text(value)
+    if depth < DEEPEST and isinstance(value, Mapping):
+        return _mapping(value, depth)
+    if depth < DEEPEST and isinstance(value, (list, tuple, AbstractSet)):
+        items = [plain(item, depth + 1) for _, item in zip(range(MOST_ITEMS), value, strict=False)]
+        return [*items, f"… {len(value) - MOST_ITEMS} more"] if len(value) > MOST_ITEMS else items
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"<{len(value)} bytes>"
+    return _other(value, depth)
+
+
+def _mapping(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    shown = {}
+    for _, (key, item) in zip(range(MOST_ITEMS), value.items(), strict=False):
+        name = text(str(key), 100)
+        shown[name] = HIDDEN if item not in (None, "") and hides(name) else plain(item, depth + 1)
+    if len(value) > MOST_ITEMS:
+        shown["…"] = f"{len(value) - MOST_ITEMS} more"
+    return shown
+
+
+def _other(value: Any, depth: int) -> Any:
+    try:
+        if depth < DEEPEST and hasattr(value, "model_dump") and not isinstance(value, type):
+            return plain(value.model_dump(), depth + 1)
+        if depth < DEEPEST and hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+            return plain({name: getattr(value, name) for name in value.__dataclass_fields__}, depth + 1)
+        return text(repr(value), 200)
+    except Exception:  # noqa: BLE001 - a user's own object may raise anything while it is shown
+        return f"<{type(value).__name__}>"
