@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from flask import Response
 
+from runyard.app.errors import NotReady
+from runyard.app.relay import Stream
+from runyard.app.wiring import wired
 from runyard.engine import wire
+from runyard.engine.live import Live
 
 Headers = Mapping[str, str]
+#: Makes the body of an answer that takes long; see Stream.
+Parts = Callable[[Live], AsyncGenerator[bytes, None]]
+OnGone = Callable[[], None] | None
 
 
 def json(value: Any, headers: Headers | None = None) -> Response:
@@ -22,15 +29,32 @@ def nothing(status: int) -> Response:
     return answer
 
 
-def chunked(parts: Iterable[bytes], headers: Headers) -> Response:
+def raw(value: bytes, headers: Headers) -> Response:
+    """JSON that is written already."""
+    return Response(value, 200, headers, mimetype="application/json")
+
+
+def chunked(parts: Parts, headers: Headers, *, on_gone: OnGone = None) -> Response:
     """JSON that is still to come: headers go out at once, white space keeps proxies awake."""
-    return Response(parts, 200, headers, mimetype="application/json")
+    return Response(_stream(parts, on_gone), 200, headers, mimetype="application/json", direct_passthrough=True)
 
 
-def events(parts: Iterable[bytes], headers: Headers) -> Response:
-    """Server-sent events that no proxy may hold back."""
+def events(parts: Parts, headers: Headers, *, on_gone: OnGone = None) -> Response:
+    """Server-sent events that no proxy may hold back. ``on_gone`` is called when the client goes before their end."""
     quiet = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", **headers}
-    return Response(parts, 200, quiet, mimetype="text/event-stream")
+    return Response(_stream(parts, on_gone), 200, quiet, mimetype="text/event-stream", direct_passthrough=True)
+
+
+def events_at_once(told: bytes) -> Response:
+    """Server-sent events that are all there is to tell."""
+    return Response(told, 200, {"Cache-Control": "no-store"}, mimetype="text/event-stream")
+
+
+def _stream(parts: Parts, on_gone: OnGone) -> Stream:
+    relay = wired().relay
+    if not relay.has_room():
+        raise NotReady("This process serves as many streams as it can; try again, or start more web processes.")
+    return Stream(relay, parts, on_gone)
 
 
 def page(items: list[Any], *, total: int, limit: int, offset: int) -> Response:

@@ -29,8 +29,9 @@ from runyard.app.api import (
 )
 from runyard.app.catalog import Catalog
 from runyard.app.outbox import Outbox
+from runyard.app.relay import over_relay
 from runyard.app.version import VERSION
-from runyard.app.wiring import NAME, SendWakes, Wiring, make_waker
+from runyard.app.wiring import NAME, SendWakes, Wiring, make_relay, make_waker, spare_threads
 from runyard.engine.errors import StoreUnavailable
 from runyard.engine.service import Service
 from runyard.engine.settings import Settings
@@ -69,6 +70,7 @@ def create_app(settings: Settings | None = None, *, wake: SendWakes | None = Non
     cors.register(app, cors.Cors.from_config(wiring.project.http.get("cors") or {}))
     errors.register(app)
     _add_resources(app)
+    app.wsgi_app = over_relay(app.wsgi_app)  # type: ignore[method-assign]
     _begin(wiring)
     return app
 
@@ -81,7 +83,15 @@ def wire_up(settings: Settings, wake: SendWakes | None = None) -> Wiring:
     service = Service(store, Keys(settings.prefix, settings.partitions), settings, wake or Outbox(waker))
     catalog = Catalog(Registry(project), settings.config)
     depth: Callable[[str], int | None] = waker.queue_depth if wake is None else lambda _: 0
-    return Wiring(settings, project, catalog, depth, service)
+    return Wiring(
+        settings,
+        project,
+        catalog,
+        depth,
+        service,
+        make_relay(service),
+        spare_threads(os.environ.get("RUNYARD_WEB_THREADS")),
+    )
 
 
 def _begin(wiring: Wiring) -> None:

@@ -17,7 +17,7 @@ class Process:
     drain_s: float
 
 
-#: Under gthread a streaming client holds one thread, so threads bound how many may watch at once.
+#: Threads are for short requests: who listens or waits for long is moved to the relay, which needs none.
 WEB = Process(
     "web",
     "gunicorn --worker-class gthread --workers ${RUNYARD_WEB_WORKERS:-2} --threads ${RUNYARD_WEB_THREADS:-64}"

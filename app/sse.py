@@ -1,34 +1,36 @@
 """A run's events as server-sent events, and its result as JSON that is waited for.
 
-A generator here lives as long as its client: when the client goes, the server closes the generator. The store may go
-away and come back meanwhile; the client sees nothing of it but silence and heartbeats.
+These are coroutines of the relay's loop: a client costs no thread, however long it listens. When the client goes, its
+coroutine is cancelled. The store may go away and come back meanwhile; the client sees nothing of it but silence and
+heartbeats.
 """
 
 from __future__ import annotations
 
-import socket
-import ssl
+import asyncio
+import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
 
-from runyard.engine import wire
-from runyard.engine.errors import Conflict, NotFound, RunNotFound, StoreUnavailable
+from runyard.engine import thread_events, wire
+from runyard.engine.errors import StoreUnavailable
+from runyard.engine.live import Live
 from runyard.engine.protocol import PREFIX
 from runyard.engine.run import TERMINAL, CancelAction, Run
 from runyard.engine.service import Service
 from runyard.engine.store import events
 from runyard.engine.store.events import Event
-from runyard.engine.thread_events import ThreadEvent, follow as follow_thread
+from runyard.engine.thread_events import ThreadEvent
 
 #: Clients learn this interval and reconnect when it is exceeded: once begun, it must go on.
 HEARTBEAT_S = 5.0
-#: How soon a client is missed whose going cancels its run.
-LOOK_S = 1.0
 HEARTBEAT = b": heartbeat\n\n"
-#: An ended run has nothing more to say: a look this short tells that there are no events left.
+#: An ended run has nothing more to say: a look this short tells that its result was forgotten.
 GLANCE_S = 0.01
+#: How long a request for a result waits in its own thread, which is the quickest way, before the relay takes it over.
+SOON_S = 1.0
 
 #: The events that a client's word for a mode stands for, without their subgraph suffix.
 EVENTS_OF: dict[str, tuple[str, ...]] = {
@@ -36,11 +38,7 @@ EVENTS_OF: dict[str, tuple[str, ...]] = {
     "messages-tuple": ("messages",),
 }
 
-Gone = Callable[[], bool]
-
-
-class ClientGone(Exception):
-    """The client has closed its connection; nobody will read what follows."""
+Parts = AsyncGenerator[bytes, None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,158 +68,106 @@ def frame(name: str, data: bytes, event_id: str = "") -> bytes:
     return b"event: %b\ndata: %b\n%b\n" % (name.encode(), data, last)
 
 
-def stream(service: Service, run: Run, view: View, gone: Gone) -> Iterator[bytes]:
+async def stream(live: Live, run: Run, view: View) -> Parts:
     """The events of a run until it has ended; the status is final before this ends."""
     if view.greeting:
         yield frame("metadata", wire.encode({"run_id": run.run_id, "attempt": 1}))
-    else:
-        yield b""  # the headers go out now
-    for event in follow(service, run, view.after, gone):
-        if event is None:
-            yield HEARTBEAT
-        elif event.name == events.END:
-            yield from _last(event, view)
-        elif view.shows(event):
-            yield frame(event.name, event.data, event.id if view.ids else "")
+    heard = time.monotonic()
+    async with aclosing(follow(live, run, view.after)) as parts:
+        async for some in parts:
+            shown = b"".join(_shown(event, view) for event in some)
+            if shown or not some or time.monotonic() - heard >= HEARTBEAT_S:
+                heard = time.monotonic()
+                yield shown or HEARTBEAT
 
 
-def _last(event: Event, view: View) -> Iterator[bytes]:
+def _shown(event: Event, view: View) -> bytes:
+    if event.name == events.END:
+        return _last(event, view)
+    return frame(event.name, event.data, event.id if view.ids else "") if view.shows(event) else b""
+
+
+def _last(event: Event, view: View) -> bytes:
     """Nothing for a run that ended well: the stream just closes. A failure is told."""
     ended = wire.decode(event.data)
     result = ended.get("result")
     error = result.get("__error__") if isinstance(result, dict) else None
     if error and ended.get("status") in ("error", "timeout"):
-        yield frame("error", wire.encode(error), event.id if view.ids else "")
+        return frame("error", wire.encode(error), event.id if view.ids else "")
+    return b""
 
 
-def follow(service: Service, run: Run, after: str, gone: Gone, *, only_end: bool = False) -> Iterator[Event | None]:
-    """Events after an id, until the last, or just that; None when a heartbeat is due. Survives the store's absence."""
+async def follow(live: Live, run: Run, after: str, *, only_end: bool = False) -> AsyncGenerator[Sequence[Event], None]:
+    """Events after an id, until the last, or just that; none when a heartbeat is due. Survives the store's absence."""
     while True:
         try:
-            for event in _look(service, run, after, gone, only_end=only_end):
-                after = event.id if event is not None else after
-                yield event
+            parts = thread_events.until_over(live, run, after, HEARTBEAT_S, only_end=only_end)
+            async with aclosing(parts):
+                async for some in parts:
+                    after = some[-1].id if some else after
+                    yield some
             return
         except StoreUnavailable:
-            yield None
+            yield ()
 
 
-def _look(service: Service, run: Run, after: str, gone: Gone, *, only_end: bool) -> Iterator[Event | None]:
-    over = run.phase in TERMINAL
-    heard = time.monotonic()
-    for event in service.events(run.run_id, after, pause_s=GLANCE_S if over else LOOK_S, only_end=only_end):
-        if event is not None:
-            heard = time.monotonic()
-            yield event
-        elif gone():
-            raise ClientGone
-        elif over:
-            return
-        elif time.monotonic() - heard >= HEARTBEAT_S:
-            heard = time.monotonic()
-            yield None
-            # The last event is written together with the final status: one more look finds it, if it was kept.
-            over = is_over(service, run)
-
-
-def is_gone(service: Service, run: Run) -> bool:
-    try:
-        service.get_run(run.run_id)
-    except RunNotFound:
-        return True
-    return False
-
-
-def is_over(service: Service, run: Run) -> bool:
-    try:
-        return service.get_run(run.run_id).phase in TERMINAL
-    except RunNotFound:
-        return True
-
-
-def thread(
-    service: Service, thread_id: str, since: int | None, shown: Callable[[ThreadEvent], bytes], gone: Gone
-) -> Iterator[bytes]:
+async def thread(
+    live: Live, thread_id: str, since: int | None, shown: Callable[[ThreadEvent], bytes], sees: Callable[[Run], bool]
+) -> Parts:
     """What a thread tells, for as long as the client listens: ``shown`` makes a frame of an event, or nothing."""
-    yield b""  # the headers go out now
     heard = time.monotonic()
     while True:
         try:
-            for found in follow_thread(service, thread_id, since, pause_s=LOOK_S):
-                if part := shown(found) if found is not None else b"":
-                    yield part
-                    heard = time.monotonic()
-                elif gone():
-                    return
-                elif time.monotonic() - heard >= HEARTBEAT_S:
-                    yield HEARTBEAT
-                    heard = time.monotonic()
-                since = found.event.seq if found is not None else since
+            async with aclosing(thread_events.follow(live, thread_id, since, pause_s=HEARTBEAT_S, sees=sees)) as parts:
+                async for some in parts:
+                    since = some[-1].event.seq if some else since
+                    part = b"".join(shown(found) for found in some)
+                    if part or not some or time.monotonic() - heard >= HEARTBEAT_S:
+                        heard = time.monotonic()
+                        yield part or HEARTBEAT
         except StoreUnavailable:
             yield HEARTBEAT
 
 
-def result(service: Service, run: Run, gone: Gone) -> Iterator[bytes]:
-    """The run's result as JSON, after a newline every few seconds of waiting."""
-    yield b""  # the headers go out now
-    for event in follow(service, run, events.START, gone, only_end=True):
-        if event is None:
-            yield b"\n"
-        elif event.name == events.END:
-            yield events.result_in(event)
-            return
-    # It ended so long ago that its events were forgotten: what the store still knows.
-    yield from (part or b"\n" for part in service.result(run))
+def soon(service: Service, run: Run, spare: threading.Semaphore) -> bytes | None:
+    """The run's result as JSON if it comes in a moment and a thread can be spared to wait for it."""
+    if not spare.acquire(blocking=False):
+        return None
+    try:
+        found = service.events(run.run_id, pause_s=GLANCE_S if run.phase in TERMINAL else SOON_S, only_end=True)
+        event = next(found, None)
+        return events.result_in(event) if event is not None else None
+    except StoreUnavailable:
+        return None
+    finally:
+        spare.release()
 
 
-def ending(service: Service, run: Run, action: CancelAction) -> Iterator[bytes]:
+async def result(live: Live, run: Run, kept: Callable[[], bytes]) -> Parts:
+    """The run's result as JSON, after a newline at once and every few seconds of waiting.
+
+    ``kept`` is asked for what the store still knows when the run ended so long ago that its events were forgotten.
+    """
+    yield b"\n"
+    async with aclosing(follow(live, run, events.START, only_end=True)) as parts:
+        async for some in parts:
+            if not some:
+                yield b"\n"
+            else:
+                yield events.result_in(some[-1])
+                return
+    yield await asyncio.to_thread(kept)
+
+
+async def ending(live: Live, run: Run, action: CancelAction) -> Parts:
     """``{}`` once a run that is being cancelled is over; once it is gone, when it is rolled back."""
-    yield b""
     after = events.START
     while True:
-        for event in follow(service, run, after, lambda: False):
-            after = event.id if event is not None else after
-            if event is None:
-                yield b"\n"
-        if action != "rollback" or is_gone(service, run):
+        async with aclosing(follow(live, run, after)) as parts:
+            async for some in parts:
+                after = some[-1].id if some else after
+                if not some:
+                    yield b"\n"
+        if action != "rollback" or await live.run(run.run_id) is None:
             break
     yield b"{}"
-
-
-def attended(parts: Iterator[bytes], service: Service, run: Run, *, cancel: bool) -> Iterator[bytes]:
-    """``parts``; when the client goes before they end and ``cancel`` is set, the run is cancelled."""
-    complete = False
-    try:
-        yield from parts
-        complete = True
-    except ClientGone:
-        pass
-    finally:
-        if cancel and not complete:
-            _abandon(service, run)
-
-
-def _abandon(service: Service, run: Run) -> None:
-    try:
-        service.cancel_run(run)
-    except (NotFound, Conflict):
-        pass  # it ended at the same moment
-    except StoreUnavailable:
-        pass  # fails open: the run goes on, as it would for a client that asked for nothing
-
-
-def absence(environ: Mapping[str, Any]) -> Gone:
-    """Tells whether the client has closed its connection, where the server lets us see the socket."""
-    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-    if not isinstance(connection, socket.socket) or isinstance(connection, ssl.SSLSocket):
-        return lambda: False  # a TLS socket cannot be peeked into; its client is missed at the next heartbeat
-
-    def gone() -> bool:
-        try:
-            return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-        except BlockingIOError:
-            return False
-        except (OSError, ValueError):  # reset by the client, or closed on our side
-            return True
-
-    return gone

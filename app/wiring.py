@@ -11,11 +11,14 @@ from celery import Celery
 from flask import current_app
 
 from runyard.app.catalog import Catalog
+from runyard.app.relay import Relay
 from runyard.engine.assistants import Assistants
+from runyard.engine.live import Live
 from runyard.engine.run import Wake
 from runyard.engine.service import Service
 from runyard.engine.settings import Settings
 from runyard.engine.store.assistants import Assistant
+from runyard.engine.store.client import AsyncStore
 from runyard.engine.store.meta import open_store
 from runyard.graphs.registry import Project
 from runyard.tasks.settings import celery_settings
@@ -23,6 +26,10 @@ from runyard.tasks.wake import Waker
 
 SendWakes = Callable[[Sequence[Wake]], None]
 NAME = "runyard"
+#: As in processes.WEB.
+WEB_THREADS = 64
+#: While the store is away, streams are silent for so long at a time; then they send a heartbeat.
+RELAY_RETRY_S = 2.0
 
 
 @dataclass
@@ -33,6 +40,9 @@ class Wiring:
     #: Asks the broker how many messages wait in a queue; None when it does not answer.
     queue_depth: Callable[[str], int | None]
     _service: Service
+    relay: Relay
+    #: Threads that may wait for a moment: the others are there for short requests.
+    spare: threading.Semaphore
     _opened: bool = False
     _opening: threading.Lock = field(default_factory=threading.Lock)
 
@@ -67,6 +77,22 @@ def wired() -> Wiring:
 
 def service() -> Service:
     return wired().service
+
+
+def spare_threads(threads: str | None) -> threading.Semaphore:
+    """A quarter of the web server's threads, whose number is its own setting and not ours."""
+    number = int(threads) if threads and threads.isdecimal() else WEB_THREADS
+    return threading.Semaphore(max(1, number // 4))
+
+
+def make_relay(service: Service) -> Relay:
+    """Serves streams and waits from an event loop that has a connection of its own to the store."""
+
+    def connect() -> Live:
+        store = AsyncStore.connect(service.settings.redis_url, retry_s=RELAY_RETRY_S)
+        return Live(store, service.keys, service.watch)
+
+    return Relay(connect)
 
 
 def make_waker(settings: Settings) -> Waker:

@@ -9,19 +9,26 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 from runyard.engine import thread_service, wire
-from runyard.engine.errors import Conflict, InvalidTransition, RunNotFound, ThreadNotFound
+from runyard.engine.errors import (
+    Conflict,
+    InvalidTransition,
+    NotFound,
+    RunNotFound,
+    StoreUnavailable,
+    ThreadNotFound,
+)
 from runyard.engine.ids import is_uuid, new_run_id, new_thread_id
 from runyard.engine.run import TERMINAL, CancelAction, MultitaskStrategy, Phase, Run, RunRequest, ThreadStatus, Wake
 from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings
 from runyard.engine.store import events, recovery, runs, threads
 from runyard.engine.store.client import Call, SyncStore
-from runyard.engine.store.events import Begun, Event
+from runyard.engine.store.events import Event
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.threads import Thread, TtlStrategy
 from runyard.engine.watch import Watch
@@ -38,7 +45,7 @@ class Service:
     ) -> None:
         self.store, self.keys, self.settings, self.wake = store, keys, settings, wake
         self.saver = RedisSaver(keys, sync_store=store)
-        self._watch = Watch(store, keys)
+        self.watch = Watch(store, keys)
         #: Whose things this service knows; None: everybody's, for who works on the store itself.
         self.tenant: str | None = None
         self.visible: Visible | None = None
@@ -147,6 +154,14 @@ class Service:
             self.saver.delete_thread(run.thread_id)
         self.wake([Wake(run_id=run_id, queue=queue) for run_id, queue in following])
 
+    def abandon(self, run: Run) -> None:
+        """End a run whose client has gone, as that client asked for; one that ended at the same moment is left alone.
+
+        Fails open when the store is away: the run goes on, as it would for a client that asked for nothing.
+        """
+        with suppress(Conflict, NotFound, StoreUnavailable):
+            self.cancel_run(run)
+
     def _cancel_unfinished(self, thread_id: str, action: CancelAction, *, before: str | None = None) -> None:
         """Cancel what the thread has not finished, or only what is to be done there ``before`` a queued run."""
         active, queued = self.store.do_all(runs.unfinished(self.keys, thread_id))
@@ -175,11 +190,7 @@ class Service:
         self, run_id: str, after: str = events.START, *, pause_s: float = 5.0, only_end: bool = False
     ) -> Iterator[Event | None]:
         """A run's events as they come; None every ``pause_s`` of silence, for heartbeats. See Watch.events."""
-        return self._watch.events(run_id, after, pause_s=pause_s, only_end=only_end)
-
-    def runs_of(self, thread_id: str, after: str, *, pause_s: float = 5.0) -> Generator[Begun | None, None, None]:
-        """A thread's runs as they begin to tell something, for ever. See Watch.runs."""
-        return self._watch.runs(thread_id, after, pause_s=pause_s)
+        return self.watch.events(run_id, after, pause_s=pause_s, only_end=only_end)
 
     def last_event_id(self, run_id: str) -> str:
         """Where a reader starts who wants only what comes from now on."""
@@ -205,6 +216,10 @@ class Service:
             elif event.name == events.END:
                 yield events.result_in(event)
                 return
+
+    def kept_result(self, run: Run) -> bytes:
+        """What the store still knows of the result of a run that is over, as JSON."""
+        return self._kept_result(self.store.do(runs.get(self.keys, run.run_id)) or run)
 
     def _forgotten(self, run: Run) -> bytes | None:
         """The result of a run that is over and whose events are gone; None when they will tell it."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from runyard.engine.errors import RunNotFound
+from runyard.engine.live import Live
 from runyard.engine.run import TERMINAL, Phase, Run
-from runyard.engine.service import Service
 from runyard.engine.store import events
 from runyard.engine.store.events import Begun, Event
 
@@ -17,8 +17,6 @@ from runyard.engine.store.events import Begun, Event
 BEGIN = "begin"
 #: A client starts a run and then listens: one that ended in between is told to it.
 JUST_NOW_S = 3.0
-#: An ended run has nothing more to say: a look this short tells that there are no events left.
-GLANCE_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,82 +27,99 @@ class ThreadEvent:
     event: Event
 
 
-Parts = Iterator[ThreadEvent | None]
+Parts = AsyncGenerator[Sequence[ThreadEvent], None]
 
 
-def follow(service: Service, thread_id: str, since: int | None, *, pause_s: float) -> Parts:
-    """Events with a number above ``since``, as they come, for ever; None every ``pause_s`` of silence.
+async def follow(
+    live: Live, thread_id: str, since: int | None, *, pause_s: float, sees: Callable[[Run], bool]
+) -> Parts:
+    """Events with a number above ``since``, as they come, for ever; none of them after ``pause_s`` of silence.
 
     Without ``since`` it begins with the newest run, unless that ended well more than a moment ago: who listens first
     and then starts a run must not take the end of the one before for its own. Events that a run told longer ago than
-    its stream is kept, or that were trimmed, are missing.
+    its stream is kept, or that were trimmed, are missing. Runs that the reader may not see, which ``sees`` says in a
+    thread, are left out.
     """
-    known = service.store.do(events.log(service.keys, thread_id))
-    after, since = _start(service, known, since)
-    with closing(service.runs_of(thread_id, after, pause_s=pause_s)) as runs:
-        for begun in runs:
-            if begun is None:
-                yield None
-                continue
-            for found in _of_run(service, begun, pause_s):
-                if found is None:
-                    yield None
-                elif found.event.seq > since:
-                    since = found.event.seq
-                    yield found
+    known = await live.store.do(events.log(live.keys, thread_id))
+    after, since = await _start(live, known, since, sees)
+    async with aclosing(live.runs(thread_id, after, pause_s=pause_s)) as runs:
+        async for some in runs:
+            if not some:
+                yield ()
+            for begun in some:
+                async with aclosing(_of_run(live, begun, pause_s, sees)) as parts:
+                    async for told in parts:
+                        fresh = [found for found in told if found.event.seq > since]
+                        since = max(since, told[-1].event.seq if told else 0)
+                        if fresh or not told:
+                            yield fresh
 
 
-def _start(service: Service, known: list[Begun], since: int | None) -> tuple[str, int]:
+async def _start(live: Live, known: list[Begun], since: int | None, sees: Callable[[Run], bool]) -> tuple[str, int]:
     """After which entry of the log, and after which number, a reader begins."""
     if not known:
         return events.START, since or 0
     if since is None:
-        wanted = len(known) - 1 if _is_news(service, known[-1]) else len(known)
+        wanted = len(known) - 1 if await _is_news(live, known[-1], sees) else len(known)
         since = 0
     else:
         wanted = max([index for index, begun in enumerate(known) if begun.seq <= since], default=0)
     return (known[wanted - 1].id if wanted else events.START), since
 
 
-def _is_news(service: Service, begun: Begun) -> bool:
-    run = _run(service, begun.run_id)
+async def _is_news(live: Live, begun: Begun, sees: Callable[[Run], bool]) -> bool:
+    run = await _seen(live, begun, sees)
     if run is None:
         return False
     ended_at = run.ended_at or 0
     return run.phase not in TERMINAL or run.phase is Phase.PAUSED or time.time() - ended_at / 1000 < JUST_NOW_S
 
 
-def _run(service: Service, run_id: str) -> Run | None:
-    try:
-        return service.get_run(run_id)
-    except RunNotFound:
-        return None
+async def _seen(live: Live, begun: Begun, sees: Callable[[Run], bool]) -> Run | None:
+    run = await live.run(begun.run_id)
+    return run if run is not None and await asyncio.to_thread(sees, run) else None
 
 
-def _of_run(service: Service, begun: Begun, pause_s: float) -> Parts:
-    run = _run(service, begun.run_id)
-    if run is None:  # forgotten, or rolled back
+async def _of_run(live: Live, begun: Begun, pause_s: float, sees: Callable[[Run], bool]) -> Parts:
+    run = await _seen(live, begun, sees)
+    if run is None:  # forgotten, rolled back, or not to be seen
         return
-    yield ThreadEvent(run, Event(begun.id, BEGIN, b"{}", begun.seq))
+    yield [ThreadEvent(run, Event(begun.id, BEGIN, b"{}", begun.seq))]
     last = begun.seq
-    for event in until_over(service, run, events.START, pause_s):
-        if event is None:
-            yield None
-            continue
-        last = event.seq or last + 1
-        if event.name == events.END:
-            run = _run(service, begun.run_id) or replace(run, phase=Phase.CANCELLED)
-        yield ThreadEvent(run, replace(event, seq=last))
+    async with aclosing(until_over(live, run, events.START, pause_s)) as parts:
+        async for some in parts:
+            told = []
+            for event in some:
+                last = event.seq or last + 1
+                if event.name == events.END:
+                    run = await live.run(begun.run_id) or replace(run, phase=Phase.CANCELLED)
+                told.append(ThreadEvent(run, replace(event, seq=last)))
+            yield told
 
 
-def until_over(service: Service, run: Run, after: str, pause_s: float) -> Iterator[Event | None]:
-    """A run's events until its last; until there are no more when they were forgotten after its end."""
+async def until_over(
+    live: Live, run: Run, after: str, pause_s: float, *, only_end: bool = False
+) -> AsyncGenerator[Sequence[Event], None]:
+    """A run's events until its last, some at a time; until there are no more when they were forgotten after its end.
+
+    None of them after ``pause_s`` of silence.
+    """
     over = run.phase in TERMINAL
-    for event in service.events(run.run_id, after, pause_s=GLANCE_S if over else pause_s):
-        if event is None and over:
-            return
-        yield event
-        if event is None:
-            now = _run(service, run.run_id)
+    async with aclosing(live.events(run.run_id, after, pause_s=0 if over else pause_s, only_end=only_end)) as parts:
+        async for some in parts:
+            if not some and over:
+                return
+            told = _to_the_end(some)
+            yield told
+            if told and told[-1].name == events.END:
+                return
             # The last event is written together with the final status: one more look finds it, if it was kept.
-            over = now is None or now.phase in TERMINAL
+            over = over or (not some and await live.is_over(run.run_id))
+
+
+def _to_the_end(some: Sequence[Event]) -> Sequence[Event]:
+    """Events up to a run's last; a run that was revived tells more after it, to who comes back for it."""
+    for index, event in enumerate(some):
+        if event.name == events.END:
+            return some[: index + 1]
+    return some

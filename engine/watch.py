@@ -18,7 +18,7 @@ import structlog
 
 from runyard.engine.store import events
 from runyard.engine.store.client import Call, SyncStore
-from runyard.engine.store.events import START, Begun, Event
+from runyard.engine.store.events import Event
 from runyard.engine.store.keys import Keys
 
 log = structlog.get_logger(__name__)
@@ -35,13 +35,19 @@ class _Entry(Protocol):
 E = TypeVar("E", bound=_Entry)
 
 
+class Bell(Protocol):
+    """What wakes a reader; called from the thread that hears the store."""
+
+    def set(self) -> None: ...
+
+
 class Watch:
     """One per process; its thread starts with the first reader."""
 
     def __init__(self, store: SyncStore, keys: Keys) -> None:
         self._store, self._keys = store, keys
         #: For each channel who waits there, and whether only for the end.
-        self._bells: dict[str, dict[threading.Event, bool]] = defaultdict(dict)
+        self._bells: dict[str, dict[Bell, bool]] = defaultdict(dict)
         self._lock = threading.Lock()
         self._channel: redis.client.PubSub | None = None
 
@@ -65,11 +71,6 @@ class Watch:
                 if event is not None and event.name == events.END:
                     return
 
-    def runs(self, thread_id: str, after: str = START, *, pause_s: float = 5.0) -> Generator[Begun | None, None, None]:
-        """A thread's runs as they begin to tell something, for ever. None every ``pause_s`` of silence."""
-        channel = self._keys.of_thread(thread_id).thread_log(thread_id)
-        return self._follow(channel, lambda after: events.log(self._keys, thread_id, after), after, pause_s)
-
     def _follow(
         self, channel: str, read: Callable[[str], Call[list[E]]], after: str, pause_s: float, *, only_end: bool = False
     ) -> Generator[E | None, None, None]:
@@ -90,19 +91,26 @@ class Watch:
     @contextmanager
     def _listening(self, channel: str, *, only_end: bool) -> Iterator[threading.Event]:
         bell = threading.Event()
+        self.enter(channel, bell, only_end=only_end)
+        try:
+            yield bell
+        finally:
+            self.leave(channel, bell)
+
+    def enter(self, channel: str, bell: Bell, *, only_end: bool) -> None:
+        """Ring ``bell`` for what is told on a channel from now on, or only for a run's end, until it leaves."""
         with self._lock:
             first = not self._bells[channel]
             self._bells[channel][bell] = only_end
             if first:
                 self._tell("subscribe", channel)
-        try:
-            yield bell
-        finally:
-            with self._lock:
-                self._bells[channel].pop(bell, None)
-                if not self._bells[channel]:
-                    del self._bells[channel]
-                    self._tell("unsubscribe", channel)
+
+    def leave(self, channel: str, bell: Bell) -> None:
+        with self._lock:
+            self._bells[channel].pop(bell, None)
+            if not self._bells[channel]:
+                del self._bells[channel]
+                self._tell("unsubscribe", channel)
 
     def _tell(self, verb: str, channel: str) -> None:
         """Change the subscription. When the store is away, redis-py subscribes to everything anew once it is back."""

@@ -76,8 +76,8 @@ def _event_stream() -> Json:
 
 
 def _stream(thread_id: str, since: int | None, shown: Any) -> Response:
-    gone = sse.absence(request.environ)
-    return answers.events(sse.thread(service(), thread_id, since, shown, gone), {})
+    sees = service().sees
+    return answers.events(lambda live: sse.thread(live, thread_id, since, shown, sees), {})
 
 
 def _since(thread_id: str) -> int:

@@ -65,7 +65,7 @@ def cancel(query: Json, thread_id: str, run_id: str) -> Response:
     if not _ask_to_end(run, query["action"]):  # for LangGraph's clients there is nothing to cancel, and that is a 404
         raise RunNotFound(f"Run {run_id} is over already; there is nothing to cancel.")
     if query["wait"]:
-        return answers.chunked(sse.ending(service(), run, query["action"]), {})
+        return answers.chunked(lambda live: sse.ending(live, run, query["action"]), {})
     return answers.nothing(202)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from flask import Response, request
@@ -58,16 +59,20 @@ def join_stream(query: Json, thread_id: str, run_id: str) -> Response:
     try:
         run = service().get_run(run_id, thread_id)
     except NotFound as error:  # a stream is expected, so the news is an event of one
-        return answers.events([sse.frame("error", wire.encode({"error": "NotFound", "message": str(error)}))], {})
+        told = sse.frame("error", wire.encode({"error": "NotFound", "message": str(error)}))
+        return answers.events_at_once(told)
     return joined(run, query)
 
 
 def waiting(run: Run, *, cancel: bool) -> Response:
     """An answer that takes as long as the run."""
-    here = _place(run)
-    gone = sse.absence(request.environ)
-    parts = sse.attended(sse.result(service(), run, gone), service(), run, cancel=cancel)
-    return answers.chunked(parts, {"Location": f"{here}/join", "Content-Location": here})
+    here, engine = _place(run), service()
+    headers = {"Location": f"{here}/join", "Content-Location": here}
+    if not cancel and (known := sse.soon(engine, run, wired().spare)) is not None:
+        return answers.raw(known, headers)
+    return answers.chunked(
+        lambda live: sse.result(live, run, lambda: engine.kept_result(run)), headers, on_gone=_ender(run, cancel)
+    )
 
 
 def streaming(run: Run, *, cancel: bool, here: str | None = None) -> Response:
@@ -89,9 +94,14 @@ def joined(run: Run, query: Json) -> Response:
 
 
 def _events(run: Run, view: sse.View, *, cancel: bool, here: str) -> Response:
-    gone = sse.absence(request.environ)
-    parts = sse.attended(sse.stream(service(), run, view, gone), service(), run, cancel=cancel)
-    return answers.events(parts, {"Location": f"{here}/stream", "Content-Location": here})
+    headers = {"Location": f"{here}/stream", "Content-Location": here}
+    return answers.events(lambda live: sse.stream(live, run, view), headers, on_gone=_ender(run, cancel))
+
+
+def _ender(run: Run, cancel: bool) -> Callable[[], None] | None:
+    """What ends a run whose client has gone, if that is what the client asked for."""
+    engine = service()
+    return (lambda: engine.abandon(run)) if cancel else None
 
 
 def _place(run: Run) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from runyard.engine import wire
 from runyard.engine.run import (
     REVIVABLE,
+    TERMINAL,
     THREAD_AFTER,
     Branch,
     CancelAction,
@@ -310,6 +311,12 @@ def get(keys: Keys, run_id: str) -> Call[Run | None]:
     """A run by its id alone."""
     at = keys.of_run(run_id)
     return Call.command("HGETALL", at.run(run_id), parse=lambda reply: decode(_any(reply)) if reply else None)
+
+
+def is_over(keys: Keys, run_id: str) -> Call[bool]:
+    """Whether a run has ended or was forgotten."""
+    key = keys.of_run(run_id).run(run_id)
+    return Call.command("HGET", key, "phase", parse=lambda reply: reply is None or reply.decode() in TERMINAL)
 
 
 def remember_shape(keys: Keys, fingerprint: str, shape: dict[str, Any]) -> Call[Any]:

@@ -1,0 +1,153 @@
+"""Waiting for what runs tell on an event loop, for very many readers at once.
+
+As :class:`~runyard.engine.watch.Watch`, on whose one subscription it listens, but a reader costs a coroutine and no
+thread. Readers that want the same at the same moment share one read of the store, so a run that a thousand clients
+follow is read once for each thing it tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, TypeVar
+
+from runyard.engine.run import Run
+from runyard.engine.store import events, runs
+from runyard.engine.store.client import AsyncStore, Call
+from runyard.engine.store.events import START, Begun, Event
+from runyard.engine.store.keys import Keys
+from runyard.engine.watch import Watch
+
+#: What is told before the store knows of a new subscription rings no bell: a reader looks again so soon after it came.
+SETTLED_S = 0.25
+
+
+class _Entry(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+E = TypeVar("E", bound=_Entry)
+T = TypeVar("T")
+
+
+class Live:
+    """One per event loop, whose coroutines alone may use it."""
+
+    def __init__(self, store: AsyncStore, keys: Keys, watch: Watch) -> None:
+        self.store, self.keys, self._watch = store, keys, watch
+        self._reads = _SharedReads(store)
+
+    def events(
+        self, run_id: str, after: str = START, *, pause_s: float, only_end: bool = False
+    ) -> AsyncGenerator[Sequence[Event], None]:
+        """A run's events after an id as they come, some at a time, for ever; none of them after ``pause_s`` of silence.
+
+        With ``only_end`` just the last one, ``end``. The caller leaves when it has seen that. Raises StoreUnavailable.
+        """
+        channel = self.keys.of_run(run_id).events(run_id)
+
+        def look(after: str) -> Call[list[Event]]:
+            return events.end(self.keys, run_id) if only_end else events.read(self.keys, run_id, after)
+
+        return self._follow(channel, look, after, pause_s, only_end=only_end)
+
+    def runs(self, thread_id: str, after: str = START, *, pause_s: float) -> AsyncGenerator[Sequence[Begun], None]:
+        """A thread's runs as they begin to tell something; as :meth:`events`."""
+        channel = self.keys.of_thread(thread_id).thread_log(thread_id)
+        return self._follow(channel, lambda after: events.log(self.keys, thread_id, after), after, pause_s)
+
+    async def run(self, run_id: str) -> Run | None:
+        """A run as it stands now; None when it was forgotten."""
+        return await self.store.do(runs.get(self.keys, run_id))
+
+    async def is_over(self, run_id: str) -> bool:
+        """Whether a run has ended or was forgotten."""
+        return await self.store.do(runs.is_over(self.keys, run_id))
+
+    async def _follow(
+        self, channel: str, read: Callable[[str], Call[list[E]]], after: str, pause_s: float, *, only_end: bool = False
+    ) -> AsyncGenerator[Sequence[E], None]:
+        async with self._listening(channel, only_end=only_end) as bell:
+            patience_s = min(SETTLED_S, pause_s)
+            while True:
+                bell.clear()
+                if found := await self._reads.do((channel, after, only_end), read(after)):
+                    after = found[-1].id
+                    yield found
+                elif not await _rings(bell, patience_s) and patience_s == pause_s:
+                    yield ()
+                else:
+                    patience_s = pause_s
+
+    @asynccontextmanager
+    async def _listening(self, channel: str, *, only_end: bool) -> AsyncIterator[asyncio.Event]:
+        bell = _Bell(asyncio.get_running_loop())
+        # To subscribe is a word to the store from a thread's connection, which may have to be made again.
+        await asyncio.to_thread(self._watch.enter, channel, bell, only_end=only_end)
+        try:
+            yield bell.rung
+        finally:
+            await asyncio.shield(asyncio.to_thread(self._watch.leave, channel, bell))
+
+
+class _Bell:
+    """Rung by the thread that hears the store, heard on the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self.rung = loop, asyncio.Event()
+
+    def set(self) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.rung.set)
+
+
+async def _rings(bell: asyncio.Event, within_s: float) -> bool:
+    if not within_s:
+        return bell.is_set()
+    try:
+        async with asyncio.timeout(within_s):
+            await bell.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+class _SharedReads:
+    """Reads of the store that many want: who asks for the same before it is sent gets the same answer.
+
+    Nobody joins a read that is under way already: what was told since would be missing from it.
+    """
+
+    def __init__(self, store: AsyncStore) -> None:
+        self._store = store
+        self._next: dict[Any, tuple[Call[Any], list[asyncio.Future[Any]]]] = {}
+        self._sent: set[asyncio.Task[None]] = set()
+
+    async def do(self, key: Any, call: Call[T]) -> T:
+        loop = asyncio.get_running_loop()
+        if not self._next:
+            loop.call_soon(self._send)
+        answer: asyncio.Future[T] = loop.create_future()
+        self._next.setdefault(key, (call, []))[1].append(answer)
+        return await answer
+
+    def _send(self) -> None:
+        wanted, self._next = self._next, {}
+        for call, waiting in wanted.values():
+            task = asyncio.get_running_loop().create_task(self._read(call, waiting))
+            self._sent.add(task)
+            task.add_done_callback(self._sent.discard)
+
+    async def _read(self, call: Call[Any], waiting: list[asyncio.Future[Any]]) -> None:
+        try:
+            found = await self._store.do(call)
+        except Exception as error:  # noqa: BLE001 - raised to each who waits
+            for answer in waiting:
+                if not answer.done():
+                    answer.set_exception(error)
+            return
+        for answer in waiting:
+            if not answer.done():
+                answer.set_result(found)
