@@ -29,6 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "runyard.app.commands.dead_letters:dead_letters",
         "Find, understand and repair runs that failed for good.",
     ),
+    "webhooks": (
+        "runyard.app.commands.webhooks:webhooks",
+        "See which webhooks are owed or were given up, and send them anew.",
+    ),
     "cancel": ("runyard.app.commands.runs:cancel", "Ask for the end of RUN."),
     "graphs": ("runyard.app.commands.graphs:graphs", "List the graphs, or show the nodes and edges of GRAPH."),
     "crash-test": (

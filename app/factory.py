@@ -37,6 +37,7 @@ from runyard.engine.service import Service
 from runyard.engine.settings import Settings
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.keys import Keys
+from runyard.engine.webhooks import WebhookPolicy
 from runyard.graphs.registry import Registry, load_project
 from runyard.tasks.observe import observe
 
@@ -87,6 +88,7 @@ def wire_up(settings: Settings, wake: SendWakes | None = None) -> Wiring:
         settings,
         project,
         catalog,
+        WebhookPolicy.of(project.webhooks, settings, os.environ),
         depth,
         service,
         make_relay(service),

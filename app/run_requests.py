@@ -24,6 +24,7 @@ def start(wiring: Wiring, body: Json, thread_id: str | None = None) -> Run:
     assistant = wiring.catalog.find(body["assistant_id"])
     request = to_request(body, assistant)
     wiring.catalog.check_input(assistant.graph_id, request.input)
+    check_webhook(wiring, request)
     kept = thread_id is None and body.get("on_completion") == "keep"
     return wiring.service.create_run(
         request,
@@ -47,7 +48,15 @@ def start_all(wiring: Wiring, bodies: Sequence[Json]) -> list[Run]:
 def check(wiring: Wiring, body: Json) -> None:
     """Raises what :func:`start` would raise over the request itself."""
     assistant = wiring.catalog.find(body["assistant_id"])
-    wiring.catalog.check_input(assistant.graph_id, to_request(body, assistant).input)
+    request = to_request(body, assistant)
+    wiring.catalog.check_input(assistant.graph_id, request.input)
+    check_webhook(wiring, request)
+
+
+def check_webhook(wiring: Wiring, request: RunRequest) -> None:
+    """Raises InvalidInput for a webhook that may not be sent to."""
+    if request.webhook:
+        wiring.webhooks.check(request.webhook)
 
 
 def to_request(body: Json, assistant: Assistant | None = None) -> RunRequest:
@@ -72,6 +81,7 @@ def to_request(body: Json, assistant: Assistant | None = None) -> RunRequest:
         stream_subgraphs=body.get("stream_subgraphs") or False,
         stream_resumable=body.get("stream_resumable") or False,
         durability=_durability(body),
+        webhook=body.get("webhook") or None,
         timeout_s=body.get("timeout_s"),
     )
 

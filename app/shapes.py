@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from runyard.engine import shape
 from runyard.engine.dead_letters import summary
-from runyard.engine.run import Phase, Run
+from runyard.engine.run import Delivery, Phase, Run
+from runyard.engine.shape import at
 from runyard.engine.store.assistants import Assistant
 from runyard.engine.store.threads import Thread
 
 Json = dict[str, Any]
 
 
-def at(milliseconds: int | None) -> str | None:
-    """An instant of the store as ISO-8601 with its offset."""
-    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
-
-
 def of_run(run: Run) -> Json:
     return {
-        "run_id": run.run_id,
-        "thread_id": run.thread_id,
-        "assistant_id": run.assistant_id,
-        "created_at": at(run.created_at),
-        "updated_at": at(run.updated_at),
-        "status": run.status,
-        "metadata": run.metadata,
-        "kwargs": _kwargs(run),
-        "multitask_strategy": run.strategy,
+        **shape.of_run(run),
         "phase": str(run.phase),
         "reason": reason(run),
         "started_at": at(run.started_at),
@@ -41,7 +29,18 @@ def of_run(run: Run) -> Json:
         "degraded": run.degraded,
         "attempts": run.attempts,
         "replays": run.replays,
+        "webhook_delivery": of_delivery(run.delivery) if run.delivery else None,
     }
+
+
+def of_delivery(delivery: Delivery) -> Json:
+    told = {"state": delivery.state, "attempts": delivery.attempts, "status_code": delivery.status}
+    pending = delivery.state == "pending"
+    times = {
+        "next_attempt_at": at(delivery.at) if pending else None,
+        "settled_at": None if pending else at(delivery.at),
+    }
+    return {**told, **times, "problem": delivery.problem}
 
 
 #: Where a run of each phase stands, in words.
@@ -90,26 +89,6 @@ def of_partial(run: Run, parts: list[Json]) -> Json:
         "parts": parts,
         "degraded": run.degraded,
         "attempts": run.attempts,
-    }
-
-
-def _kwargs(run: Run) -> Json:
-    request = run.request
-    return {
-        "input": request.input,
-        "command": request.command,
-        "config": request.config,
-        "context": request.context,
-        "checkpoint": request.checkpoint,
-        "stream_mode": request.stream_mode,
-        "interrupt_before": request.interrupt_before,
-        "interrupt_after": request.interrupt_after,
-        "webhook": request.webhook,
-        "temporary": run.temporary,
-        "subgraphs": request.stream_subgraphs,
-        "resumable": request.stream_resumable,
-        "durability": request.durability,
-        "timeout_s": request.timeout_s,
     }
 
 

@@ -20,6 +20,7 @@ from runyard.engine.settings import Settings
 from runyard.engine.store.assistants import Assistant
 from runyard.engine.store.client import AsyncStore
 from runyard.engine.store.meta import open_store
+from runyard.engine.webhooks import WebhookPolicy
 from runyard.graphs.registry import Project
 from runyard.tasks.settings import celery_settings
 from runyard.tasks.wake import Waker
@@ -37,6 +38,8 @@ class Wiring:
     settings: Settings
     project: Project
     catalog: Catalog
+    #: Which webhooks are accepted.
+    webhooks: WebhookPolicy
     #: Asks the broker how many messages wait in a queue; None when it does not answer.
     queue_depth: Callable[[str], int | None]
     _service: Service

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from runyard.engine import wire
+from runyard.engine import webhooks, wire
 from runyard.engine.branch import RETURNED, run_branch
 from runyard.engine.errors import LeaseLost
 from runyard.engine.feed import INTERRUPT_KEY
@@ -194,7 +194,10 @@ async def _end(
     )
     if run.temporary and phase not in REVIVABLE:  # a dead letter is nothing without its checkpoints
         await worker.saver.adelete_thread(run.thread_id)
-    return [Wake(run_id=next_id, queue=queue) for next_id, queue in following]
+    wakes = [Wake(run_id=next_id, queue=queue) for next_id, queue in following]
+    if run.request.webhook and not hold_thread:
+        wakes.append(webhooks.wake_of(run.run_id, run.queue))
+    return wakes
 
 
 def result_of(values: bytes, error: object, interrupts: dict[str, list[dict[str, object]]] | None) -> bytes:

@@ -12,12 +12,12 @@ from contextlib import suppress
 
 import structlog
 
-from runyard.engine import thread_service
+from runyard.engine import thread_service, webhooks
 from runyard.engine.errors import StoreUnavailable
 from runyard.engine.run import Wake
 from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings
-from runyard.engine.store import recovery as calls, runs
+from runyard.engine.store import recovery as calls, runs, webhooks as webhook_calls
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.keys import Keys
 
@@ -76,7 +76,7 @@ class Recovery:
         leads, now_ms = self._store.do(calls.lead(self._keys, self._worker_id, office_ms=round(OFFICE_S * 1000)))
         if not leads:
             return []
-        wakes = [_wake(member, queue) for member, queue in self._sweep(now_ms) if queue]
+        wakes = [_wake(member, queue) for member, queue in self._sweep(now_ms) if queue] + self._tell()
         if wakes:
             log.info("recovery.woke", runs=[wake.run_id for wake in wakes][:20], count=len(wakes))
             self._wake(wakes)
@@ -90,10 +90,16 @@ class Recovery:
             for run_id in batch:
                 if run := self._store.do(runs.get(self._keys, run_id)):
                     ttl_ms = self._settings.keep_events_s * 1000
-                    _, following = self._store.do(
+                    ended, following = self._store.do(
                         runs.expire(self._keys, run, grace_ms=_GRACE_MS, events_ttl_ms=ttl_ms)
                     )
-                    self._wake([_wake(member, queue) for member, queue in following])
+                    told = [webhooks.wake_of(run_id, run.queue)] if ended and run.request.webhook else []
+                    self._wake([*(_wake(member, queue) for member, queue in following), *told])
+
+    def _tell(self) -> list[Wake]:
+        """Wake-ups for webhooks whose time has come."""
+        found = self._store.do_all([webhook_calls.wake(at, most=_BATCH) for at in self._keys.all()])
+        return [webhooks.wake_of(run_id, queue) for batch in found for run_id, queue in batch]
 
     def _sweep(self, now_ms: int) -> runs.Woken:
         partitions, lost_before = self._keys.all(), self._lost_before(now_ms)
@@ -147,6 +153,9 @@ class Recovery:
 
     def _delete(self, run_id: str) -> None:
         run = self._store.do(runs.get(self._keys, run_id))
+        if run is not None and run.delivery is not None and run.delivery.state == "pending":
+            self._store.do(calls.keep(self._keys, run_id))
+            return
         thread_id = run.thread_id if run else ""
         if run is not None and run.temporary:  # its worker removes them too, unless it died in between
             self._saver.delete_thread(thread_id)

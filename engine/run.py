@@ -15,6 +15,7 @@ RunStatus = Literal["pending", "running", "success", "error", "timeout", "interr
 ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
 CancelAction = Literal["interrupt", "rollback"]
 MultitaskStrategy = Literal["reject", "enqueue", "interrupt", "rollback"]
+DeliveryState = Literal["pending", "delivered", "failed"]
 
 
 class Phase(StrEnum):
@@ -136,6 +137,17 @@ class RunRequest:
     timeout_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How far a run's webhook got. ``at``: when it is tried again, or was settled; ``status``: the last answer."""
+
+    state: DeliveryState
+    attempts: int
+    at: int
+    status: int | None = None
+    problem: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A run as the store holds it. Instants are milliseconds since the epoch on the store's clock."""
@@ -188,6 +200,8 @@ class Run:
     tenant: str = ""
     #: Who asked for it, as nodes find it in ``langgraph_auth_user``; None when nobody was asked who they are.
     user: dict[str, Any] | None = None
+    #: Set once the run has ended and its webhook is to be told.
+    delivery: Delivery | None = None
 
     @property
     def status(self) -> RunStatus:
@@ -205,6 +219,8 @@ class Wake:
     graph_id: str = ""
     #: What Flower shows, e.g. ``research.search``.
     label: str = ""
+    #: Set when it is for the delivery of the run's webhook.
+    webhook: bool = False
 
 
 @dataclass(frozen=True, slots=True)

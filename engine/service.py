@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from runyard.engine import thread_service, wire
+from runyard.engine import thread_service, webhooks, wire
 from runyard.engine.errors import (
     Conflict,
     InvalidTransition,
@@ -145,7 +145,8 @@ class Service:
         if state == "cancelled" and action == "rollback":
             self.saver.delete_for_runs([run.run_id])
             following = self.store.do(runs.delete(self.keys, run.run_id, run.thread_id))
-        self.wake([Wake(run_id=run_id, queue=queue) for run_id, queue in following])
+        told = [webhooks.wake_of(run.run_id, run.queue)] if run.request.webhook and state == "cancelled" else []
+        self.wake([*(Wake(run_id=run_id, queue=queue) for run_id, queue in following), *told])
 
     def delete_run(self, run: Run) -> None:
         """Forget a run, in hand or not; its checkpoints stay with its thread, which goes on with its next run."""

@@ -5,6 +5,8 @@ README's table and ``.env.example`` are tested against it.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 import secrets
 import socket
@@ -14,11 +16,14 @@ from typing import Any
 
 from runyard.engine.errors import ConfigError
 from runyard.engine.ids import MAX_PARTITIONS
+from runyard.engine.reach import Reach
 
 
-def setting(env: str, default: Any, meaning: str, *, check: Callable[[Any], str | None] | None = None) -> Any:
+def setting(
+    env: str, default: Any, meaning: str, *, check: Callable[[Any], str | None] | None = None, secret: bool = False
+) -> Any:
     """A field of Settings: the variable it is read from, and what it means in a sentence."""
-    return field(default=default, metadata={"env": env, "help": meaning, "check": check})
+    return field(default=default, repr=not secret, metadata={"env": env, "help": meaning, "check": check})
 
 
 #: Larger than any sensible number of seconds, bytes or things, and small enough for every clock.
@@ -58,6 +63,30 @@ def _switch(value: str) -> str | None:
 def _redis_url(value: str) -> str | None:
     known = ("redis://", "rediss://", "unix://")
     return None if not value or value.startswith(known) else "a URL that starts with redis://, rediss:// or unix://"
+
+
+def _secrets(value: str) -> str | None:
+    keys = [key_of(secret) for secret in value.split()]
+    enough = all(key is not None and len(key) >= 16 for key in keys)
+    return None if enough else "at least 16 characters, or whsec_ and at least 16 bytes in base64"
+
+
+def key_of(secret: str) -> bytes | None:
+    """The key of a webhook secret: what follows ``whsec_`` in base64, or the text itself; None for wrong base64."""
+    if not secret.startswith("whsec_"):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        return None
+
+
+def _reachable(value: str) -> str | None:
+    try:
+        Reach.of(value.replace(",", " ").split())
+    except ValueError as error:
+        return f"host names, *.domains, addresses and networks like 10.0.0.0/8 with spaces between ({error} is none)"
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +171,24 @@ class Settings:
     max_records: int = setting(
         "RUNYARD_MAX_RECORDS", 10_000, "About how many records of a run are kept.", check=_positive
     )
+    webhook_secret: str = setting(
+        "RUNYARD_WEBHOOK_SECRET", "",
+        "Signs webhooks (HMAC-SHA256, Standard Webhooks); several, with spaces between, while one is replaced.",
+        check=_secrets, secret=True,
+    )  # fmt: skip
+    webhook_allow: str = setting(
+        "RUNYARD_WEBHOOK_ALLOW", "", "Hosts, *.domains and networks that webhooks may reach though not public.",
+        check=_reachable,
+    )  # fmt: skip
+    webhook_timeout_s: float = setting(
+        "RUNYARD_WEBHOOK_TIMEOUT_S", 10.0, "How long a webhook's receiver may take to answer.", check=_positive
+    )
+    webhook_attempts: int = setting(
+        "RUNYARD_WEBHOOK_ATTEMPTS", 12, "Attempts to deliver a webhook before it counts as failed.", check=_positive
+    )
+    webhook_concurrency: int = setting(
+        "RUNYARD_WEBHOOK_CONCURRENCY", 64, "Webhooks one worker process sends at once.", check=_positive
+    )
     log_level: str = setting(
         "RUNYARD_LOG_LEVEL", "INFO", "Level of the log: DEBUG, INFO, WARNING, ERROR.", check=_level
     )
@@ -174,7 +221,8 @@ class Settings:
             value = getattr(self, item.name)
             accepted = item.metadata["check"](value) if item.metadata["check"] else None
             if accepted:
-                raise ConfigError(f"{item.metadata['env']}={value!r} is not valid: it must be {accepted}.")
+                shown = f"={value!r}" if item.repr else ""
+                raise ConfigError(f"{item.metadata['env']}{shown} is not valid: it must be {accepted}.")
 
 
 def _read(environment: Mapping[str, str], item: Any) -> Any:

@@ -25,6 +25,7 @@ from runyard.engine.settings import Settings
 from runyard.engine.store.client import AsyncStore, SyncStore
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
+from runyard.engine.webhooks import Webhooks
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +50,8 @@ class Worker:
     open_graph: OpenGraph
     #: LangGraph's long-term store, for graphs that were compiled without one of their own.
     items: RedisItems
+    #: Sends them, as the settings and the project say.
+    webhooks: Webhooks = field(default_factory=Webhooks)
     #: Told (queue, ms the wake-up was sent, ms now) of every wake-up that was claimed.
     took: Callable[[str, int, int], None] = lambda *_: None
     #: graph id -> node -> what configuration says about it

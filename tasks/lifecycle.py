@@ -40,6 +40,7 @@ from runyard.engine.settings import Settings, worker_id
 from runyard.engine.store.client import AsyncStore, SyncStore
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.meta import open_store
+from runyard.engine.webhooks import WebhookPolicy, Webhooks
 from runyard.engine.worker import Worker
 from runyard.graphs.registry import Registry, load_project
 from runyard.tasks.celery import app
@@ -127,6 +128,7 @@ class WorkerProcess:
             items=RedisItems(keys, store=store, sync_store=self._sync_store, ttl=ttl_of(project.store)),
             policies=project.runyard.get("policies", {}),
             prices=Prices(project.runyard.get("prices")),
+            webhooks=Webhooks(WebhookPolicy.of(project.webhooks, self.settings, os.environ)),
             took=self._presence.took,
             expendable=self._expendable,
             killed_after=_Timer().killed_after if self._expendable else lambda _: nullcontext(),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 
 from runyard.engine.advance import advance, advance_branch
+from runyard.engine.delivery import deliver
 from runyard.tasks.celery import app
 from runyard.tasks.lifecycle import current
-from runyard.tasks.wake import ADVANCE, BRANCH
+from runyard.tasks.wake import ADVANCE, BRANCH, WEBHOOK
 
 
 @app.task(name=ADVANCE)
@@ -24,3 +25,10 @@ def run_branch(run_id: str, branch: str) -> None:
     process = current()
     process.wake(process.run(advance_branch(process.worker, run_id, branch, secrets.token_hex(8))))
     process.end_if_spent()
+
+
+@app.task(name=WEBHOOK)
+def deliver_webhook(run_id: str) -> None:
+    """Tell a run's webhook of its end."""
+    process = current()
+    process.wake(process.run(deliver(process.worker, run_id)))

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from runyard.engine.run import Wake
 
 log = structlog.get_logger(__name__)
-ADVANCE, BRANCH = "runyard.advance", "runyard.branch"
+ADVANCE, BRANCH, WEBHOOK = "runyard.advance", "runyard.branch", "runyard.webhook"
 #: What a broker that is away raises, by transport.
 BROKER_AWAY = (OperationalError, KombuError, RedisError, OSError)
 
@@ -43,4 +43,6 @@ class Waker:
 
     def _send(self, wake: Wake) -> None:
         name, args = (BRANCH, (wake.run_id, wake.branch)) if wake.branch else (ADVANCE, (wake.run_id,))
+        if wake.webhook:
+            name = WEBHOOK
         self._app.send_task(name, args=args, queue=wake.queue, shadow=wake.label or None, retry=False)

@@ -157,10 +157,3 @@ class Word(fields.String):
 def _listed(words: Iterable[str]) -> str:
     *most, last = [f'"{word}"' for word in words]
     return f"{', '.join(most)} or {last}" if most else last
-
-
-def unsupported(what: str) -> Value:
-    """A field of LangGraph's server that would be ignored if it were accepted: better to say so."""
-    nothing: tuple[Any, ...] = (None, [], {}, "")
-    spec = {"description": f"Not supported yet: {what}."}
-    return Value(f"left out ({what} is not supported yet)", lambda v: v in nothing, spec)

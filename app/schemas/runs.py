@@ -20,7 +20,6 @@ from runyard.app.schemas.fields import (
     seconds,
     text,
     texts,
-    unsupported,
     uuid,
     whole,
 )
@@ -156,7 +155,7 @@ class RunCreate(Strict):
     )
     durability = one_of(["sync", "async", "exit"], "exit keeps one checkpoint, at the end; the others keep them all.")
     checkpoint_during = boolean("Older word for durability: false means exit.")
-    webhook = unsupported("a webhook")
+    webhook = text("Where the run's end is told: an http or https URL that is sent a POST.")
     feedback_keys = texts("Accepted and ignored: it asks for links to LangSmith, which this server does not make.")
 
     @validates("assistant_id")
@@ -174,6 +173,17 @@ class RunsCancel(Strict):
     def _either(self, data: dict[str, Any], **_: Any) -> None:
         if bool(data.get("status")) == bool(data.get("thread_id") and data.get("run_ids")):
             raise ValidationError("give either status, or thread_id and run_ids")
+
+
+class Delivery(Schema):
+    """What became of a webhook."""
+
+    state = fields.String(metadata={"enum": ["pending", "delivered", "failed"]})
+    attempts = fields.Integer()
+    status_code = fields.Integer(allow_none=True, metadata={"description": "What the receiver answered last."})
+    next_attempt_at = fields.DateTime(allow_none=True)
+    settled_at = fields.DateTime(allow_none=True, metadata={"description": "When it was delivered or given up."})
+    problem = fields.String(allow_none=True, metadata={"description": "Why the last attempt failed."})
 
 
 class Run(Schema):
@@ -200,6 +210,9 @@ class Run(Schema):
         keys=fields.String(), values=fields.Integer(), metadata={"description": "Failed attempts, by task id."}
     )
     replays = fields.Integer(metadata={"description": "How often it was taken up from the dead letters."})
+    webhook_delivery = fields.Nested(
+        Delivery, allow_none=True, metadata={"description": "How far its webhook got; null before its end."}
+    )
 
 
 class RunList(Strict):

@@ -1,13 +1,15 @@
 -- Ask for the end of a run. What no worker has in hand ends here and now; a worker is told and ends its run itself.
 -- KEYS 1 run  2 thread  3 thread's queue  4 leases  5 waiting  6 due  7 ended  8 events  9 branches
---      10 roll-backs  11 deadlines
+--      10 roll-backs  11 deadlines  12 webhook  13 webhooks  14 failed webhooks
 -- ARGV 1 run id  2 action (interrupt | rollback)  3 ms the events are kept  4 prefix of run keys
 --      5 report for the `end` event as JSON  6 channel on which workers listen
+--      7 ms after which recovery wakes the run's webhook, '' without one
 -- Returns {'cancelled' | 'cancelling', next run id or '', its queue or ''}.
 -- Errors RUN_NOT_FOUND; INVALID_TRANSITION when it is over already.
 --@include clock
 --@include branches
 --@include thread
+--@include webhook
 local state = redis.call('HMGET', KEYS[1], 'phase', 'started_at', 'cancel')
 local phase = state[1]
 if not phase then return redis.error_reply('RUN_NOT_FOUND Run not found.') end
@@ -41,4 +43,8 @@ else
   following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[4], ARGV[1], at)
 end
 settle(KEYS[1], KEYS[8], KEYS[7], ARGV[1], 'cancelled', ARGV[5], at, tonumber(ARGV[3]))
+if ARGV[7] ~= '' and ARGV[2] ~= 'rollback' then
+  remember(KEYS[12], KEYS[2])
+  owe(KEYS[1], KEYS[13], KEYS[14], ARGV[1], at, tonumber(ARGV[7]))
+end
 return {'cancelled', following[1] or '', following[2] or ''}

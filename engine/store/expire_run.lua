@@ -1,13 +1,15 @@
 -- End a run whose deadline has passed, whoever has it in hand: a worker that does is fenced off.
 -- KEYS 1 run  2 thread  3 thread's queue  4 leases  5 waiting  6 due  7 ended  8 events  9 branches  10 deadlines
---      11 dead letters
+--      11 dead letters  12 webhook  13 webhooks  14 failed webhooks
 -- ARGV 1 run id  2 ms a worker that has it in hand is given to end it itself  3 ms the events are kept
 --      4 prefix of run keys  5 report for the `end` event as JSON  6 error as JSON
+--      7 ms after which recovery wakes the run's webhook, '' without one
 -- Returns {1 when it was ended here else 0, next run id or '', its queue or ''}.
 --@include clock
 --@include branches
 --@include thread
 --@include tenant
+--@include webhook
 local at = now_ms()
 local state = redis.call('HMGET', KEYS[1], 'phase', 'deadline_at')
 local phase, deadline = state[1], tonumber(state[2] or '0')
@@ -30,4 +32,8 @@ leave(KEYS[2], KEYS[1], 'error', ARGV[6], '{}')
 local following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[4], ARGV[1], at)
 settle(KEYS[1], KEYS[8], KEYS[7], ARGV[1], 'timed_out', ARGV[5], at, tonumber(ARGV[3]))
 redis.call('ZREM', KEYS[7], ARGV[1])  -- kept as long as dead letters are
+if ARGV[7] ~= '' then
+  remember(KEYS[12], KEYS[2])
+  owe(KEYS[1], KEYS[13], KEYS[14], ARGV[1], at, tonumber(ARGV[7]))
+end
 return {1, following[1] or '', following[2] or ''}

@@ -24,6 +24,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:run:<run>:attempts` | list | failed attempts of its nodes, oldest first, as JSON | with the run |
 | `P:run:<run>:records` | stream | its ledger: attempts, tool and model calls, decisions, as JSON | with the run |
 | `P:run:<run>:effects` | hash | what its nodes did to the world outside, each once | with the run |
+| `P:run:<run>:webhook` | hash | what its webhook is to be told of its thread: values, interrupts | delivered, or with the run |
 | `P:run:<run>:checkpoints` | set | the checkpoints a run made, `<thread>\\0<ns>\\0<id>`; not those of a copied thread | with those checkpoints |
 | `P:thread:<thread>` | hash | the thread: metadata, active run, latest values and interrupts | deleted by a client, or with the one run it was made for |
 | `P:thread:<thread>:runs` | sorted set | its runs by the ms of their making | with the thread |
@@ -43,6 +44,8 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:deadlines` | sorted set | runs that must have ended by a time, by that ms | with their end |
 | `P:dead` | sorted set | dead letters: runs that failed for good, by the ms of their end | revived, discarded or pruned |
 | `P:dead:<tenant>` | sorted set | those of a tenant other than the default, which are in the list above, too | revived, discarded or pruned |
+| `P:webhooks` | sorted set | ended runs whose webhook is not delivered yet, by the ms a wake-up is sent for it | delivered or given up |
+| `P:webhooks_failed` | sorted set | ended runs whose webhook was given up, by that ms | sent anew, or with the run |
 | `P:item:<name>` | hash | one item of the long-term store: value, instants, time to live; `<name>` is `<ns>\\0\\0<key>` | deleted, or its time to live is over |
 | `P:items:<ns>` | sorted set | keys of a namespace's items by order of their making | with its items |
 | `P:item_namespaces` | sorted set | namespaces that have items, at score 0: labels joined by `\\0`, so that a prefix is a range | with its items |
@@ -173,6 +176,14 @@ class Partition:
         return f"{self.tag}:rollbacks"
 
     @property
+    def webhooks(self) -> str:
+        return f"{self.tag}:webhooks"
+
+    @property
+    def webhooks_failed(self) -> str:
+        return f"{self.tag}:webhooks_failed"
+
+    @property
     def ttl(self) -> str:
         return f"{self.tag}:ttl"
 
@@ -217,6 +228,9 @@ class Partition:
 
     def effects(self, run_id: str) -> str:
         return f"{self.tag}:run:{run_id}:effects"
+
+    def webhook(self, run_id: str) -> str:
+        return f"{self.tag}:run:{run_id}:webhook"
 
     def run_checkpoints(self, run_id: str) -> str:
         return f"{self.tag}:run:{run_id}:checkpoints"

@@ -67,6 +67,11 @@ def dead(at: Partition, before_ms: int, *, most: int) -> Call[list[str]]:
     return Call.command("ZRANGEBYSCORE", at.dead, "-inf", before_ms, "LIMIT", 0, most, parse=_ids)
 
 
+def keep(keys: Keys, run_id: str) -> Call[Any]:
+    """Let a run that is past its keeping stay as long again: it has something to tell yet."""
+    return Call(script("keep_run"), (keys.of_run(run_id).ended, keys.of_run(run_id).dead), (run_id,))
+
+
 def rollbacks(at: Partition, before_ms: int) -> Call[list[str]]:
     """Runs whose roll-back was begun before an instant and not finished."""
     return Call.command("ZRANGEBYSCORE", at.rollbacks, "-inf", before_ms, parse=_ids)

@@ -16,6 +16,7 @@ from runyard.engine.run import (
     THREAD_AFTER,
     Branch,
     CancelAction,
+    Delivery,
     Phase,
     Run,
     RunRequest,
@@ -29,6 +30,9 @@ from runyard.engine.store.scripts import script
 
 Flat = Sequence[bytes]
 Woken = list[tuple[str, str]]
+
+#: How long whoever ended a run has to send the wake-up for its webhook, before recovery does.
+WEBHOOK_GRACE_MS = 2_000
 
 #: What a run that took too long is said to have failed with.
 TIMED_OUT = {"error": "RunTimedOut", "message": "The run took longer than it was allowed to."}
@@ -239,10 +243,11 @@ def end(
         at.run(""),
         int(hold_thread),
         int(phase in REVIVABLE),
+        "" if hold_thread else _webhook_grace(run),
     )
     wanted = (at.run(run.run_id), at.thread(run.thread_id), at.thread_queue(run.thread_id), at.leases, at.waiting,
               at.ended, at.threads, at.events(run.run_id), at.branches(run.run_id), at.rollbacks,
-              at.deadlines, at.dead)  # fmt: skip
+              at.deadlines, at.dead, at.webhook(run.run_id), at.webhooks, at.webhooks_failed)  # fmt: skip
     return Call(script("end_run"), wanted, words, _woken)
 
 
@@ -254,8 +259,9 @@ def cancel(keys: Keys, run: Run, action: CancelAction, *, events_ttl_ms: int) ->
     at = keys.of_thread(run.thread_id)
     wanted = (at.run(run.run_id), at.thread(run.thread_id), at.thread_queue(run.thread_id), at.leases, at.waiting,
               at.due, at.ended, at.events(run.run_id), at.branches(run.run_id), at.rollbacks,
-              at.deadlines)  # fmt: skip
-    words = (run.run_id, action, events_ttl_ms, at.run(""), end_event(Phase.CANCELLED, b"{}"), keys.control)
+              at.deadlines, at.webhook(run.run_id), at.webhooks, at.webhooks_failed)  # fmt: skip
+    words = (run.run_id, action, events_ttl_ms, at.run(""), end_event(Phase.CANCELLED, b"{}"), keys.control,
+             _webhook_grace(run))  # fmt: skip
     return Call(script("cancel_run"), wanted, words, lambda reply: (reply[0].decode(), _woken(reply[1:])))
 
 
@@ -263,9 +269,10 @@ def expire(keys: Keys, run: Run, *, grace_ms: int, events_ttl_ms: int) -> Call[t
     """End a run whose deadline has passed; answers whether that was done, and the next run to wake."""
     at = keys.of_thread(run.thread_id)
     wanted = (at.run(run.run_id), at.thread(run.thread_id), at.thread_queue(run.thread_id), at.leases, at.waiting,
-              at.due, at.ended, at.events(run.run_id), at.branches(run.run_id), at.deadlines, at.dead)  # fmt: skip
+              at.due, at.ended, at.events(run.run_id), at.branches(run.run_id), at.deadlines, at.dead,
+              at.webhook(run.run_id), at.webhooks, at.webhooks_failed)  # fmt: skip
     report = end_event(Phase.TIMED_OUT, wire.encode({"__error__": TIMED_OUT}))
-    words = (run.run_id, grace_ms, events_ttl_ms, at.run(""), report, wire.encode(TIMED_OUT))
+    words = (run.run_id, grace_ms, events_ttl_ms, at.run(""), report, wire.encode(TIMED_OUT), _webhook_grace(run))
     return Call(script("expire_run"), wanted, words, lambda reply: (reply[0] == 1, _woken(reply[1:])))
 
 
@@ -303,7 +310,7 @@ def delete(keys: Keys, run_id: str, thread_id: str) -> Call[Woken]:
     wanted = (at.run(run_id), at.thread(thread_id), at.thread_runs(thread_id), at.thread_queue(thread_id), at.waiting,
               at.ended, at.events(run_id), at.branches(run_id), at.leases, at.due, at.rollbacks,
               at.threads, at.deadlines, at.dead, at.attempts(run_id), at.effects(run_id),
-              at.records(run_id))  # fmt: skip
+              at.records(run_id), at.webhook(run_id), at.webhooks, at.webhooks_failed)  # fmt: skip
     return Call(script("delete_run"), wanted, (run_id, at.run(""), thread_id), _woken)
 
 
@@ -402,7 +409,22 @@ def decode(fields: Mapping[str, bytes]) -> Run:
         discarded=text("discarded") or None,
         tenant=text("tenant"),
         user=json("user"),
+        delivery=_delivery(fields) if "webhook:state" in fields else None,
     )
+
+
+def _delivery(fields: Mapping[str, bytes]) -> Delivery:
+    return Delivery(
+        fields["webhook:state"].decode(),  # type: ignore[arg-type]  # only these words are stored
+        int(fields["webhook:attempts"]),
+        int(fields["webhook:at"]),
+        int(fields["webhook:status"]) if fields.get("webhook:status") else None,
+        fields.get("webhook:problem", b"").decode() or None,
+    )
+
+
+def _webhook_grace(run: Run) -> int | str:
+    return WEBHOOK_GRACE_MS if run.request.webhook else ""
 
 
 def end_event(phase: Phase, result: bytes) -> bytes:

@@ -226,13 +226,15 @@ ANSWER_ONCE: dict[str, Make] = {
 #: Scripts that are sent twice, and refused, in the tests of what they are for.
 ELSEWHERE = {
     *("begin_effect", "note_death"),
+    *("claim_webhook", "settle_webhook"),
     *("create_assistant", "delete_assistant", "edit_assistant", "use_version"),
     *("delete_item", "get_item", "put_item", "sweep_items"),
 }
 #: Scripts that are sent again and again on purpose (the later time counts), or that only read.
 TIMED_OR_READING = {
     *("renew_leases", "lead", "edit_thread", "get_checkpoint", "read_checkpoints", "walk_ancestors"),
-    *("set_ttl", "expire_thread", "note_state"),
+    *("set_ttl", "expire_thread", "note_state", "keep_run"),
+    *("wake_webhooks", "resend_webhook"),
 }
 
 

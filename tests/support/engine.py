@@ -15,6 +15,7 @@ from typing import Any
 
 from runyard.engine.advance import advance, advance_branch
 from runyard.engine.branch import BranchSaver
+from runyard.engine.delivery import deliver
 from runyard.engine.items import RedisItems
 from runyard.engine.leases import LeaseKeeper
 from runyard.engine.recovery import Recovery
@@ -26,13 +27,17 @@ from runyard.engine.store import events
 from runyard.engine.store.client import AsyncStore, SyncStore
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.meta import open_store
+from runyard.engine.webhooks import WebhookPolicy, Webhooks
 from runyard.engine.worker import Graph, Worker
 
 
 class Engine:
     """One store, any number of workers on this loop, and the wake-ups that were sent and not yet carried out."""
 
-    def __init__(self, redis_url: str, graphs: Mapping[str, Graph], **settings: Any) -> None:
+    def __init__(
+        self, redis_url: str, graphs: Mapping[str, Graph], *, project: Mapping[str, Any] | None = None, **settings: Any
+    ) -> None:
+        self.project = project or {}
         self.settings = Settings.from_env({}, redis_url=redis_url, **{"queue": "default", **settings})
         self.graphs = dict(graphs)
         self.wakes: deque[Wake] = deque()
@@ -61,6 +66,7 @@ class Engine:
             keeper=keeper,
             open_graph=self._open,
             items=RedisItems(self.keys, store=store, sync_store=self.sync_store),
+            webhooks=Webhooks(WebhookPolicy.of(self.project.get("webhooks", {}), self.settings, {})),
         )
 
     def make_recovery(self, name: str, *, depth: int | None = 0) -> Recovery:
@@ -75,6 +81,8 @@ class Engine:
     async def carry_out(self, wake: Wake, worker: Worker | None = None) -> list[Wake]:
         """What a worker does with one message; answers the wake-ups that follow, without sending them."""
         nonce, worker = secrets.token_hex(8), worker or self.worker
+        if wake.webhook:
+            return await deliver(worker, wake.run_id)
         if wake.branch:
             return await advance_branch(worker, wake.run_id, wake.branch, nonce)
         return await advance(worker, wake.run_id, nonce)

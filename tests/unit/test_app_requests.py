@@ -107,7 +107,7 @@ def test_a_checkpoint_without_an_id_is_where_the_thread_stands() -> None:
         ({"command": {"goto": [{"node": 1}]}}, "goto", "a node name"),
         ({"command": {"resumes": 1}}, "resumes", "is not a field"),
         ({"checkpoint_id": "x"}, "checkpoint_id", "a UUID"),
-        ({"webhook": "https://a.dev"}, "webhook", "not supported yet"),
+        ({"webhook": ["https://a.dev"]}, "webhook", "must be text"),
         ({"on_disconnect": "stop"}, "on_disconnect", '"continue" or "cancel"'),
         ({"stream_resumable": 1}, "stream_resumable", "true or false, not 1"),
     ],
