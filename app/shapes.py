@@ -23,7 +23,8 @@ def of_run(run: Run) -> Json:
         "reason": reason(run),
         "started_at": at(run.started_at),
         "ended_at": at(run.ended_at),
-        "due_at": at(run.due_at) if run.phase is Phase.DUE else None,
+        "due_at": at(run.due_at) if run.phase in (Phase.DUE, Phase.PARKED) else None,
+        "waits_for": [{**entry, "since": at(entry["since"])} for entry in run.waits_for],
         "deadline_at": at(run.deadline_at),
         "error": {key: run.error.get(key) for key in ("error", "message")} if run.error else None,
         "degraded": run.degraded,
@@ -47,10 +48,11 @@ def of_delivery(delivery: Delivery) -> Json:
 _REASONS = {
     Phase.QUEUED: "waits behind another run of its thread since {updated}",
     Phase.DUE: "{what} at {due}",
+    Phase.PARKED: "{room}",
     Phase.WAITING: "waits for a worker of queue {queue!r} since {updated}",
     Phase.LEASED: "worker {owner} has it in hand",
     Phase.CANCELLING: "its end was asked for; worker {owner} ends it as soon as its nodes let it",
-    Phase.DISPATCHED: "its nodes run on other workers since {updated}",
+    Phase.DISPATCHED: "its nodes run on other workers since {updated}{some}",
     Phase.SUCCEEDED: "the graph ran to its end{without}",
     Phase.PAUSED: "waits for an answer, or at a breakpoint; a new run on its thread goes on",
     Phase.CANCELLED: "was cancelled",
@@ -59,10 +61,17 @@ _REASONS = {
 }
 
 
+#: What a parked node waits for, by what it waits at.
+_ROOM = {"limit": "a share of limit {name!r}"}
+
+
 def reason(run: Run) -> str:
     """Why a run waits and since when, who has it in hand, or what it came to: a sentence for a person."""
     missing = ", ".join(sorted({str(part["node"]) for part in run.degraded}))
+    room = _room(run)
     return _REASONS[run.phase].format(
+        room=room,
+        some=f"; {room}" if room else "",
         updated=at(run.updated_at),
         due=at(run.due_at),
         queue=run.queue,
@@ -71,6 +80,19 @@ def reason(run: Run) -> str:
         without=f" without {missing}" if missing else "",
         letter=f"discarded: {run.discarded}" if run.discarded else "a dead letter",
     )
+
+
+def _room(run: Run) -> str:
+    """What its nodes wait for, where they wait for room."""
+    waiting: dict[tuple[str, str, str], list[int]] = {}
+    for entry in run.waits_for:
+        waiting.setdefault((entry["node"], entry["why"], entry["name"]), []).append(entry["since"])
+    said = [
+        f"node {node!r}{f' ({len(since)} times)' if len(since) > 1 else ''} "
+        f"waits for {_ROOM[why].format(name=name)} since {at(min(since))}"
+        for (node, why, name), since in waiting.items()
+    ]
+    return ", ".join(said)
 
 
 def of_letter(letter: Run | Json) -> Json:

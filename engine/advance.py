@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import structlog
 
 from runyard.engine import webhooks, wire
-from runyard.engine.branch import RETURNED, run_branch
+from runyard.engine.branch import RETURNED, Result, run_branch
 from runyard.engine.errors import LeaseLost
 from runyard.engine.feed import INTERRUPT_KEY
 from runyard.engine.leases import Held
@@ -22,6 +23,7 @@ from runyard.engine.run import (
     Finished,
     Interrupted,
     Outcome,
+    Parked,
     Phase,
     RetryLater,
     Run,
@@ -101,11 +103,17 @@ async def _branch_passed_on(worker: Worker, run_id: str, name: str) -> list[Wake
     return [Wake(run_id=run_id, queue=queue, branch=name)] if queue else []
 
 
-async def _commit_branch(worker: Worker, claim: runs.BranchClaim, result: object) -> list[Wake]:
+async def _commit_branch(worker: Worker, claim: runs.BranchClaim, result: Result) -> list[Wake]:
     run, name = claim.run, claim.branch.name
     if result == RETURNED:
         queue = await worker.store.do(runs.return_branch(worker.keys, run.run_id, name, claim.fence))
         return [wake_of_branch(run, name, queue, claim.branch.nodes)]
+    if isinstance(result, Parked):
+        wait_ms = round(result.wait_s * 1000)
+        queue = await worker.store.do(
+            runs.park_branch(worker.keys, run.run_id, name, claim.fence, wait_ms, result.parked)
+        )
+        return [wake_of_branch(run, name, queue, claim.branch.nodes)] if queue else []
     ended = runs.end_branch(worker.keys, run.run_id, name, claim.fence, result)  # type: ignore[arg-type]
     left, queue = await worker.store.do(ended)
     return [wake_of(run, queue)] if left == 0 else []
@@ -125,6 +133,8 @@ async def commit(worker: Worker, run: Run, fence: Fence, outcome: Outcome) -> li
             if await worker.store.do(waited) == "cancelling":
                 return await _end_cancelled(worker, run, fence)
             return []  # recovery wakes it when the time has come
+        case Parked(wait_s, parked):
+            return await _park(worker, run, fence, wait_s, parked)
         case TimedOut(values):
             known = wire.encode(values) if values is not None else b""
             return await _end(worker, run, fence, Phase.TIMED_OUT, values=known, error=runs.TIMED_OUT)
@@ -144,6 +154,18 @@ async def _give_back(worker: Worker, run: Run, fence: Fence) -> list[Wake]:
     if await worker.store.do(runs.give_back(worker.keys, run.run_id, fence)) == "cancelling":
         return await _end_cancelled(worker, run, fence)
     return [wake_of(run)]
+
+
+async def _park(
+    worker: Worker, run: Run, fence: Fence, wait_s: float, parked: tuple[dict[str, Any], ...]
+) -> list[Wake]:
+    match await worker.store.do(runs.park(worker.keys, run.run_id, fence, round(wait_s * 1000), parked)):
+        case "cancelling":
+            return await _end_cancelled(worker, run, fence)
+        case "waiting":
+            return [wake_of(run)]
+    log.info("run.parked", run_id=run.run_id, graph_id=run.graph_id, waits_for=sorted({p["name"] for p in parked}))
+    return []  # whoever makes room wakes it
 
 
 async def _end_cancelled(

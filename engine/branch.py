@@ -20,8 +20,10 @@ from runyard.engine import seam
 from runyard.engine.doom import killed_for
 from runyard.engine.errors import LeaseLost
 from runyard.engine.feed import Feed, Writer
+from runyard.engine.gate import Parks
 from runyard.engine.leases import Held, Stop
 from runyard.engine.node import NodeRunner, WaitsForRetry
+from runyard.engine.run import Parked
 from runyard.engine.saver import RedisSaver
 from runyard.engine.slice import (
     NOT_AN_OUTCOME,
@@ -39,6 +41,9 @@ from runyard.engine.worker import Worker
 
 #: Given back unfinished, because the worker stops.
 RETURNED = "returned"
+#: None when all tasks have saved what they wrote, RETURNED, Parked, ``{"error": …}``, ``{"interrupted": [task ids]}``
+#: or ``{"retry_at": ms}``.
+Result = dict[str, Any] | str | Parked | None
 
 
 class BranchSaver(RedisSaver):
@@ -56,9 +61,8 @@ class BranchSaver(RedisSaver):
         return await super().aput(config, checkpoint, metadata, new_versions)
 
 
-async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> dict[str, Any] | str | None:
-    """Run a branch's tasks. Answers None when all have saved what they wrote, RETURNED, or
-    ``{"error": …}`` / ``{"interrupted": [task ids]}``. Raises LeaseLost and StoreUnavailable."""
+async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> Result:
+    """Run a branch's tasks. Raises LeaseLost and StoreUnavailable."""
     run = claim.run
     if run.crashes >= worker.settings.max_crashes and killed_for(claim.doom) is None:
         return {"error": quarantined(run)}
@@ -72,7 +76,7 @@ async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> dic
         return await _run(worker, prepared, claim, held)
 
 
-async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held: Held) -> dict[str, Any] | str | None:
+async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held: Held) -> Result:
     run, branch = claim.run, claim.branch
     keep = worker.settings.max_events
     writer = Writer(worker.store, worker.keys, run.run_id, claim.fence, keep=keep, thread_id=run.thread_id)
@@ -83,7 +87,15 @@ async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held
 
     handled = prepared.graph.node_error_handler_map
     nodes = NodeRunner(
-        worker, run, claim.fence, prepared.graph, prepared.policies, prepared.degraded, prepared.ledger, claim.doom
+        worker,
+        run,
+        claim.fence,
+        prepared.graph,
+        prepared.policies,
+        prepared.degraded,
+        prepared.ledger,
+        claim.doom,
+        branch.name,
     )
     runner = seam.TaskRunner(
         admit,
@@ -101,11 +113,11 @@ async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held
 
 async def _consume(  # noqa: C901 - one result each
     prepared: Prepared, claim: runs.BranchClaim, runner: seam.TaskRunner, nodes: NodeRunner, feed: Feed, held: Held
-) -> dict[str, Any] | str | None:
+) -> Result:
     try:
         async for part in stream(prepared, claim.run, answers(claim.run), runner, RunControl()):
             feed.take(*part)
-    except (seam.NotHere, WaitsForRetry):
+    except (seam.NotHere, WaitsForRetry, Parks):
         pass
     except asyncio.CancelledError:
         if held.stopped is Stop.SHUTDOWN:
@@ -122,6 +134,9 @@ async def _consume(  # noqa: C901 - one result each
     if runner.failures:
         raise_if_no_outcome(runner.failures)
         return {"error": failure(runner.failures[0], None, nodes.failed).error}
+    if nodes.gate.parked:
+        waits = nodes.waits_until()
+        return waits if isinstance(waits, Parked) else None
     if nodes.waits:
         return {"retry_at": round(time.time() * 1000 + min(nodes.waits) * 1000)}
     mine = [task_id for task_id in runner.interrupts if task_id in claim.branch.task_ids]

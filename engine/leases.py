@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import redis
 import structlog
@@ -21,7 +22,7 @@ import structlog
 from runyard.engine.errors import StoreUnavailable
 from runyard.engine.ids import partition_of_run
 from runyard.engine.store import runs
-from runyard.engine.store.client import SyncStore
+from runyard.engine.store.client import Call, SyncStore
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
 
@@ -70,6 +71,9 @@ class LeaseKeeper:
     def __init__(self, store: SyncStore, keys: Keys, *, lease_ms: int) -> None:
         self._store, self._keys, self._lease_ms = store, keys, lease_ms
         self._held: dict[str, Held] = {}
+        #: What else is renewed in the same batch, and heard of on channels of its own.
+        self._riders: list[Callable[[], list[Call[Any]]]] = []
+        self._heard: dict[str, Callable[[str], None]] = {keys.control: self._cancel}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._threads = [
@@ -85,6 +89,12 @@ class LeaseKeeper:
         self._stopping.set()
         for thread in self._threads:
             thread.join(timeout=5)
+
+    def add(self, channel: str, hear: Callable[[str], None], renewals: Callable[[], list[Call[Any]]]) -> None:
+        """Renew something else along with the leases, and listen to its channel. Before :meth:`start`; both are called
+        on threads."""
+        self._heard[channel] = hear
+        self._riders.append(renewals)
 
     def in_hand(self) -> list[Held]:
         with self._lock:
@@ -123,7 +133,9 @@ class LeaseKeeper:
             runs.renew(self._keys, number, [(held.member, held.fence) for held in batch], lease_ms=self._lease_ms)
             for number, batch in batches.items()
         ]
-        for batch, answers in zip(batches.values(), self._store.do_all(calls) if calls else [], strict=True):
+        riders = [call for renewals in self._riders for call in renewals()]
+        replies = self._store.do_all([*calls, *riders]) if calls or riders else []
+        for batch, answers in zip(batches.values(), replies[: len(calls)], strict=True):
             for held, answer in zip(batch, answers, strict=True):
                 self._heed(held, answer)
 
@@ -145,10 +157,10 @@ class LeaseKeeper:
 
     def _listen(self) -> None:
         with self._store.subscription() as channel:
-            channel.subscribe(self._keys.control)
+            channel.subscribe(*self._heard)
             while not self._stopping.is_set():
                 if message := channel.get_message(timeout=1.0):
-                    self._cancel(message["data"].decode())
+                    self._heard[message["channel"].decode()](message["data"].decode())
 
     def _cancel(self, run_id: str) -> None:
         for held in self.in_hand():

@@ -20,21 +20,33 @@ from runyard.engine import seam, wire
 from runyard.engine.doom import foretell, timeout_of
 from runyard.engine.effects import Journal, journal
 from runyard.engine.errors import LeaseLost, StoreUnavailable
+from runyard.engine.gate import MOMENT_S, Gate
 from runyard.engine.ledger import Ledger
 from runyard.engine.policy import NodePolicy
 from runyard.engine.retry import GiveUp, TryAgain, decide
-from runyard.engine.run import Run
+from runyard.engine.run import Parked, RetryLater, Run
 from runyard.engine.store import runs
 from runyard.engine.store.fence import Fence
 from runyard.engine.worker import Graph, Worker
 
-#: A wait up to this long is sat out in the worker; a longer one frees it. In seconds.
-MOMENT_S = 1.0
 _NO_POLICY = NodePolicy()
 
 
 class WaitsForRetry(GraphBubbleUp):
     """The next attempt is not due yet: the task stays without writes, its siblings go on."""
+
+
+class _Clock:
+    """When an attempt began: on the wall, and to measure by."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        self.began_at, self._began = time.time(), time.monotonic()
+
+    def took_s(self) -> float:
+        return time.monotonic() - self._began
 
 
 class NodeRunner:
@@ -50,12 +62,14 @@ class NodeRunner:
         degraded: list[dict[str, Any]],
         ledger: Ledger,
         doom: dict[str, Any] | None = None,
+        branch: str | None = None,
     ) -> None:
         self._worker, self._run, self._fence, self._graph = worker, run, fence, graph
         self._policies, self._degraded, self._doom = policies, degraded, doom
         self._ledger = ledger
         #: What this process may be killed for: task id to its attempt.
         self._running: dict[str, dict[str, Any]] = {}
+        self.gate = Gate(worker, run, fence, branch)
         #: How long each task that waits for its next attempt has to wait, in seconds.
         self.waits: list[float] = []
         #: Failed for good: task id and node of each, in order.
@@ -64,34 +78,63 @@ class NodeRunner:
     async def __call__(self, task: PregelExecutableTask, once: seam.Once, policies: Sequence[RetryPolicy]) -> Any:
         """Bring a task to its end: what it returns, what stands in for it, or its last error.
 
-        Raises WaitsForRetry when the next attempt is more than a moment away; LeaseLost and StoreUnavailable are not
-        attempts and pass through.
+        Raises WaitsForRetry when the next attempt is more than a moment away, Parks when there is no room for one;
+        LeaseLost and StoreUnavailable are not attempts and pass through.
         """
+        self.gate.busy += 1
+        try:
+            return await self._brought_to_its_end(task, once, policies)
+        finally:
+            self.gate.busy -= 1
+
+    async def _brought_to_its_end(
+        self, task: PregelExecutableTask, once: seam.Once, policies: Sequence[RetryPolicy]
+    ) -> Any:
         if (supplied := self._run.supplied.get(task.id)) is not None:
             return await seam.stand_in(task, _by_hand(supplied))
         attempt = self._run.attempts.get(task.id, 0) + 1
-        began_at, began = time.time(), time.monotonic()
+        clock = _Clock()
         error: Exception | None = timeout_of(self._doom, task.name, task.id, attempt)
         while True:
             self._ledger.began(task, attempt)
             if error is None:
                 try:
-                    began_at, began = time.time(), time.monotonic()
-                    result = await self._within_deadline(task, once, attempt)
-                    self._ledger.succeeded(task, began_at, time.monotonic() - began)
-                    return result
-                except (GraphBubbleUp, LeaseLost, StoreUnavailable, asyncio.CancelledError) as left:
-                    self._ledger.left(task, began_at, time.monotonic() - began, left)
+                    return await self._once_there_is_room(task, once, attempt, clock)
+                except (GraphBubbleUp, LeaseLost, StoreUnavailable):
                     raise
                 except Exception as raised:  # noqa: BLE001 - whatever a node raises is an attempt of it
                     error = raised
             decision = decide(policies, error, attempt)
-            record = self._record(task, attempt, error, began_at, time.monotonic() - began, decision)
+            record = self._record(task, attempt, error, clock, decision)
             if isinstance(decision, GiveUp):
                 return await self._give_up(task, error, record)
             await self._note(record)
             await self._wait(task, decision)
             attempt, error = attempt + 1, None
+
+    async def _once_there_is_room(
+        self, task: PregelExecutableTask, once: seam.Once, attempt: int, clock: _Clock
+    ) -> Any:
+        policy = self._policy(task)
+        if not policy.is_gated:
+            return await self._noted(task, once, attempt, clock)
+        return await self.gate.passed(task, policy, lambda: self._noted(task, once, attempt, clock))
+
+    async def _noted(self, task: PregelExecutableTask, once: seam.Once, attempt: int, clock: _Clock) -> Any:
+        """One attempt, with its place in the ledger unless it fails: then a decision belongs to it."""
+        clock.start()
+        try:
+            result = await self._within_deadline(task, once, attempt)
+        except (GraphBubbleUp, LeaseLost, StoreUnavailable, asyncio.CancelledError) as left:
+            self._ledger.left(task, clock.began_at, clock.took_s(), left)
+            raise
+        self._ledger.succeeded(task, clock.began_at, clock.took_s())
+        return result
+
+    def waits_until(self) -> RetryLater | Parked:
+        """What a slice comes to when nothing is left of it but tasks that wait."""
+        wait_s = min(self.waits + self.gate.waits)
+        return Parked(wait_s, tuple(self.gate.parked)) if self.gate.parked else RetryLater(wait_s)
 
     async def _within_deadline(self, task: PregelExecutableTask, once: seam.Once, attempt: int) -> Any:
         """One attempt. A plain function that outlives its deadline is abandoned in its thread, fenced off, or, in a
@@ -178,8 +221,7 @@ class NodeRunner:
         task: PregelExecutableTask,
         attempt: int,
         error: Exception,
-        began_at: float,
-        took_s: float,
+        clock: _Clock,
         decision: GiveUp | TryAgain,
     ) -> dict[str, Any]:
         again = f"again in {decision.wait_s:.1f} s" if isinstance(decision, TryAgain) else "gave up"
@@ -189,8 +231,8 @@ class NodeRunner:
             "attempt": attempt,
             **wire.error_of(error),
             "traceback": "".join(traceback.format_exception(error))[-10_000:],
-            "started_at": round(began_at * 1000),
-            "duration_ms": round(took_s * 1000, 1),
+            "started_at": round(clock.began_at * 1000),
+            "duration_ms": round(clock.took_s() * 1000, 1),
             "worker": self._worker.worker_id,
             "slice": self._run.slices + 1,
             "decision": again,

@@ -6,7 +6,7 @@ code: the project's configuration names graph and node and wins.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,13 @@ class NodePolicy:
     required: bool = True
     #: What takes the node's place then: ``{"value": …}``, the name of another node, or (in code) a function.
     fallback: Any = None
+    #: The limit of the fleet that it needs a share of; see :mod:`runyard.engine.limits`.
+    limit: str | None = None
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether it has to pass :mod:`runyard.engine.gate` before an attempt."""
+        return self.limit is not None
 
 
 def _check_fallback(value: Any) -> None:
@@ -48,6 +55,7 @@ class _NodePolicySchema(Schema):
     isolate = fields.Boolean()
     required = fields.Boolean()
     fallback = fields.Raw(validate=_check_fallback)
+    limit = fields.String()
 
     @post_load
     def _made(self, data: dict[str, Any], **_: Any) -> NodePolicy:
@@ -55,11 +63,16 @@ class _NodePolicySchema(Schema):
 
 
 def policies_of(
-    graph_id: str, nodes: Mapping[str, Mapping[str, Any] | None], overrides: Mapping[str, Any] | None = None
+    graph_id: str,
+    nodes: Mapping[str, Mapping[str, Any] | None],
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    limits: Collection[str] = (),
 ) -> dict[str, NodePolicy]:
     """The policy of each node of a graph.
 
-    ``nodes`` maps a node's name to its metadata, ``overrides`` a node's name to what configuration says about it.
+    ``nodes`` maps a node's name to its metadata, ``overrides`` a node's name to what configuration says about it;
+    ``limits`` are the names that configuration defines.
     Raises ConfigError that names graph, node and field.
     """
     for name in overrides or {}:
@@ -74,6 +87,11 @@ def policies_of(
             raise ConfigError(
                 f"Policy of node {name!r} of graph {graph_id!r} is not valid: "
                 f"fallback: there is no node {policy.fallback!r}."
+            )
+        if policy.limit is not None and policy.limit not in limits:
+            raise ConfigError(
+                f"Policy of node {name!r} of graph {graph_id!r} is not valid: limit: runyard.limits of langgraph.json "
+                f"defines no {policy.limit!r}, only {', '.join(sorted(limits)) or 'nothing'}."
             )
     return made
 

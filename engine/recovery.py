@@ -17,9 +17,10 @@ from runyard.engine.errors import StoreUnavailable
 from runyard.engine.run import Wake
 from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings
-from runyard.engine.store import recovery as calls, runs, webhooks as webhook_calls
+from runyard.engine.store import limits, recovery as calls, runs, webhooks as webhook_calls
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.keys import Keys
+from runyard.engine.store.plans import carry_out
 
 log = structlog.get_logger(__name__)
 
@@ -76,10 +77,12 @@ class Recovery:
         leads, now_ms = self._store.do(calls.lead(self._keys, self._worker_id, office_ms=round(OFFICE_S * 1000)))
         if not leads:
             return []
-        wakes = [_wake(member, queue) for member, queue in self._sweep(now_ms) if queue] + self._tell()
+        woken, limited = self._sweep(now_ms)
+        wakes = [_wake(member, queue) for member, queue in woken if queue] + self._tell()
         if wakes:
             log.info("recovery.woke", runs=[wake.run_id for wake in wakes][:20], count=len(wakes))
             self._wake(wakes)
+        self._serve(limited)
         self._expire(now_ms)
         self._prune(now_ms)
         return wakes
@@ -101,7 +104,7 @@ class Recovery:
         found = self._store.do_all([webhook_calls.wake(at, most=_BATCH) for at in self._keys.all()])
         return [webhooks.wake_of(run_id, queue) for batch in found for run_id, queue in batch]
 
-    def _sweep(self, now_ms: int) -> runs.Woken:
+    def _sweep(self, now_ms: int) -> tuple[runs.Woken, list[str]]:
         partitions, lost_before = self._keys.all(), self._lost_before(now_ms)
         before_ms = now_ms - self._slack_ms
         answers = self._store.do_all(
@@ -111,12 +114,22 @@ class Recovery:
                 calls.find_lost(at, lost_before, before_ms=before_ms, most=_BATCH, skip=self._skip.get(at.number, 0))
                 for at in partitions
             ]
+            + [limits.known(self._keys)]
         )
-        lost: list[calls.Lost] = answers[2 * len(partitions) :]
+        lost: list[calls.Lost] = answers[2 * len(partitions) : -1]
         for at, found in zip(partitions, lost, strict=True):
             self._skip[at.number] = found.skip
             self._queues.update(found.unknown)
-        return [pair for batch in answers[: 2 * len(partitions)] + [found.woken for found in lost] for pair in batch]
+        batches = answers[: 2 * len(partitions)] + [found.woken for found in lost]
+        return [pair for batch in batches for pair in batch], answers[-1]
+
+    def _serve(self, names: Sequence[str]) -> None:
+        """Give the room there is in limits to parked runs: a worker that died gives nothing back itself, and time
+        alone makes room where there is a rate."""
+        given = self._store.do_all([limits.give(self._keys, name) for name in names]) if names else []
+        for name, some in zip(names, given, strict=True):
+            if wakes := carry_out(limits.hand_on(self._keys, name, some), self._store):
+                self._wake(wakes)
 
     def _lost_before(self, now_ms: int) -> dict[str, int]:
         """For each queue in use, the ms before which a wake-up that nobody has claimed is lost.

@@ -23,6 +23,9 @@ class Phase(StrEnum):
     QUEUED = "queued"
     #: Waits for its time: a delayed start, or the next attempt of a node. Recovery moves it on when the time has come.
     DUE = "due"
+    #: Waits for room without a worker: a limit that is used up, an open circuit, a budget. Whoever gives room back, or
+    #: recovery when the time has come, moves it on.
+    PARKED = "parked"
     #: A wake-up was sent. The worker that claims it moves it on; recovery sends the wake-up again if it was lost.
     WAITING = "waiting"
     #: A worker holds the lease and takes it forward. The worker moves it on, or recovery when the lease has expired.
@@ -51,6 +54,7 @@ class Verb(StrEnum):
     RECLAIM = "reclaim"
     DISPATCH = "dispatch"
     DELAY = "delay"
+    PARK = "park"
     GATHER = "gather"
     REQUEST_CANCEL = "request_cancel"
     COMPLETE = "complete"
@@ -65,19 +69,26 @@ _P = Phase
 #: verb -> (the phases it may be applied to, the phase that follows)
 TRANSITIONS: dict[Verb, tuple[frozenset[Phase], Phase]] = {
     Verb.ADMIT: (frozenset({_P.QUEUED}), _P.WAITING),
-    Verb.PROMOTE: (frozenset({_P.DUE}), _P.WAITING),
+    Verb.PROMOTE: (frozenset({_P.DUE, _P.PARKED}), _P.WAITING),
     Verb.CLAIM: (frozenset({_P.WAITING}), _P.LEASED),
     Verb.YIELD: (frozenset({_P.LEASED}), _P.WAITING),
     Verb.RECLAIM: (frozenset({_P.LEASED, _P.CANCELLING}), _P.WAITING),
     Verb.DISPATCH: (frozenset({_P.LEASED}), _P.DISPATCHED),
     Verb.DELAY: (frozenset({_P.LEASED}), _P.DUE),
+    Verb.PARK: (frozenset({_P.LEASED}), _P.PARKED),
     Verb.GATHER: (frozenset({_P.DISPATCHED}), _P.WAITING),
     Verb.REQUEST_CANCEL: (frozenset({_P.LEASED}), _P.CANCELLING),
     Verb.COMPLETE: (frozenset({_P.LEASED, _P.CANCELLING}), _P.SUCCEEDED),
     Verb.PAUSE: (frozenset({_P.LEASED, _P.CANCELLING}), _P.PAUSED),
     Verb.FAIL: (frozenset({_P.LEASED, _P.CANCELLING}), _P.FAILED),
-    Verb.EXPIRE: (frozenset({_P.LEASED, _P.CANCELLING, _P.WAITING, _P.DUE, _P.DISPATCHED}), _P.TIMED_OUT),
-    Verb.CANCEL: (frozenset({_P.QUEUED, _P.DUE, _P.WAITING, _P.DISPATCHED, _P.LEASED, _P.CANCELLING}), _P.CANCELLED),
+    Verb.EXPIRE: (
+        frozenset({_P.LEASED, _P.CANCELLING, _P.WAITING, _P.DUE, _P.PARKED, _P.DISPATCHED}),
+        _P.TIMED_OUT,
+    ),
+    Verb.CANCEL: (
+        frozenset({_P.QUEUED, _P.DUE, _P.PARKED, _P.WAITING, _P.DISPATCHED, _P.LEASED, _P.CANCELLING}),
+        _P.CANCELLED,
+    ),
     Verb.REVIVE: (frozenset({_P.FAILED, _P.TIMED_OUT}), _P.WAITING),
 }
 
@@ -194,6 +205,10 @@ class Run:
     deadline_at: int | None = None
     #: How often it was revived from the dead letters.
     replays: int = 0
+    #: What it waited for when it last parked: one entry for each node, see :class:`Parked`.
+    parked: list[dict[str, Any]] = field(default_factory=list)
+    #: The same of its branches that are parked.
+    parked_branches: list[dict[str, Any]] = field(default_factory=list)
     #: Why an operator took it off the dead letters, if one did.
     discarded: str | None = None
     #: Whose it is; empty: the default tenant's.
@@ -206,6 +221,12 @@ class Run:
     @property
     def status(self) -> RunStatus:
         return status_of(self.phase, started=self.started_at is not None)
+
+    @property
+    def waits_for(self) -> list[dict[str, Any]]:
+        """What its nodes wait for now, where they wait for room."""
+        here = self.parked if self.phase is Phase.PARKED else []
+        return here + (self.parked_branches if self.phase is Phase.DISPATCHED else [])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,6 +288,18 @@ class RetryLater:
 
 
 @dataclass(frozen=True, slots=True)
+class Parked:
+    """Nodes wait for room: at most so long, and for what; no attempt of theirs.
+
+    Each entry of ``parked`` has ``task_id``, ``node``, ``why`` (limit, circuit, budget), ``name`` of what has no
+    room, and ``since`` in ms.
+    """
+
+    wait_s: float
+    parked: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TimedOut:
     """The run's own deadline has passed."""
 
@@ -289,4 +322,4 @@ class Cancelled:
     values: Any = None
 
 
-Outcome = Finished | Interrupted | Advanced | Dispatched | RetryLater | TimedOut | Failed | Cancelled
+Outcome = Finished | Interrupted | Advanced | Dispatched | RetryLater | Parked | TimedOut | Failed | Cancelled

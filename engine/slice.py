@@ -23,6 +23,7 @@ from runyard.engine import seam, wire
 from runyard.engine.callbacks import Callbacks
 from runyard.engine.errors import EngineError, GraphChanged, GraphUnavailable, LeaseLost, StoreUnavailable
 from runyard.engine.feed import Feed, Writer, modes_of
+from runyard.engine.gate import Parks
 from runyard.engine.leases import Held, Stop
 from runyard.engine.ledger import Ledger
 from runyard.engine.node import NodeRunner, WaitsForRetry
@@ -294,10 +295,10 @@ class _Slice:
                 self._feed.take(*part)
         except GraphDrained:
             return Advanced()
-        except (seam.NotHere, WaitsForRetry):
+        except (seam.NotHere, WaitsForRetry, Parks):
             if runner.failures:
                 return self._failure(runner.failures[0])
-            return Dispatched(self._branches()) if self._foreign else RetryLater(min(self._nodes.waits))
+            return Dispatched(self._branches()) if self._foreign else self._nodes.waits_until()
         except asyncio.CancelledError:
             return stopped(self._held, self._run, self._prepared.session, self._feed.values)
         except NOT_AN_OUTCOME:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,11 +17,13 @@ from runyard.engine import seam
 from runyard.engine.items import RedisItems
 from runyard.engine.leases import LeaseKeeper
 from runyard.engine.ledger import Ledger, ModelCall, Sink
+from runyard.engine.limits import Limit
 from runyard.engine.policy import NodePolicy, policies_of
 from runyard.engine.prices import Prices
-from runyard.engine.run import Run
+from runyard.engine.run import Run, Wake
 from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings
+from runyard.engine.shares import Shares
 from runyard.engine.store.client import AsyncStore, SyncStore
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
@@ -62,6 +64,12 @@ class Worker:
     on_model_call: tuple[Callable[[ModelCall], None], ...] = ()
     #: Told of every record of the ledger.
     sinks: tuple[Sink, ...] = ()
+    #: The limits that nodes share with the fleet, by name.
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+    #: Sends wake-ups of parked runs that there is room for; called in a thread, may fail.
+    wake: Callable[[Sequence[Wake]], None] = lambda _: None
+    #: What this process holds of the limits.
+    shares: Shares = field(init=False)
     #: Set when the process was asked to stop: nothing new is claimed, slices end at their next superstep edge.
     draining: bool = False
     #: Whether this process has one thing in hand at a time and may be killed for it (a prefork child).
@@ -79,11 +87,21 @@ class Worker:
     _routes: dict[tuple[str, str], dict[str, seam.Routes]] = field(default_factory=dict)
     _policies: dict[tuple[str, str], dict[str, NodePolicy]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.shares = Shares(self.store, self.keys, self.limits, lease_ms=self.settings.lease_ms, wake=self.wake)
+        if self.limits:
+            self.keeper.add(self.keys.shares, self.shares.told, self.shares.renewals)
+
     def drain(self) -> None:
         """Ask every slice to end at its next superstep edge. Called on the event loop."""
         self.draining = True
         for control in self.controls:
             control.request_drain("shutdown")
+
+    async def close(self) -> None:
+        """Give back what is left in hand, and leave the store. Raises StoreUnavailable."""
+        await self.shares.close()
+        await self.store.close()
 
     def abandon(self, node: str) -> None:
         """A plain function outlived its deadline and goes on in its thread, which nothing can stop."""
@@ -111,6 +129,6 @@ class Worker:
         """The policies of a graph's nodes, validated once. Raises ConfigError."""
         known = self._policies.get((graph_id, fingerprint))
         if known is None:
-            known = policies_of(graph_id, seam.node_metadata(graph), self.policies.get(graph_id))
+            known = policies_of(graph_id, seam.node_metadata(graph), self.policies.get(graph_id), limits=self.limits)
             self._policies[graph_id, fingerprint] = known
         return known

@@ -32,6 +32,7 @@ from runyard.engine.branch import BranchSaver
 from runyard.engine.errors import StoreUnavailable
 from runyard.engine.items import RedisItems, ttl_of
 from runyard.engine.leases import LeaseKeeper, Stop
+from runyard.engine.limits import limits_of
 from runyard.engine.presence import Presence
 from runyard.engine.prices import Prices
 from runyard.engine.recovery import Recovery
@@ -129,6 +130,8 @@ class WorkerProcess:
             policies=project.runyard.get("policies", {}),
             prices=Prices(project.runyard.get("prices")),
             webhooks=Webhooks(WebhookPolicy.of(project.webhooks, self.settings, os.environ)),
+            limits=limits_of(project.runyard.get("limits", {})),
+            wake=self.wake,
             took=self._presence.took,
             expendable=self._expendable,
             killed_after=_Timer().killed_after if self._expendable else lambda _: nullcontext(),
@@ -148,7 +151,7 @@ class WorkerProcess:
 
     def _close_store(self) -> None:
         with suppress(StoreUnavailable):  # nothing of ours is left to send
-            self.run(self.worker.store.close())
+            self.run(self.worker.close())
 
 
 #: What a node that can be told gets on top of its deadline, before the process is killed with it, in seconds.

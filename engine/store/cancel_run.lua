@@ -22,12 +22,12 @@ if phase == 'leased' or phase == 'cancelling' then
   redis.call('PUBLISH', ARGV[6], ARGV[1])
   return {'cancelling', '', ''}
 end
-if not (phase == 'queued' or phase == 'due' or phase == 'waiting' or phase == 'dispatched') then
+if not (phase == 'queued' or phase == 'due' or phase == 'parked' or phase == 'waiting' or phase == 'dispatched') then
   return redis.error_reply('INVALID_TRANSITION The run is over already (' .. phase .. ').')
 end
 if phase == 'due' and redis.call('HGET', KEYS[2], 'active') ~= ARGV[1] then redis.call('HINCRBY', KEYS[2], 'delayed', -1) end
 redis.call('HSET', KEYS[1], 'cancel', ARGV[2])
-drop_branches(KEYS[9], KEYS[4], KEYS[5], ARGV[1])
+drop_branches(KEYS[9], KEYS[4], KEYS[5], ARGV[1], KEYS[6])
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])

@@ -18,7 +18,7 @@ if phase then
   if phase == 'due' and redis.call('HGET', KEYS[2], 'active') ~= ARGV[1] then
     redis.call('HINCRBY', KEYS[2], 'delayed', -1)
   end
-  drop_branches(KEYS[8], KEYS[9], KEYS[5], ARGV[1])
+  drop_branches(KEYS[8], KEYS[9], KEYS[5], ARGV[1], KEYS[10])
   redis.call('DEL', KEYS[1], KEYS[15], KEYS[16], KEYS[17], KEYS[18])
   redis.call('XADD', KEYS[7], '*', 'e', 'end', 'd', '{"status":"interrupted"}')
   redis.call('PEXPIRE', KEYS[7], 1000)

@@ -14,14 +14,14 @@ local at = now_ms()
 local state = redis.call('HMGET', KEYS[1], 'phase', 'deadline_at')
 local phase, deadline = state[1], tonumber(state[2] or '0')
 local in_hand = phase == 'leased' or phase == 'cancelling'
-if not phase or not (in_hand or phase == 'waiting' or phase == 'due' or phase == 'dispatched') then
+if not phase or not (in_hand or phase == 'waiting' or phase == 'due' or phase == 'parked' or phase == 'dispatched') then
   redis.call('ZREM', KEYS[10], ARGV[1])
   return {0, '', ''}
 end
 if deadline == 0 or at < deadline + (in_hand and tonumber(ARGV[2]) or 0) then return {0, '', ''} end
 redis.call('HDEL', KEYS[1], 'lease', 'owner')
 redis.call('HSET', KEYS[1], 'error', ARGV[6])
-drop_branches(KEYS[9], KEYS[4], KEYS[5], ARGV[1])
+drop_branches(KEYS[9], KEYS[4], KEYS[5], ARGV[1], KEYS[6])
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])

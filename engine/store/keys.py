@@ -18,6 +18,13 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `<prefix>:{assistants}` | sorted set | ids of the assistants that clients made, by the ms of their making | with the assistant |
 | `<prefix>:{assistants}:<id>` | hash | such an assistant at the version that is in force | deleted by the client |
 | `<prefix>:{assistants}:<id>:versions` | hash | number of a version: the ms of its making, a space, what it says as JSON | with the assistant |
+| `<prefix>:limits` | set | names of the limits that were ever used | never |
+| `<prefix>:shares` | channel | "you have been given a share of a limit" to those that wait in their processes | – |
+| `<prefix>:{limit:<name>}` | hash | a limit of the fleet: its figures, when the next may begin | never; one for each limit |
+| `<prefix>:{limit:<name>}:held` | sorted set | who has a share, by the ms it ends without a sign of life | given back, or served past |
+| `<prefix>:{limit:<name>}:queue` | sorted set | who waits for a share, in order of arrival | served, left, or silent for too long |
+| `<prefix>:{limit:<name>}:seen` | sorted set | the same, by the ms until which they are believed to wait | as above |
+| `<prefix>:{limit:<name>}:wakes` | hash | of parked waiters the run or branch to wake; their places while a share is reserved | as above |
 | `P:run:<run>` | hash | the run: request, phase, lease, counters, error | retention after its end, or deleted |
 | `P:run:<run>:events` | stream | what the run told its readers | retention of events after its end |
 | `P:run:<run>:branches` | hash | the parts of a superstep that went to other workers, and their leases | the superstep is complete |
@@ -116,6 +123,35 @@ class Keys:
     @property
     def queues(self) -> str:
         return f"{self.prefix}:queues"
+
+    @property
+    def limits(self) -> str:
+        return f"{self.prefix}:limits"
+
+    @property
+    def shares(self) -> str:
+        return f"{self.prefix}:shares"
+
+    def limit(self, name: str) -> str:
+        return f"{self.prefix}:{{limit:{name}}}"
+
+    def limit_held(self, name: str) -> str:
+        return f"{self.limit(name)}:held"
+
+    def limit_queue(self, name: str) -> str:
+        return f"{self.limit(name)}:queue"
+
+    def limit_seen(self, name: str) -> str:
+        return f"{self.limit(name)}:seen"
+
+    def limit_wakes(self, name: str) -> str:
+        return f"{self.limit(name)}:wakes"
+
+    def limit_all(self, name: str) -> tuple[str, str, str, str, str]:
+        """The five keys of a limit; they share a hash tag."""
+        return (
+            self.limit(name), self.limit_held(name), self.limit_queue(name), self.limit_seen(name), self.limit_wakes(name)
+        )  # fmt: skip
 
     def graph(self, fingerprint: str) -> str:
         return f"{self.prefix}:graph:{fingerprint}"

@@ -117,7 +117,7 @@ def claim_branch(keys: Keys, run_id: str, name: str, *, nonce: str, lease_ms: in
         doom = wire.decode(reply[5]) if reply[5] else None
         return BranchClaim(decode(_flat(reply[3])), fence, branch, int(reply[0]), int(reply[4]), doom)
 
-    wanted = (at.run(run_id), at.branches(run_id), at.leases, at.waiting)
+    wanted = (at.run(run_id), at.branches(run_id), at.leases, at.waiting, at.due)
     return Call(script("claim_branch"), wanted, (run_id, name, nonce, lease_ms), parse)
 
 
@@ -169,6 +169,33 @@ def delay(keys: Keys, run_id: str, fence: Fence, wait_ms: int) -> Call[str]:
     """Wait for the next attempt without a worker: ``due``, or ``cancelling`` when the run must be cancelled instead."""
     at = keys.of_run(run_id)
     return Call(script("delay_run"), (at.run(run_id), at.leases, at.due), (run_id, fence.value, wait_ms), bytes.decode)
+
+
+def park(keys: Keys, run_id: str, fence: Fence, wait_ms: int, parked: Sequence[Mapping[str, Any]]) -> Call[str]:
+    """Wait for room without a worker, for ``wait_ms`` at most: ``parked``; ``waiting`` when there is room by now;
+    ``cancelling`` when the run must be cancelled instead."""
+    at = keys.of_run(run_id)
+    wanted = (at.run(run_id), at.leases, at.due, at.waiting)
+    return Call(script("park_run"), wanted, (run_id, fence.value, wait_ms, wire.encode(list(parked))), bytes.decode)
+
+
+def park_branch(
+    keys: Keys, run_id: str, name: str, fence: Fence, wait_ms: int, parked: Sequence[Mapping[str, Any]]
+) -> Call[str]:
+    """As :func:`park` for a branch; answers its queue when it is to be woken at once, else ""."""
+    at = keys.of_run(run_id)
+    wanted = (at.run(run_id), at.branches(run_id), at.leases, at.waiting, at.due)
+    return Call(
+        script("park_branch"), wanted, (run_id, name, fence.value, wait_ms, wire.encode(list(parked))), bytes.decode
+    )
+
+
+def unpark(keys: Keys, member: str) -> Call[tuple[bool, str]]:
+    """Wake a parked run or branch: whether it will come, and the queue of the wake-up to send, or ""."""
+    run_id, branch = split_member(member)
+    at = keys.of_run(run_id)
+    wanted = (at.run(run_id), at.branches(run_id), at.due, at.waiting)
+    return Call(script("unpark"), wanted, (run_id, branch or ""), lambda reply: (reply[0] == 1, reply[1].decode()))
 
 
 def note_attempt(
@@ -410,6 +437,10 @@ def decode(fields: Mapping[str, bytes]) -> Run:
         tenant=text("tenant"),
         user=json("user"),
         delivery=_delivery(fields) if "webhook:state" in fields else None,
+        parked=json("parked") or [],
+        parked_branches=[
+            entry for name, value in fields.items() if name.startswith("parked:") for entry in wire.decode(value)
+        ],
     )
 
 

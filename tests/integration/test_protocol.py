@@ -33,7 +33,9 @@ STRATEGIES = st.sampled_from(["enqueue", "enqueue", "enqueue", "reject", "interr
 ACTIONS = st.sampled_from(["interrupt", "rollback"])
 SOME = st.integers(0, 1000)
 #: What a worker does with what it has in hand; a branch takes some of the words differently.
-DEEDS = st.sampled_from(["write", "tell", "tell", "yield", "branches", "branches", "end", "pause", "fail", "branch"])
+DEEDS = st.sampled_from(
+    ["write", "tell", "tell", "yield", "branches", "branches", "end", "pause", "fail", "branch", "park"]
+)
 MAX_HANDS = 8
 
 MAX_EXAMPLES = int(os.environ.get("RUNYARD_TEST_STORIES", "50"))
@@ -221,6 +223,15 @@ class Runs(RuleBasedStateMachine):
                 self.bench.backdate(getattr(at, index), self.some(members, which).decode())
         self.sweep(which % 2, depth, prunes=index == "rollbacks")
 
+    @rule(which=SOME, branch=st.sampled_from([None, None, "b0", "b1"]))
+    def room_is_made(self, which: int, branch: str | None) -> None:
+        """For any run, whether it waits for room or not: a waiter that is told too often does no harm."""
+        if self.accepted:
+            run_id = self.some(sorted(self.accepted), which)
+            _, queue = self.bench.do(runs.unpark(self.bench.keys, runs.member_of(run_id, branch)))
+            if queue:
+                self.wakes.append(Wake(run_id=run_id, queue=queue, branch=branch))
+
     def sweep(self, leader: int, depth: int | None, *, prunes: bool) -> None:
         self.depth = depth
         recovery: Recovery = self.leaders[leader]
@@ -271,15 +282,20 @@ class Runs(RuleBasedStateMachine):
         elif what == "tell":
             self.tell(hand)
         elif what == "yield":
-            if (state := self.fenced(hand, runs.give_back(keys, run.run_id, hand.fence))) == "waiting":
-                self.wakes.append(Wake(run_id=run.run_id, queue=run.queue))
-            elif state == "cancelling":
-                self.end_cancelled(hand)
+            self.give_up_lease(hand, runs.give_back(keys, run.run_id, hand.fence))
+        elif what == "park":
+            self.give_up_lease(hand, runs.park(keys, run.run_id, hand.fence, 60_000, [{"name": "api"}]))
         elif what in ("branch", "branches"):
             self.dispatch(hand, ["cpu", "gpu", "cpu"][: 1 if what == "branch" else 3])
         else:
             phase = {"end": Phase.SUCCEEDED, "pause": Phase.PAUSED, "fail": Phase.FAILED}[what]
             self.end(hand, phase)
+
+    def give_up_lease(self, hand: Hand, call: Call[str]) -> None:
+        if (state := self.fenced(hand, call)) == "waiting":
+            self.wakes.append(Wake(run_id=hand.run.run_id, queue=hand.run.queue))
+        elif state == "cancelling":
+            self.end_cancelled(hand)
 
     def work_on_branch(self, hand: Hand, what: str) -> None:
         run, keys, name = hand.run, self.bench.keys, hand.branch or ""
@@ -289,6 +305,11 @@ class Runs(RuleBasedStateMachine):
             self.tell(hand)
         elif what == "yield":
             if queue := self.fenced(hand, runs.return_branch(keys, run.run_id, name, hand.fence)):
+                self.wakes.append(Wake(run_id=run.run_id, queue=queue, branch=name))
+        elif what == "park":
+            if queue := self.fenced(
+                hand, runs.park_branch(keys, run.run_id, name, hand.fence, 60_000, [{"name": "api"}])
+            ):
                 self.wakes.append(Wake(run_id=run.run_id, queue=queue, branch=name))
         else:
             ended = self.fenced(hand, runs.end_branch(keys, run.run_id, name, hand.fence, None))
@@ -423,8 +444,10 @@ class Look:
             return {run_id: ["leases"]}
         if phase is Phase.DISPATCHED:
             names = self.unfinished_branches(run_id)
-            return {f"{run_id}/{name}": ["leases" if token else "waiting"] for name, token in names.items()}
-        place = {Phase.QUEUED: "queue", Phase.DUE: "due", Phase.WAITING: "waiting"}.get(phase)
+            parked = set(self.members("due"))
+            rest = {name: "due" if f"{run_id}/{name}" in parked else "waiting" for name in names}
+            return {f"{run_id}/{name}": ["leases" if token else rest[name]] for name, token in names.items()}
+        place = {Phase.QUEUED: "queue", Phase.DUE: "due", Phase.PARKED: "due", Phase.WAITING: "waiting"}.get(phase)
         return {run_id: [place]} if place else {}
 
     def unfinished_branches(self, run_id: str) -> dict[str, str]:

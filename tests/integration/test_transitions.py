@@ -69,6 +69,14 @@ def delay(bench: Bench, staged: Staged) -> None:
     bench.do(runs.delay(bench.keys, staged.run.run_id, staged.fence, 60_000))
 
 
+def park(bench: Bench, staged: Staged) -> None:
+    bench.do(runs.park(bench.keys, staged.run.run_id, staged.fence, 60_000, []))
+
+
+def unpark(bench: Bench, staged: Staged) -> None:
+    bench.do(runs.unpark(bench.keys, staged.run.run_id))
+
+
 def expire(bench: Bench, staged: Staged) -> None:
     if bench.phase(staged.run) in TRANSITIONS[Verb.EXPIRE][0]:
         bench.client.hset(bench.at.run(staged.run.run_id), "deadline_at", 1)
@@ -89,6 +97,8 @@ SAID: list[tuple[Verb, str, Callable[[Bench, Staged], None], frozenset[Phase]]] 
     (Verb.DISPATCH, "dispatch_run", dispatch, TRANSITIONS[Verb.DISPATCH][0]),
     (Verb.GATHER, "end_branch", gather, TRANSITIONS[Verb.GATHER][0]),
     (Verb.DELAY, "delay_run", delay, TRANSITIONS[Verb.DELAY][0]),
+    (Verb.PARK, "park_run", park, TRANSITIONS[Verb.PARK][0]),
+    (Verb.PROMOTE, "unpark", unpark, frozenset({Phase.PARKED})),
     (Verb.EXPIRE, "expire_run", expire, TRANSITIONS[Verb.EXPIRE][0]),
     (Verb.REVIVE, "revive_run", revive, TRANSITIONS[Verb.REVIVE][0]),
     (Verb.REQUEST_CANCEL, "cancel_run", cancel, TRANSITIONS[Verb.REQUEST_CANCEL][0]),
@@ -107,11 +117,15 @@ MOVES = [
     for phase in Phase
     if phase in sources
 ]
+#: Telling a run that is at work not to park leaves a mark.
+_LEAVES_A_MARK = {("unpark", Phase.LEASED)}
 REFUSALS = [
     pytest.param(phase, say, id=f"{phase}-{verb}-by-{script}")
     for verb, script, say, sources in SAID
     for phase in Phase
-    if phase not in sources and not (script == "cancel_run" and phase in frozenset().union(*_CANCEL_RUN.values()))
+    if phase not in sources
+    and (script, phase) not in _LEAVES_A_MARK
+    and not (script == "cancel_run" and phase in frozenset().union(*_CANCEL_RUN.values()))
 ]
 
 

@@ -18,6 +18,7 @@ from runyard.engine.branch import BranchSaver
 from runyard.engine.delivery import deliver
 from runyard.engine.items import RedisItems
 from runyard.engine.leases import LeaseKeeper
+from runyard.engine.limits import limits_of
 from runyard.engine.recovery import Recovery
 from runyard.engine.run import TERMINAL, Run, RunRequest, Wake
 from runyard.engine.saver import RedisSaver
@@ -35,9 +36,16 @@ class Engine:
     """One store, any number of workers on this loop, and the wake-ups that were sent and not yet carried out."""
 
     def __init__(
-        self, redis_url: str, graphs: Mapping[str, Graph], *, project: Mapping[str, Any] | None = None, **settings: Any
+        self,
+        redis_url: str,
+        graphs: Mapping[str, Graph],
+        *,
+        project: Mapping[str, Any] | None = None,
+        runyard: Mapping[str, Any] | None = None,
+        **settings: Any,
     ) -> None:
-        self.project = project or {}
+        """``project``: its sections, of which ``runyard`` is one."""
+        self.project = {"runyard": runyard or {}, **(project or {})}
         self.settings = Settings.from_env({}, redis_url=redis_url, **{"queue": "default", **settings})
         self.graphs = dict(graphs)
         self.wakes: deque[Wake] = deque()
@@ -45,7 +53,7 @@ class Engine:
         self.keys = open_store(self.sync_store, Keys(self.settings.prefix, self.settings.partitions))
         self.service = Service(self.sync_store, self.keys, self.settings, self.wakes.extend)
         self._keepers: list[LeaseKeeper] = []
-        self._stores: list[AsyncStore] = []
+        self._workers: list[Worker] = []
         self.worker = self.make_worker("first")
         self.recovery = self.make_recovery("first")
 
@@ -53,9 +61,8 @@ class Engine:
         """A worker of its own: its connection, its leases. Its keeper is not started: renew by hand."""
         store = AsyncStore.connect(self.settings.redis_url)
         keeper = LeaseKeeper(self.sync_store, self.keys, lease_ms=self.settings.lease_ms)
-        self._stores.append(store)
         self._keepers.append(keeper)
-        return Worker(
+        worker = Worker(
             settings=self.settings,
             keys=self.keys,
             worker_id=name,
@@ -67,7 +74,11 @@ class Engine:
             open_graph=self._open,
             items=RedisItems(self.keys, store=store, sync_store=self.sync_store),
             webhooks=Webhooks(WebhookPolicy.of(self.project.get("webhooks", {}), self.settings, {})),
+            limits=limits_of(self.project["runyard"].get("limits", {})),
+            wake=self.wakes.extend,
         )
+        self._workers.append(worker)
+        return worker
 
     def make_recovery(self, name: str, *, depth: int | None = 0) -> Recovery:
         """Recovery whose sweeps a test calls by hand; ``depth`` is what the broker would say of every queue."""
@@ -93,6 +104,8 @@ class Engine:
             batch = [self.wakes.popleft() for _ in range(len(self.wakes))]
             for following in await asyncio.gather(*(self.carry_out(wake) for wake in batch)):
                 self.wakes.extend(following)
+            for worker in self._workers:  # what was given back may wake somebody
+                await worker.shares.close()
 
     def start(self, graph_id: str, given: Any = None, *, thread_id: str | None = None, **request: Any) -> Run:
         """Record a run on a thread (made when missing)."""
@@ -115,8 +128,8 @@ class Engine:
         return self.sync_store.do(events.read(self.keys, run.run_id, events.START, count=100_000))
 
     async def close(self) -> None:
-        for store in self._stores:
-            await store.close()
+        for worker in self._workers:
+            await worker.close()
         self.sync_store.close()
 
 

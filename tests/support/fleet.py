@@ -102,7 +102,8 @@ class Member:
 class Fleet:
     """Workers, their store, and a client's view of both. Use :func:`fleet`."""
 
-    def __init__(self, folder: Path, redis_url: str, **settings: Any) -> None:
+    def __init__(self, folder: Path, redis_url: str, *, runyard: dict[str, Any] | None = None, **settings: Any) -> None:
+        """``runyard``: that section of the project file."""
         self.folder = folder
         self.members: list[Member] = []
         self._lines: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -110,7 +111,8 @@ class Fleet:
         self._numbers = itertools.count()
         shutil.copy(scripted.__file__, folder / "scripted.py")
         config = folder / "langgraph.json"
-        config.write_text(json.dumps({"dependencies": ["."], "graphs": {"scripted": "./scripted.py:scripted"}}))
+        project = {"dependencies": ["."], "graphs": {"scripted": "./scripted.py:scripted"}, "runyard": runyard or {}}
+        config.write_text(json.dumps(project))
         self.variables = {
             "REDIS_URL": redis_url,
             "RUNYARD_CONFIG": str(config),

@@ -132,6 +132,8 @@ class Bench:
             return Staged(run, claim.fence, {name: one.fence for name, one in held.items() if one})
         if phase is Phase.CANCELLING:
             self.cancel(run)
+        elif phase is Phase.PARKED:
+            self.do(runs.park(self.keys, run.run_id, claim.fence, 60_000, []))
         elif phase is not Phase.LEASED:
             self.end(run, claim.fence, phase)
         return Staged(run, claim.fence, self._dead_branches(run))
