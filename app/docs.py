@@ -10,7 +10,16 @@ from flask import Flask, Response
 from flask_smorest import Api
 from marshmallow import Schema, fields
 
+from runyard.app.auth.scopes import OPEN, needs
+
 Json = dict[str, Any]
+
+
+#: How a client may say who it is; which of them count is the installation's to say.
+_WAYS = {
+    "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+    "bearer": {"type": "http", "scheme": "bearer"},
+}
 
 
 class Error(Schema):
@@ -31,6 +40,9 @@ class DocumentedApi(Api):  # type: ignore[misc]  # flask-smorest has no types
 def register(app: Flask, api: Api) -> None:
     """Serve the document and the page. Both are made once, when they are first asked for."""
     made: dict[str, bytes] = {}
+    for name, scheme in _WAYS.items():
+        api.spec.components.security_scheme(name, scheme)
+    api.spec.options["security"] = [{}, *({name: []} for name in _WAYS)]
 
     def document() -> bytes:
         return made.setdefault(
@@ -40,9 +52,11 @@ def register(app: Flask, api: Api) -> None:
     def page() -> bytes:
         return made.setdefault("html", made.get("html") or render(orjson.loads(document())).encode())
 
+    @needs(OPEN)
     def openapi() -> Response:
         return Response(document(), mimetype="application/json")
 
+    @needs(OPEN)
     def docs() -> Response:
         policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
         return Response(page(), mimetype="text/html", headers={"Content-Security-Policy": policy})

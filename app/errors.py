@@ -43,9 +43,23 @@ class NotReady(errors.EngineError):
     code = "not_ready"
 
 
+class NotAuthenticated(errors.EngineError):
+    """Nobody knows who asks."""
+
+    code = "not_authenticated"
+
+
+class Forbidden(errors.EngineError):
+    """Forbidden"""
+
+    code = "forbidden"
+
+
 #: The first that fits counts, so the special stand before the general.
 STATUS: tuple[tuple[type[Exception], int], ...] = (
     (BadRequest, 400),
+    (NotAuthenticated, 401),
+    (Forbidden, 403),
     (WrongContentType, 415),
     (errors.InvalidInput, 422),
     (errors.NotFound, 404),
@@ -58,6 +72,10 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (errors.GraphUnavailable, 500),
     (errors.EngineError, 500),
 )
+
+
+#: What an answer of a status says besides.
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": str(RETRY_AFTER_S)}}
 
 
 class BadPath(UnprocessableEntity):
@@ -80,8 +98,7 @@ def _known(status: int) -> Any:
     def handle(error: Exception) -> Response:
         if status == 500:
             log.error("request.failed", path=request.path, error=str(error))
-        headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
-        return answer(str(error), status, headers)
+        return answer(str(error), status, _HEADERS.get(status, {}))
 
     return handle
 

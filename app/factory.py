@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import threading
 import uuid
 from collections.abc import Callable
@@ -27,8 +28,10 @@ from runyard.app.api import (
     system,
     threads,
 )
+from runyard.app.auth.gate import Gate
 from runyard.app.catalog import Catalog
 from runyard.app.outbox import Outbox
+from runyard.app.place import bound_hosts, may_be_open, refuse_open_host
 from runyard.app.relay import over_relay
 from runyard.app.version import VERSION
 from runyard.app.wiring import NAME, SendWakes, Wiring, make_relay, make_waker, spare_threads
@@ -72,6 +75,7 @@ def create_app(settings: Settings | None = None, *, wake: SendWakes | None = Non
     errors.register(app)
     _add_resources(app)
     app.wsgi_app = over_relay(app.wsgi_app)  # type: ignore[method-assign]
+    _close(app, wiring)
     _begin(wiring)
     return app
 
@@ -96,11 +100,22 @@ def wire_up(settings: Settings, wake: SendWakes | None = None) -> Wiring:
     )
 
 
+def _close(app: Flask, wiring: Wiring) -> None:
+    """Ask clients who they are, or refuse to listen where others can reach us."""
+    gate = Gate(wiring.settings, wiring.api_keys)
+    if gate.is_open:
+        for host in (wiring.settings.host, *bound_hosts(sys.argv)):
+            refuse_open_host(host)
+        if may_be_open():
+            log.warning("auth.off", detail="RUNYARD_ALLOW_OPEN=1: whoever reaches the API may do everything.")
+    gate.register(app)
+
+
 def _begin(wiring: Wiring) -> None:
     for warning in wiring.project.warnings:
         log.warning("project.warning", detail=warning)
     try:
-        wiring.service  # noqa: B018 - opens the store, to refuse a wrong one before the first request does
+        wiring.shared_service  # noqa: B018 - opens the store, to refuse a wrong one before the first request does
     except StoreUnavailable as error:
         log.warning("store.away", detail=f"{error} Requests are answered 503 until it is back.")
     threading.Thread(target=wiring.catalog.warm_up, name="warm-up", daemon=True).start()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import shlex
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from runyard.engine.errors import ConfigError
+from runyard.engine.errors import ConfigError, EngineError
 
 
 class PortInUse(ConfigError):
@@ -52,14 +54,37 @@ class Place:
         }
 
 
-def refuse_open_host(host: str, environ: Mapping[str, str] = os.environ) -> None:
-    """ConfigError for a host that others can reach: whoever reaches the API can run graphs and read their state."""
-    if _is_loopback(host) or environ.get("RUNYARD_ALLOW_OPEN") == "1":
+def refuse_open_host(
+    host: str, environ: Mapping[str, str] = os.environ, *, error: type[EngineError] = ConfigError
+) -> None:
+    """Raise for a host that others can reach: whoever reaches the API can run graphs and read their state.
+
+    Asked by a server that asks nobody who they are.
+    """
+    if _is_loopback(host) or may_be_open(environ):
         return
-    raise ConfigError(
-        f"--host {host} would open the API to everyone who reaches this machine, and it asks nobody who they are. "
-        "Use 127.0.0.1 behind a proxy that does, or set RUNYARD_ALLOW_OPEN=1 if the network is yours alone."
+    raise error(
+        f"Listening on {host} opens the API to everyone who reaches this machine, and it asks nobody who they are. "
+        "Set RUNYARD_AUTH=keys (`runyard keys create` makes one), RUNYARD_AUTH=jwt, or name an Auth object in "
+        "langgraph.json; or listen on 127.0.0.1. RUNYARD_ALLOW_OPEN=1 says that something in front of it asks."
     )
+
+
+def may_be_open(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the operator has said that something else asks clients who they are."""
+    return environ.get("RUNYARD_ALLOW_OPEN") == "1"
+
+
+def bound_hosts(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The hosts that a gunicorn was told to listen on, on its command line or in its variable; no unix sockets."""
+    if not arguments or Path(arguments[0]).name != "gunicorn":
+        return []
+    words = [*arguments[1:], *shlex.split(environ.get("GUNICORN_CMD_ARGS", ""))]
+    given = [word.partition("=")[2] for word in words if word.startswith("--bind=")]
+    given += [word[2:] for word in words if word.startswith("-b") and len(word) > 2]
+    given += [after for word, after in pairwise(words) if word in ("-b", "--bind")]
+    hosts = [each.removeprefix("tcp://") for each in given if not each.startswith(("unix:", "fd://"))]
+    return [host.rpartition(":")[0] or "0.0.0.0" for host in hosts]  # noqa: S104 - what gunicorn takes an empty host for
 
 
 def _is_loopback(host: str) -> bool:

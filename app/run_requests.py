@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runyard.app import assistants
+from runyard.app.auth import identity
 from runyard.app.errors import BadRequest
 from runyard.app.wiring import Wiring
 from runyard.engine.ids import new_thread_id
@@ -35,6 +36,7 @@ def start(wiring: Wiring, body: Json, thread_id: str | None = None) -> Run:
         strategy=body.get("multitask_strategy") or "enqueue",
         create_thread=kept or body.get("if_not_exists") == "create",
         after_s=body.get("after_seconds") or 0,
+        user=identity.current().user,
     )
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import click
 
+from runyard.app.auth.ways import asks_who
 from runyard.app.exit_codes import ExitCode
 from runyard.app.place import Place, PortInUse, flower_port, free_port, in_url, refuse_open_host
 from runyard.app.processes import FLOWER, PROCESSES, WEB, WORKER, WORKER_CPU
@@ -101,8 +102,9 @@ def up(options: UpOptions) -> int:
 
 
 def _run(options: UpOptions, terminal: Terminal, stop: Stop) -> None:
-    refuse_open_host(options.host)
-    Settings.from_env(os.environ)
+    settings = Settings.from_env(os.environ)
+    if not asks_who(settings, options.config):
+        refuse_open_host(options.host)
     port = free_port(options.host, options.port)
     with _store(options, terminal) as store:
         place = Place(

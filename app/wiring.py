@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from celery import Celery
-from flask import current_app
+from flask import current_app, g, has_request_context
 
+from runyard.app.auth import identity
 from runyard.app.catalog import Catalog
 from runyard.app.relay import Relay
+from runyard.engine.api_keys import ApiKeys
 from runyard.engine.assistants import Assistants
 from runyard.engine.live import Live
 from runyard.engine.run import Wake
@@ -55,14 +57,30 @@ class Wiring:
     @property
     def assistants(self) -> Assistants:
         """The assistants that clients made."""
-        return Assistants(self.service.store, self.service.keys)
+        service = self.service
+        return Assistants(service.store, service.keys)
+
+    def api_keys(self) -> ApiKeys:
+        return ApiKeys(self.shared_service.store, self.shared_service.keys)
 
     def _stored(self, assistant_id: str) -> Assistant | None:
         return self.assistants.find(assistant_id)  # only now: there may have been no store when the process started
 
     @property
     def service(self) -> Service:
-        """The engine's service, its store checked on first use: a web process starts, and recovers, without one.
+        """The engine's service for the tenant of the current request; outside of one, for the default tenant.
+
+        Raises as :attr:`shared_service`.
+        """
+        if not has_request_context():
+            return self.shared_service.of("")
+        if "service" not in g:
+            g.service = self.shared_service.of(identity.current().tenant, g.get("visible"))
+        return cast(Service, g.service)
+
+    @property
+    def shared_service(self) -> Service:
+        """The service of all tenants, its store checked on first use: a web process starts, and recovers, without one.
 
         Raises StoreUnavailable; ConfigError for a store that was made with other settings.
         """

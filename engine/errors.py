@@ -3,7 +3,7 @@
     EngineError
     ├── ConfigError            the operator: refuse to start; name the variable and the accepted form
     ├── InvalidInput           the caller: the request is wrong, and says which field
-    ├── NotFound               the caller: RunNotFound, ThreadNotFound, AssistantNotFound
+    ├── NotFound               the caller: RunNotFound, ThreadNotFound, AssistantNotFound, ApiKeyNotFound
     ├── Conflict               the caller: InvalidTransition, ThreadBusy, ThreadExists, AssistantExists, RunInFlight
     ├── StoreUnavailable       nobody: Redis is away; retried outside the attempt budget
     ├── LeaseLost              nobody: someone else owns the run; stop, write nothing, never retry
@@ -59,6 +59,12 @@ class AssistantNotFound(NotFound):
     """Assistant not found."""
 
     code = "assistant_not_found"
+
+
+class ApiKeyNotFound(NotFound):
+    """API key not found."""
+
+    code = "api_key_not_found"
 
 
 class Conflict(EngineError):

@@ -89,6 +89,15 @@ def _reachable(value: str) -> str | None:
     return None
 
 
+def _ways(value: str) -> str | None:
+    known = ("keys", "jwt")
+    return None if all(way in known for way in _words(value)) else f"words out of {', '.join(known)}"
+
+
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(value.replace(",", " ").split())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything an operator can set. ``_s`` are seconds, ``_ms`` milliseconds, ``_bytes`` bytes."""
@@ -106,6 +115,14 @@ class Settings:
     config: str = setting("RUNYARD_CONFIG", "", "Path of the langgraph.json to serve. Empty: the example graphs.")
     host: str = setting("RUNYARD_HOST", "127.0.0.1", "Address the web process listens on.")
     port: int = setting("RUNYARD_PORT", 8123, "Port the web process listens on.", check=_port)
+    auth: str = setting(
+        "RUNYARD_AUTH", "", "How clients say who they are: keys, jwt or both. Empty: not at all, on loopback only.",
+        check=_ways,
+    )  # fmt: skip
+    auth_cache_s: float = setting(
+        "RUNYARD_AUTH_CACHE_S", 5.0, "How long a web process remembers a key, and lets in a revoked one.",
+        check=_not_negative,
+    )  # fmt: skip
     queue: str = setting("RUNYARD_QUEUE", "default", "Queue of runs, and of nodes that name none.")
     isolated_queue: str = setting(
         "RUNYARD_ISOLATED_QUEUE", "cpu", "Queue of nodes that run in a process that may be killed (worker-cpu)."
@@ -210,6 +227,10 @@ class Settings:
     @property
     def lease_ms(self) -> int:
         return round(self.lease_s * 1000)
+
+    @property
+    def auth_ways(self) -> tuple[str, ...]:
+        return _words(self.auth)
 
     @property
     def celery_broker(self) -> str:

@@ -9,6 +9,7 @@ from marshmallow import missing
 
 from runyard.app import answers, protocol, sse, thread_stream
 from runyard.app.api.streams import EVENT_STREAM
+from runyard.app.auth.scopes import needs
 from runyard.app.body import read, sentence
 from runyard.app.errors import BadRequest
 from runyard.app.protocol_commands import carry_out
@@ -28,6 +29,7 @@ Json = dict[str, Any]
 @blueprint.route("/commands", methods=["POST"])
 @blueprint.response(200, Answered)
 @blueprint.alt_response(400, description="It is no command.")
+@needs("runs:write")
 def command(thread_id: str) -> Response:
     """Carry out a command {id, method, params}; what is wrong with it is in the answer, whose status is 200."""
     try:
@@ -36,15 +38,18 @@ def command(thread_id: str) -> Response:
         raise BadRequest(str(error)) from None
     if fault := envelope_fault(None if given is missing else given):
         raise BadRequest(fault)
+    service().reach(thread_id)
     return answers.json(carry_out(wired(), thread_id, given))
 
 
 @blueprint.route("/stream/events", methods=["POST"])
 @blueprint.response(200, **EVENT_STREAM)
 @blueprint.alt_response(400, description="It names no channels, or others than there are.")
+@needs("threads:read")
 def stream_events(thread_id: str) -> Response:
     """What the thread's runs tell, in the protocol's events, until the client goes."""
     body = _event_stream()
+    service().reach(thread_id)
     wanted = protocol.Subscription(
         channels=frozenset(body["channels"]), namespaces=body.get("namespaces"), depth=body.get("depth")
     )
@@ -54,6 +59,7 @@ def stream_events(thread_id: str) -> Response:
 @blueprint.route("/stream")
 @blueprint.query(ThreadStreamQuery)
 @blueprint.response(200, **EVENT_STREAM)
+@needs("threads:read")
 def stream(query: Json, thread_id: str) -> Response:
     """What the thread's runs tell from now on, or after the header Last-Event-ID (-1: from the start)."""
     service().get_thread(thread_id)

@@ -10,6 +10,7 @@ from flask import Response
 from marshmallow import RAISE
 
 from runyard.app import answers
+from runyard.app.auth.scopes import needs
 from runyard.app.resources import Resource
 from runyard.app.schemas.dead_letters import (
     BulkLine,
@@ -40,6 +41,7 @@ LINES = "application/x-ndjson"
 @blueprint.route("")
 @blueprint.arguments(LetterList, location="query", unknown=RAISE)
 @blueprint.response(200, LetterSummary(many=True))
+@needs("dead-letters:read")
 def search(query: Json) -> Response:
     """Dead letters that fit all filters, newest first. Headers tell how many fit, and where the next page begins."""
     limit, offset = query["limit"], query["offset"]
@@ -50,6 +52,7 @@ def search(query: Json) -> Response:
 @blueprint.route("/export")
 @blueprint.arguments(LetterFilter, location="query", unknown=RAISE)
 @blueprint.response(200, Letter, content_type=LINES, description="One dead letter a line, newest first.")
+@needs("dead-letters:read")
 def export(query: Json) -> Response:
     """Everything that is known of the dead letters that fit, as JSON lines."""
     found = letters().export(to_filter(query))
@@ -59,6 +62,7 @@ def export(query: Json) -> Response:
 
 @blueprint.route("/<run:run_id>")
 @blueprint.response(200, Letter)
+@needs("dead-letters:read")
 def get(run_id: str) -> Response:
     """All that is known of a dead letter."""
     return answers.json(of_letter(letters().get(run_id)))
@@ -68,6 +72,7 @@ def get(run_id: str) -> Response:
 @blueprint.body(RepairBody, required=False)
 @blueprint.response(200, Run)
 @blueprint.alt_response(409, description="It is not a dead letter, or another run has its thread.")
+@needs("dead-letters:admin")
 def replay(body: Json, run_id: str) -> Response:
     """Take a run up again where it failed, perhaps repaired. It keeps its id; what is finished is not run again."""
     repair, run = to_repair(body), service().get_run(run_id)
@@ -79,6 +84,7 @@ def replay(body: Json, run_id: str) -> Response:
 @blueprint.route("/replay", methods=["POST"])
 @blueprint.body(BulkReplay)
 @blueprint.response(200, BulkLine, content_type=LINES, description="One run a line as it is replayed; at last a count.")
+@needs("dead-letters:admin")
 def replay_all(body: Json) -> Response:
     """Replay the dead letters that fit, oldest first, no faster than asked for.
 
@@ -93,6 +99,7 @@ def replay_all(body: Json) -> Response:
 @blueprint.route("/<run:run_id>/discard", methods=["POST"])
 @blueprint.body(Discard)
 @blueprint.response(204)
+@needs("dead-letters:admin")
 def discard(body: Json, run_id: str) -> Response:
     """Take a run off the dead letters for good. Its record stays, with the reason, until retention."""
     letters().discard(run_id, body["reason"].strip())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Response
 
 from runyard.app import answers
+from runyard.app.auth.scopes import needs
 from runyard.app.resources import Resource
 from runyard.app.schemas.dead_letters import Partial
 from runyard.app.shapes import of_partial
@@ -16,6 +17,7 @@ blueprint = Resource("partial results", __name__, url_prefix="/runs", descriptio
 
 @blueprint.route("/<run:run_id>/partial")
 @blueprint.response(200, Partial)
+@needs("runs:read")
 def get(run_id: str) -> Response:
     """What each node of a run has produced so far: while it runs, after it failed, when it is over."""
     run = service().get_run(run_id)

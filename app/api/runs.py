@@ -7,6 +7,7 @@ from typing import Any
 from flask import Response
 
 from runyard.app import answers, sse
+from runyard.app.auth.scopes import needs
 from runyard.app.resources import Resource
 from runyard.app.run_requests import start
 from runyard.app.schemas.runs import CancelQuery, Run, RunCreate, RunList
@@ -25,6 +26,7 @@ Json = dict[str, Any]
 @blueprint.route("", methods=["POST"])
 @blueprint.body(RunCreate)
 @blueprint.response(200, Run)
+@needs("runs:write")
 def create(body: Json, thread_id: str) -> Response:
     """Start a run and answer at once; poll it, join it or stream it by its id."""
     run = start(wired(), body, thread_id)
@@ -34,6 +36,7 @@ def create(body: Json, thread_id: str) -> Response:
 @blueprint.route("")
 @blueprint.query(RunList)
 @blueprint.response(200, Run(many=True))
+@needs("runs:read")
 def list_runs(query: Json, thread_id: str) -> Response:
     """The runs of a thread, newest first."""
     found = service().list_runs(thread_id, limit=query["limit"], offset=query["offset"], status=query.get("status"))
@@ -42,6 +45,7 @@ def list_runs(query: Json, thread_id: str) -> Response:
 
 @blueprint.route("/<run:run_id>")
 @blueprint.response(200, Run)
+@needs("runs:read")
 def get(thread_id: str, run_id: str) -> Response:
     """A run as it stands."""
     return answers.json(of_run(service().get_run(run_id, thread_id)))
@@ -49,6 +53,7 @@ def get(thread_id: str, run_id: str) -> Response:
 
 @blueprint.route("/<run:run_id>", methods=["DELETE"])
 @blueprint.response(204)
+@needs("runs:write")
 def delete(thread_id: str, run_id: str) -> Response:
     """Forget a run, under way or over. What it did to the thread stays."""
     service().delete_run(service().get_run(run_id, thread_id))
@@ -59,6 +64,7 @@ def delete(thread_id: str, run_id: str) -> Response:
 @blueprint.query(CancelQuery)
 @blueprint.response(202, description="The run will end.")
 @blueprint.alt_response(200, schema={"type": "object"}, description="With wait=1: the run has ended.", success=True)
+@needs("runs:write")
 def cancel(query: Json, thread_id: str, run_id: str) -> Response:
     """End a run early."""
     run = service().get_run(run_id, thread_id)

@@ -9,6 +9,7 @@ from typing import Any
 from flask import Response
 
 from runyard.app import answers
+from runyard.app.auth.scopes import needs
 from runyard.app.errors import BadRequest
 from runyard.app.resources import Resource
 from runyard.app.schemas.threads import (
@@ -35,6 +36,7 @@ Json = dict[str, Any]
 @blueprint.route("/state")
 @blueprint.query(StateQuery)
 @blueprint.response(200, ThreadState)
+@needs("threads:read")
 def get(query: Json, thread_id: str) -> Response:
     """A thread's state now; all-empty before its first run."""
     return answers.json(_selected(query, _read(thread_id, None, subgraphs=query["subgraphs"])))
@@ -43,6 +45,7 @@ def get(query: Json, thread_id: str) -> Response:
 @blueprint.route("/state/<checkpoint:checkpoint_id>")
 @blueprint.query(StateQuery)
 @blueprint.response(200, ThreadState)
+@needs("threads:read")
 def get_at(query: Json, thread_id: str, checkpoint_id: str) -> Response:
     """A thread's state at one of its checkpoints."""
     found = _read(thread_id, {"checkpoint_id": checkpoint_id}, subgraphs=query["subgraphs"])
@@ -52,6 +55,7 @@ def get_at(query: Json, thread_id: str, checkpoint_id: str) -> Response:
 @blueprint.route("/state/checkpoint", methods=["POST"])
 @blueprint.body(StateRead)
 @blueprint.response(200, ThreadState)
+@needs("threads:read")
 def get_at_checkpoint(body: Json, thread_id: str) -> Response:
     """A thread's state at a checkpoint, perhaps one of a subgraph; without a checkpoint_id, now."""
     return answers.json(_selected(body, _read(thread_id, body["checkpoint"], subgraphs=bool(body.get("subgraphs")))))
@@ -60,6 +64,7 @@ def get_at_checkpoint(body: Json, thread_id: str) -> Response:
 @blueprint.route("/state", methods=["POST"])
 @blueprint.body(StateUpdate)
 @blueprint.response(200, Updated)
+@needs("threads:write")
 def update(body: Json, thread_id: str) -> Response:
     """Edit a thread's state, as if a node had written it; refused while a run is under way."""
     checkpoint = _named({**(body.get("checkpoint") or {}), "checkpoint_id": _checkpoint_id(body)})
@@ -75,6 +80,7 @@ def update(body: Json, thread_id: str) -> Response:
 @blueprint.route("/history", methods=["POST"])
 @blueprint.body(HistoryRead, required=False)
 @blueprint.response(200, ThreadState(many=True))
+@needs("threads:read")
 def history(body: Json, thread_id: str) -> Response:
     """A thread's states, newest first."""
     return answers.json([_selected(body, found) for found in _history(thread_id, body)])
@@ -83,6 +89,7 @@ def history(body: Json, thread_id: str) -> Response:
 @blueprint.route("/history")
 @blueprint.query(HistoryQuery)
 @blueprint.response(200, ThreadState(many=True))
+@needs("threads:read")
 def history_by_query(query: Json, thread_id: str) -> Response:
     """A thread's states, newest first."""
     return answers.json(_history(thread_id, query))

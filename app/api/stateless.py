@@ -8,6 +8,7 @@ from flask import Response
 
 from runyard.app import answers
 from runyard.app.api.streams import EVENT_STREAM, joined, streaming, waiting
+from runyard.app.auth.scopes import needs
 from runyard.app.resources import Resource
 from runyard.app.run_requests import start, start_all
 from runyard.app.schemas.runs import ActionQuery, JoinQuery, Run, RunCreate, RunsCancel, StreamQuery
@@ -24,6 +25,7 @@ Json = dict[str, Any]
 @blueprint.route("", methods=["POST"])
 @blueprint.body(RunCreate)
 @blueprint.response(200, Run)
+@needs("runs:write")
 def create(body: Json) -> Response:
     """Start a run on a hidden thread of its own, which goes when the run ends unless on_completion is keep."""
     run = start(wired(), body)
@@ -33,6 +35,7 @@ def create(body: Json) -> Response:
 @blueprint.route("/batch", methods=["POST"])
 @blueprint.arguments(RunCreate(many=True), location="json")
 @blueprint.response(200, Run(many=True))
+@needs("runs:write")
 def create_batch(bodies: list[Json]) -> Response:
     """Start many runs, each on a hidden thread of its own; none when one of them is wrong."""
     return answers.json([of_run(run) for run in start_all(wired(), bodies)])
@@ -42,6 +45,7 @@ def create_batch(bodies: list[Json]) -> Response:
 @blueprint.body(RunsCancel)
 @blueprint.query(ActionQuery)
 @blueprint.response(204)
+@needs("runs:write")
 def cancel_many(body: Json, query: Json) -> Response:
     """End many runs early: those of a thread that are named, or all of a status."""
     if body.get("status"):
@@ -56,6 +60,7 @@ def cancel_many(body: Json, query: Json) -> Response:
 @blueprint.route("/wait", methods=["POST"])
 @blueprint.body(RunCreate)
 @blueprint.response(200, {}, description='The values, or {"__error__": …}.')
+@needs("runs:write")
 def wait(body: Json) -> Response:
     """Start a run and answer its result when it has ended."""
     return waiting(start(wired(), body), cancel=body.get("on_disconnect") == "cancel")
@@ -64,6 +69,7 @@ def wait(body: Json) -> Response:
 @blueprint.route("/stream", methods=["POST"])
 @blueprint.body(RunCreate)
 @blueprint.response(200, **EVENT_STREAM)
+@needs("runs:write")
 def stream(body: Json) -> Response:
     """Start a run and stream what it tells."""
     run = start(wired(), body)
@@ -72,6 +78,7 @@ def stream(body: Json) -> Response:
 
 @blueprint.route("/<run:run_id>")
 @blueprint.response(200, Run)
+@needs("runs:read")
 def get(run_id: str) -> Response:
     """A run as it stands, by its id alone."""
     return answers.json(of_run(service().get_run(run_id)))
@@ -80,6 +87,7 @@ def get(run_id: str) -> Response:
 @blueprint.route("/<run:run_id>/join")
 @blueprint.query(JoinQuery)
 @blueprint.response(200, {}, description='The values, or {"__error__": …}.')
+@needs("runs:read")
 def join(query: Json, run_id: str) -> Response:
     """The result of a run, when it has ended."""
     return waiting(service().get_run(run_id), cancel=query["cancel_on_disconnect"])
@@ -88,6 +96,7 @@ def join(query: Json, run_id: str) -> Response:
 @blueprint.route("/<run:run_id>/stream")
 @blueprint.query(StreamQuery)
 @blueprint.response(200, **EVENT_STREAM)
+@needs("runs:read")
 def join_stream(query: Json, run_id: str) -> Response:
     """What a run tells from now on, or from the event after the header Last-Event-ID (-1: from the start)."""
     return joined(service().get_run(run_id), query)

@@ -10,6 +10,7 @@ from flask import Response
 from langgraph.store.base import NOT_PROVIDED
 
 from runyard.app import answers
+from runyard.app.auth.scopes import needs
 from runyard.app.resources import Resource
 from runyard.app.schemas.store import (
     FoundItems,
@@ -33,6 +34,7 @@ Json = dict[str, Any]
 @blueprint.route("/items", methods=["PUT"])
 @blueprint.body(ItemPut)
 @blueprint.response(204)
+@needs("store:write")
 def put(body: Json) -> Response:
     """Store an item, new or in the place of the one there is."""
     ttl = NOT_PROVIDED if body.get("ttl") is None else body["ttl"]
@@ -44,6 +46,7 @@ def put(body: Json) -> Response:
 @blueprint.route("/items")
 @blueprint.query(ItemQuery)
 @blueprint.response(200, Item)
+@needs("store:read")
 def get(query: Json) -> Response:
     """An item; null when there is none."""
     with _items() as items:
@@ -54,6 +57,7 @@ def get(query: Json) -> Response:
 @blueprint.route("/items", methods=["DELETE"])
 @blueprint.body(ItemDelete)
 @blueprint.response(204)
+@needs("store:write")
 def delete(body: Json) -> Response:
     """Delete an item, if there is one."""
     with _items() as items:
@@ -64,6 +68,7 @@ def delete(body: Json) -> Response:
 @blueprint.route("/items/search", methods=["POST"])
 @blueprint.body(ItemSearch, required=False)
 @blueprint.response(200, FoundItems)
+@needs("store:read")
 def search(body: Json) -> Response:
     """Items below a namespace that pass a filter: namespaces by their labels, items in the order of their making."""
     with _items() as items:
@@ -81,6 +86,7 @@ def search(body: Json) -> Response:
 @blueprint.route("/namespaces", methods=["POST"])
 @blueprint.body(NamespaceSearch, required=False)
 @blueprint.response(200, Namespaces)
+@needs("store:read")
 def namespaces(body: Json) -> Response:
     """Namespaces that have items, by their labels."""
     with _items() as items:

@@ -9,6 +9,7 @@ from typing import Any
 from flask import Response, request
 
 from runyard.app import answers, sse
+from runyard.app.auth.scopes import needs
 from runyard.app.resources import Resource
 from runyard.app.run_requests import start
 from runyard.app.schemas.runs import STREAM_MODES, JoinQuery, RunCreate, StreamQuery
@@ -30,6 +31,7 @@ _EVENT_ID = re.compile(r"\d{1,20}(-\d{1,20})?")
 @blueprint.route("/wait", methods=["POST"])
 @blueprint.body(RunCreate)
 @blueprint.response(200, {}, description='The thread\'s values, or {"__error__": …}.')
+@needs("runs:write")
 def wait(body: Json, thread_id: str) -> Response:
     """Start a run and answer its result when it has ended."""
     return waiting(start(wired(), body, thread_id), cancel=body.get("on_disconnect") == "cancel")
@@ -38,6 +40,7 @@ def wait(body: Json, thread_id: str) -> Response:
 @blueprint.route("/stream", methods=["POST"])
 @blueprint.body(RunCreate)
 @blueprint.response(200, **EVENT_STREAM)
+@needs("runs:write")
 def stream(body: Json, thread_id: str) -> Response:
     """Start a run and stream what it tells."""
     return streaming(start(wired(), body, thread_id), cancel=body.get("on_disconnect") == "cancel")
@@ -46,6 +49,7 @@ def stream(body: Json, thread_id: str) -> Response:
 @blueprint.route("/<run:run_id>/join")
 @blueprint.query(JoinQuery)
 @blueprint.response(200, {}, description='The thread\'s values, or {"__error__": …}.')
+@needs("runs:read")
 def join(query: Json, thread_id: str, run_id: str) -> Response:
     """The result of a run, when it has ended."""
     return waiting(service().get_run(run_id, thread_id), cancel=query["cancel_on_disconnect"])
@@ -54,6 +58,7 @@ def join(query: Json, thread_id: str, run_id: str) -> Response:
 @blueprint.route("/<run:run_id>/stream")
 @blueprint.query(StreamQuery)
 @blueprint.response(200, **EVENT_STREAM)
+@needs("runs:read")
 def join_stream(query: Json, thread_id: str, run_id: str) -> Response:
     """What a run tells from now on, or from the event after the header Last-Event-ID (-1: from the start)."""
     try:

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Response
 
 from runyard.app import answers, health
+from runyard.app.auth.scopes import OPEN, needs
 from runyard.app.errors import NotReady
 from runyard.app.resources import Resource
 from runyard.app.schemas.fields import Flag, Strict
@@ -27,6 +28,7 @@ class OkQuery(Strict):
 @blueprint.route("/ok")
 @blueprint.query(OkQuery)
 @blueprint.response(200, {"type": "object"})
+@needs(OPEN)
 def ok(query: dict[str, Any]) -> Response:
     """Whether the server answers."""
     if query["check_db"]:
@@ -36,6 +38,7 @@ def ok(query: dict[str, Any]) -> Response:
 
 @blueprint.route("/info")
 @blueprint.response(200, {"type": "object"})
+@needs(OPEN)
 def info() -> Response:
     """Versions, and what this server can do."""
     flags = {"assistants": True, "crons": False, "langsmith": False, "langsmith_tracing_replicas": False}
@@ -46,6 +49,7 @@ def info() -> Response:
 
 @blueprint.route("/version")
 @blueprint.response(200, {"type": "object"})
+@needs(OPEN)
 def version() -> Response:
     """The version of Runyard and of LangGraph."""
     return answers.json({"version": VERSION, "langgraph": LANGGRAPH_VERSION})
@@ -53,6 +57,7 @@ def version() -> Response:
 
 @blueprint.route("/healthz")
 @blueprint.response(200, {"type": "object"})
+@needs(OPEN)
 def healthz() -> Response:
     """Whether this process lives; it may wait for a store."""
     return answers.json({"ok": True})
@@ -60,6 +65,7 @@ def healthz() -> Response:
 
 @blueprint.route("/readyz")
 @blueprint.response(200, {"type": "object"})
+@needs(OPEN)
 def readyz() -> Response:
     """Whether runs would be carried out: store, broker, and workers that take work."""
     if found := health.problems(wired()):

@@ -52,6 +52,7 @@ REPLIES: dict[str, type[errors.EngineError]] = {
     "THREAD_NOT_FOUND": errors.ThreadNotFound,
     "THREAD_EXISTS": errors.ThreadExists,
     "ASSISTANT_NOT_FOUND": errors.AssistantNotFound,
+    "API_KEY_NOT_FOUND": errors.ApiKeyNotFound,
     "ASSISTANT_EXISTS": errors.AssistantExists,
     "THREAD_BUSY": errors.ThreadBusy,
     "RUN_IN_FLIGHT": errors.RunInFlight,

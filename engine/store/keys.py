@@ -25,6 +25,8 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `<prefix>:{limit:<name>}:queue` | sorted set | who waits for a share, in order of arrival | served, left, or silent for too long |
 | `<prefix>:{limit:<name>}:seen` | sorted set | the same, by the ms until which they are believed to wait | as above |
 | `<prefix>:{limit:<name>}:wakes` | hash | of parked waiters the run or branch to wake; their places while a share is reserved | as above |
+| `<prefix>:{api_keys}` | sorted set | ids of API keys, by the ms of their making | never |
+| `<prefix>:{api_keys}:<id>` | hash | an API key: name, tenant, scopes, instants, and a hash of its secret | never, also when it is revoked |
 | `P:run:<run>` | hash | the run: request, phase, lease, counters, error | retention after its end, or deleted |
 | `P:run:<run>:events` | stream | what the run told its readers | retention of events after its end |
 | `P:run:<run>:branches` | hash | the parts of a superstep that went to other workers, and their leases | the superstep is complete |
@@ -121,6 +123,10 @@ class Keys:
         return f"{self.prefix}:{{assistants{of}}}"
 
     @property
+    def api_keys(self) -> str:
+        return f"{self.prefix}:{{api_keys}}"
+
+    @property
     def queues(self) -> str:
         return f"{self.prefix}:queues"
 
@@ -158,6 +164,9 @@ class Keys:
 
     def worker(self, worker_id: str) -> str:
         return f"{self.prefix}:worker:{worker_id}"
+
+    def api_key(self, key_id: str) -> str:
+        return f"{self.api_keys}:{key_id}"
 
     def assistant(self, assistant_id: str) -> str:
         return f"{self.assistants}:{assistant_id}"

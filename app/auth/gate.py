@@ -1,0 +1,96 @@
+"""The gate: what every request passes before its view. Who asks, and whether they may."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from flask import Flask, Request, g, request
+
+from runyard.app.auth.api_keys import KeyCheck
+from runyard.app.auth.identity import ANYBODY, NOBODY, Identity
+from runyard.app.auth.scopes import OPEN, declared
+from runyard.app.errors import Forbidden, NotAuthenticated
+from runyard.app.place import may_be_open, refuse_open_host
+from runyard.engine.api_keys import PREFIX, ApiKeys
+from runyard.engine.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+#: Longer than any token an issuer makes, and shorter than what web servers take as a header.
+MAX_CREDENTIAL = 8192
+
+Identify = Callable[[Request], Identity]
+
+
+class Gate:
+    """One for each process."""
+
+    def __init__(self, settings: Settings, keys: Callable[[], ApiKeys]) -> None:
+        ways = settings.auth_ways
+        self._key_check = KeyCheck(keys, keep_s=settings.auth_cache_s) if "keys" in ways else None
+        self._may_be_open = may_be_open()
+        self.is_open = not ways
+
+    def register(self, app: Flask) -> None:
+        """Stand before every view of ``app``, whose routes are all known by now."""
+        self._scopes = declared(app)
+        app.before_request(self._pass)
+
+    def _pass(self) -> None:
+        if request.endpoint is None or request.method == "OPTIONS":
+            return  # there is no such route, or a browser asks before it sends credentials
+        scope = self._scopes.get(request.endpoint)
+        if scope == OPEN:
+            g.identity = NOBODY
+            return
+        who = self._anybody() if self.is_open else self._identify(request)
+        g.identity = who
+        if scope is None and not self.is_open:  # fails closed
+            log.error("route.without_scope", endpoint=request.endpoint)
+            raise Forbidden("Forbidden")
+        if scope is not None and not who.may(scope):
+            raise Forbidden(f"This needs the scope {scope!r}, which {who.name} does not have.")
+
+    def _anybody(self) -> Identity:
+        """Whoever reaches the server, as long as only this machine does. Whatever started it, and on what address."""
+        if not self._may_be_open:
+            refuse_remote(request.environ)
+        return ANYBODY
+
+    def _identify(self, given: Request) -> Identity:
+        text = credential(given)
+        if self._key_check is not None and text.startswith(PREFIX):
+            return self._key_check.identify(text)
+        raise NotAuthenticated("The API key is not valid.")
+
+
+def credential(given: Request) -> str:
+    """What a request shows of itself: a bearer token, or an API key. Raises NotAuthenticated.
+
+    Both at once are no contradiction: LangGraph's SDKs add any X-Api-Key that they find in their environment. Then the
+    bearer counts, which somebody has set on purpose; but two different keys of ours are one too many.
+    """
+    authorization = given.headers.get("Authorization", "")
+    key = given.headers.get("X-Api-Key", "").strip()
+    scheme, _, bearer = authorization.strip().partition(" ")
+    bearer = bearer.strip() if scheme.lower() == "bearer" else ""
+    if max(len(authorization), len(key)) > MAX_CREDENTIAL:
+        raise NotAuthenticated("The credentials are longer than any that are known here.")
+    if bearer.startswith(PREFIX) and key.startswith(PREFIX) and bearer != key:
+        raise NotAuthenticated("Authorization and X-Api-Key hold two different keys; send one.")
+    if not (found := bearer or key):
+        raise NotAuthenticated("Say who you are: send an API key as X-Api-Key or as Authorization: Bearer.")
+    return found
+
+
+def refuse_remote(environ: dict[str, Any]) -> None:
+    """Raises Forbidden on a server that listens where others can reach it and asks nobody who they are."""
+    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    try:
+        address = connection.getsockname() if connection is not None else None
+    except OSError:
+        return  # the client has gone
+    if isinstance(address, tuple):
+        refuse_open_host(str(address[0]).removeprefix("::ffff:"), error=Forbidden)

@@ -1,0 +1,64 @@
+"""What a key may be allowed to do, and how a route says what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from flask import Flask
+
+from runyard.app.auth.identity import ALL
+from runyard.engine.errors import InvalidInput
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: docs/security.md shows the same list, by test.
+SCOPES = {
+    "assistants:read": "See assistants, their graphs and schemas.",
+    "assistants:write": "Make, change and delete assistants.",
+    "threads:read": "See threads, their state, their history and what they tell.",
+    "threads:write": "Make, change, copy, prune and delete threads, and edit their state.",
+    "runs:read": "See runs, wait for them and follow what they tell.",
+    "runs:write": "Start, cancel and delete runs.",
+    "crons:read": "See crons.",
+    "crons:write": "Make, change and delete crons.",
+    "store:read": "Read and search the long-term store.",
+    "store:write": "Write to the long-term store.",
+    "dead-letters:read": "See dead letters, with inputs, state and tracebacks.",
+    "dead-letters:admin": "Replay, repair and discard dead letters.",
+}
+#: For routes that ask nobody who they are.
+OPEN = "open"
+
+
+def needs(scope: str) -> Callable[[F], F]:
+    """Declare the scope that a view needs; ``OPEN`` for none. Stands right above the view's function.
+
+    A route without a declaration answers nobody while somebody is asked who they are.
+    """
+    if scope != OPEN and scope not in SCOPES:
+        raise ValueError(f"There is no scope {scope!r}; if it is new, say in app/auth/scopes.py what it allows.")
+
+    def mark(view: F) -> F:
+        view.scope = scope  # type: ignore[attr-defined]  # functools.wraps carries it through all decorators
+        return view
+
+    return mark
+
+
+def declared(app: Flask) -> dict[str, str | None]:
+    """The scope of each endpoint; None where nothing is declared."""
+    return {name: getattr(view, "scope", None) for name, view in app.view_functions.items()}
+
+
+def checked(scopes: Iterable[str]) -> tuple[str, ...]:
+    """Scopes as they were given. Raises InvalidInput for one that there is not."""
+    resources = {f"{name.partition(':')[0]}:{ALL}" for name in SCOPES}
+    given = tuple(dict.fromkeys(scopes))
+    if unknown := [scope for scope in given if scope not in SCOPES and scope not in resources and scope != ALL]:
+        raise InvalidInput(
+            f"scopes: there is no {unknown[0][:60]!r}; there are {', '.join(SCOPES)}, and {ALL} for all."
+        )
+    if not given:
+        raise InvalidInput(f"scopes: name at least one of {', '.join(SCOPES)}, or {ALL} for all.")
+    return given
