@@ -27,6 +27,8 @@ def of_run(run: Run) -> Json:
         "waits_for": [{**entry, "since": at(entry["since"])} for entry in run.waits_for],
         "deadline_at": at(run.deadline_at),
         "error": {key: run.error.get(key) for key in ("error", "message")} if run.error else None,
+        "partial": bool(_missing(run)),
+        "missing": _missing(run),
         "degraded": run.degraded,
         "attempts": run.attempts,
         "replays": run.replays,
@@ -42,6 +44,11 @@ def of_delivery(delivery: Delivery) -> Json:
         "settled_at": None if pending else at(delivery.at),
     }
     return {**told, **times, "problem": delivery.problem}
+
+
+def _missing(run: Run) -> list[Json]:
+    """Of what a run does without, what nothing stands in for."""
+    return [part for part in run.degraded if part["instead"] == "nothing"]
 
 
 #: Where a run of each phase stands, in words.
@@ -109,6 +116,8 @@ def of_partial(run: Run, parts: list[Json]) -> Json:
         "phase": str(run.phase),
         "reason": reason(run),
         "parts": parts,
+        "partial": bool(_missing(run)),
+        "missing": _missing(run),
         "degraded": run.degraded,
         "attempts": run.attempts,
     }

@@ -124,8 +124,9 @@ async def commit(worker: Worker, run: Run, fence: Fence, outcome: Outcome) -> li
     match outcome:
         case Advanced():
             return await _give_back(worker, run, fence)
-        case Dispatched(branches):
-            if await worker.store.do(runs.dispatch(worker.keys, run.run_id, fence, branches)) == "cancelling":
+        case Dispatched(branches, cut_at_ms):
+            handed = runs.dispatch(worker.keys, run.run_id, fence, branches, cut_at_ms=cut_at_ms)
+            if await worker.store.do(handed) == "cancelling":
                 return await _end_cancelled(worker, run, fence)
             return [wake_of_branch(run, branch.name, branch.queue, branch.nodes) for branch in branches]
         case RetryLater(wait_s):

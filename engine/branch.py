@@ -96,6 +96,7 @@ async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held
         prepared.ledger,
         claim.doom,
         branch.name,
+        now_ms=claim.now_ms,
     )
     runner = seam.TaskRunner(
         admit,
@@ -104,6 +105,8 @@ async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held
         saved=prepared.outputs,
         begun=begun_in(worker, prepared, run),
         execute=nodes,
+        begin=nodes.begin,
+        left=nodes.left,
     )
     feed = Feed(run.request, writer, nodes_only=True, repeated=runner.restored)
     result = await _consume(prepared, claim, runner, nodes, feed, held)

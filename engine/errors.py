@@ -10,10 +10,15 @@
     ├── Unserializable         the graph's author: names the state key whose value cannot be stored
     └── GraphUnavailable       the graph's author: it cannot be loaded; GraphChanged, it no longer fits its waiting run
 
+    Recorded                   a node's own error that an earlier slice has met
+
 A class docstring is the default message; ``code`` is stable and safe to match on. HTTP numbers live in the app.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 
 class EngineError(Exception):
@@ -131,3 +136,14 @@ class GraphChanged(GraphUnavailable):
     """The graph was changed and no longer has the nodes that a waiting run was to go on with."""
 
     code = "graph_changed"
+
+
+class Recorded(Exception):
+    """A node's own error as its attempt was recorded: the exception itself has ended with its process."""
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        super().__init__(str(record["message"]))
+        self.name = str(record["error"])
+
+    def __repr__(self) -> str:
+        return f"{self.name}({str(self)!r})"

@@ -162,9 +162,13 @@ class LeaseKeeper:
                 if message := channel.get_message(timeout=1.0):
                     self._heard[message["channel"].decode()](message["data"].decode())
 
-    def _cancel(self, run_id: str) -> None:
+    def _cancel(self, told: str) -> None:
+        """A run's id: its end was asked for. A member and its token: that lease has ended, and no other."""
+        member, _, token = told.partition(" ")
         for held in self.in_hand():
-            if held.run_id == run_id:
+            if token and (held.member, held.fence.value) == (member, token):
+                held.stop(Stop.LOST)
+            elif not token and held.run_id == member:
                 held.stop(Stop.CANCELLED)
 
 

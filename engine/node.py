@@ -9,9 +9,10 @@ import asyncio
 import inspect
 import time
 import traceback
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 from langgraph.errors import GraphBubbleUp, NodeTimeoutError
 from langgraph.types import Command, PregelExecutableTask, RetryPolicy
@@ -19,7 +20,8 @@ from langgraph.types import Command, PregelExecutableTask, RetryPolicy
 from runyard.engine import seam, wire
 from runyard.engine.doom import foretell, timeout_of
 from runyard.engine.effects import Journal, journal
-from runyard.engine.errors import LeaseLost, StoreUnavailable
+from runyard.engine.errors import LeaseLost, Recorded, StoreUnavailable
+from runyard.engine.fanout import CutOff, Fanout, Verdict, fanouts
 from runyard.engine.gate import MOMENT_S, Gate
 from runyard.engine.ledger import Ledger
 from runyard.engine.policy import NodePolicy
@@ -29,6 +31,8 @@ from runyard.engine.store import runs
 from runyard.engine.store.fence import Fence
 from runyard.engine.worker import Graph, Worker
 
+#: What a missing task was sent is told up to this size, in bytes of JSON.
+LARGEST_INPUT = 2000
 _NO_POLICY = NodePolicy()
 
 
@@ -49,6 +53,18 @@ class _Clock:
         return time.monotonic() - self._began
 
 
+class LeftOpen(WaitsForRetry):
+    """The task failed for good, and whether it may be missing depends on siblings that have not ended."""
+
+
+class _Exhausted(Exception):
+    """There is no further attempt: the last one's error and record."""
+
+    def __init__(self, error: Exception, record: dict[str, Any]) -> None:
+        super().__init__()
+        self.error, self.record = error, record
+
+
 class NodeRunner:
     """Runs the nodes of one slice or branch. ``degraded`` is what nodes that follow can read of what is missing."""
 
@@ -63,10 +79,22 @@ class NodeRunner:
         ledger: Ledger,
         doom: dict[str, Any] | None = None,
         branch: str | None = None,
+        *,
+        now_ms: int,
     ) -> None:
+        """``now_ms`` is the store's clock; in a branch nothing is decided that depends on tasks of other branches."""
         self._worker, self._run, self._fence, self._graph = worker, run, fence, graph
         self._policies, self._degraded, self._doom = policies, degraded, doom
         self._ledger = ledger
+        self._now_ms, self._in_branch = now_ms, branch is not None
+        self._made_at = asyncio.get_running_loop().time()
+        self._may_be_partial = any(policy.quorum is not None for policy in policies.values())
+        #: The fan-out of each task of the superstep that is of one.
+        self._fanouts: dict[str, Fanout] = {}
+        #: Tasks whose last attempt is noted, while it is not known whether they may be missing.
+        self._parts = set(run.parts)
+        #: The attempt that each task is in, and when it began.
+        self._trying: dict[str, tuple[int, _Clock]] = {}
         #: What this process may be killed for: task id to its attempt.
         self._running: dict[str, dict[str, Any]] = {}
         self.gate = Gate(worker, run, fence, branch)
@@ -90,8 +118,28 @@ class NodeRunner:
     async def _brought_to_its_end(
         self, task: PregelExecutableTask, once: seam.Once, policies: Sequence[RetryPolicy]
     ) -> Any:
+        fanout = self._fanouts.get(task.id)
+        last: _Exhausted | None = None
+        value = None
+        try:
+            if fanout is None:
+                return await self._attempts(task, once, policies)
+            value = await self._as_part(fanout, task, once, policies)
+        except _Exhausted as exhausted:
+            last = exhausted  # what follows is raised without it: it is nothing of the node's author
+        if last is not None:
+            value = await self._give_up(task, last.error, last.record)
+        if fanout is not None:
+            fanout.answer(task.id)
+            await self._count(fanout, task)
+        return value
+
+    async def _attempts(self, task: PregelExecutableTask, once: seam.Once, policies: Sequence[RetryPolicy]) -> Any:
+        """Try until the task succeeds. Raises _Exhausted when there is no further attempt."""
         if (supplied := self._run.supplied.get(task.id)) is not None:
             return await seam.stand_in(task, _by_hand(supplied))
+        if (known := self._run.parts.get(task.id)) is not None:
+            raise _Exhausted(Recorded(known), known)
         attempt = self._run.attempts.get(task.id, 0) + 1
         clock = _Clock()
         error: Exception | None = timeout_of(self._doom, task.name, task.id, attempt)
@@ -104,11 +152,12 @@ class NodeRunner:
                     raise
                 except Exception as raised:  # noqa: BLE001 - whatever a node raises is an attempt of it
                     error = raised
+                    self._trying.pop(task.id, None)
             decision = decide(policies, error, attempt)
             record = self._record(task, attempt, error, clock, decision)
             if isinstance(decision, GiveUp):
-                return await self._give_up(task, error, record)
-            await self._note(record)
+                raise _Exhausted(error, record)
+            await self._note(record, again_s=decision.wait_s)
             await self._wait(task, decision)
             attempt, error = attempt + 1, None
 
@@ -123,6 +172,7 @@ class NodeRunner:
     async def _noted(self, task: PregelExecutableTask, once: seam.Once, attempt: int, clock: _Clock) -> Any:
         """One attempt, with its place in the ledger unless it fails: then a decision belongs to it."""
         clock.start()
+        self._trying[task.id] = attempt, clock
         try:
             result = await self._within_deadline(task, once, attempt)
         except (GraphBubbleUp, LeaseLost, StoreUnavailable, asyncio.CancelledError) as left:
@@ -131,10 +181,115 @@ class NodeRunner:
         self._ledger.succeeded(task, clock.began_at, clock.took_s())
         return result
 
-    def waits_until(self) -> RetryLater | Parked:
-        """What a slice comes to when nothing is left of it but tasks that wait."""
-        wait_s = min(self.waits + self.gate.waits)
+    async def _as_part(
+        self, fanout: Fanout, task: PregelExecutableTask, once: seam.Once, policies: Sequence[RetryPolicy]
+    ) -> Any:
+        """As :meth:`_attempts`, for as long as the fan-out has."""
+        if task.id in self._run.parts or task.id in self._run.supplied:
+            return await self._attempts(task, once, policies)
+        if fanout.is_over:
+            raise self._too_late(fanout, task)
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                with fanout.limiting(limit):
+                    await self._count(fanout, task)
+                    return await self._attempts(task, once, policies)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise self._too_late(fanout, task) from None
+
+    # --- fan-outs that need not be complete
+
+    def begin(self, tasks: Mapping[str, PregelExecutableTask]) -> None:
+        """A superstep is about to start."""
+        self._fanouts = fanouts(tasks, self._policies) if self._may_be_partial else {}
+        for fanout in self._fanouts.values():
+            if (cut_at := self._run.cuts.get(fanout.key)) is not None:
+                fanout.end_at(self._made_at + (cut_at - self._now_ms) / 1000)
+
+    def left(self, task: PregelExecutableTask) -> None:
+        """A task is not run here, or not any more."""
+        if (fanout := self._fanouts.get(task.id)) is not None:
+            fanout.leave(task.id)
+
+    def is_settled(self, task: PregelExecutableTask) -> bool:
+        """Whether nothing is executed for a task any more: it has failed for good, or is too late."""
+        fanout = self._fanouts.get(task.id)
+        return task.id in self._run.parts or (fanout is not None and fanout.is_over)
+
+    def cut_key(self, task: PregelExecutableTask) -> str:
+        """The fan-out that a task can be cut off with, or ""."""
+        fanout = self._fanouts.get(task.id)
+        return fanout.key if fanout is not None and fanout.rest_s is not None else ""
+
+    def cut_at_ms(self, keys: set[str]) -> int | None:
+        """When the first of these fan-outs is cut off, as far as that is known; on the store's clock."""
+        return min((at for key, at in self._run.cuts.items() if key in keys), default=None)
+
+    def is_waiting(self, task: PregelExecutableTask) -> bool:
+        """Whether the next attempt is not due yet: the run was woken for something else."""
+        is_early = self._run.again.get(task.id, 0) > max(self._now_ms, self._run.due_at or 0)
+        return is_early and not self.is_settled(task)
+
+    def wait_for(self, task: PregelExecutableTask) -> NoReturn:
+        """Leave a task that ``is_waiting`` as it is."""
+        self.waits.append((self._run.again[task.id] - self._now_ms) / 1000)
+        raise WaitsForRetry(task.id)
+
+    def waits_until(self) -> RetryLater | Parked | None:
+        """What a slice comes to when nothing is left of it but tasks that wait; None: they wait for no time."""
+        waits = [*self.waits, *self.gate.waits]
+        if not waits:
+            return None
+        now = asyncio.get_running_loop().time()
+        ends = [
+            max(0.0, fanout.ends_at - now)
+            for fanout in self._fanouts.values()
+            if fanout.ends_at is not None and fanout.verdict is Verdict.REACHED and fanout.unfinished
+        ]
+        wait_s = min([*waits, *ends])
         return Parked(wait_s, tuple(self.gate.parked)) if self.gate.parked else RetryLater(wait_s)
+
+    async def _count(self, fanout: Fanout, task: PregelExecutableTask) -> None:
+        """Let the time of the rest begin, once the quorum is reached. Other branches count as well."""
+        reached = fanout.verdict is Verdict.REACHED
+        if fanout.rest_s is None or fanout.ends_at is not None or not fanout.unfinished:
+            return
+        if not reached and not (self._in_branch and fanout.answered):
+            return
+        call = runs.note_answers(
+            self._worker.keys, self._run.run_id, self._fence, step=seam.step_of(task), key=fanout.key,
+            needed=fanout.needed, rest_ms=round(fanout.rest_s * 1000), answered=sorted(fanout.answered),
+        )  # fmt: skip
+        left_ms = await self._worker.store.do(call)
+        if left_ms is not None:
+            fanout.end_at(asyncio.get_running_loop().time() + left_ms / 1000)
+
+    def _too_late(self, fanout: Fanout, task: PregelExecutableTask) -> _Exhausted:
+        """The time of the rest is over."""
+        error = CutOff(fanout.told())
+        attempt, clock = self._trying.get(task.id) or (self._run.attempts.get(task.id, 0) + 1, _Clock())
+        if task.id in self._trying and seam.is_sync(task):
+            self._worker.abandon(task.name)
+        record = self._record(task, attempt, error, clock, GiveUp(exhausted=False))
+        return _Exhausted(error, record)
+
+    async def _await_verdict(
+        self, fanout: Fanout, task: PregelExecutableTask, error: Exception, record: dict[str, Any]
+    ) -> Any:
+        """What becomes of a task that failed for good: it is missing, or the run fails, or that cannot be said yet."""
+        if not self._in_branch:
+            await fanout.decided.wait()
+        verdict = Verdict.OPEN if self._in_branch else fanout.verdict
+        if verdict is Verdict.REACHED:
+            return await self._go_without(task, record)
+        if verdict is Verdict.OPEN:
+            raise LeftOpen(task.id)
+        return self._fail(task, error)
+
+    # --- one attempt
 
     async def _within_deadline(self, task: PregelExecutableTask, once: seam.Once, attempt: int) -> Any:
         """One attempt. A plain function that outlives its deadline is abandoned in its thread, fenced off, or, in a
@@ -183,19 +338,52 @@ class NodeRunner:
 
     async def _give_up(self, task: PregelExecutableTask, error: Exception, record: dict[str, Any]) -> Any:
         """All attempts are used up: go on without the node where its policy says how, else raise its error."""
-        policy = self._policy(task)
-        if policy.fallback is None and policy.required:
+        policy, fanout = self._policy(task), self._fanouts.get(task.id)
+        if policy.fallback is not None:
+            try:
+                return await self._replace(task, policy.fallback, error, record)
+            except (GraphBubbleUp, LeaseLost, StoreUnavailable):
+                raise
+            except Exception as raised:  # noqa: BLE001 - the fallback is the author's, and may raise anything
+                told = wire.error_of(raised)
+                record = {**record, "decision": f"gave up; its fallback failed: {told['error']}: {told['message']}"}
+                raised.__cause__ = raised.__cause__ or error
+                error = raised
+        if fanout is not None:
+            await self._note(record, part=task, is_news=task.id not in self._parts)
+            self._parts.add(task.id)
+            fanout.fail(task.id)
+            raise seam.Afterwards(partial(self._await_verdict, fanout, task, error, record))
+        if policy.required:
             await self._note(record)
-            if task.name not in self._graph.node_error_handler_map:
-                self.failed.append((task.id, task.name))
-            raise error
-        instead = "nothing" if policy.fallback is None else "fallback"
-        value = None if policy.fallback is None else await self._fallback(task, policy.fallback, error)
+            return self._fail(task, error)
+        return await self._go_without(task, record)
+
+    def _fail(self, task: PregelExecutableTask, error: Exception) -> NoReturn:
+        if task.name not in self._graph.node_error_handler_map:
+            self.failed.append((task.id, task.name))
+        raise error
+
+    async def _go_without(self, task: PregelExecutableTask, record: dict[str, Any]) -> None:
+        await seam.stand_in(task, None)
+        await self._note_missing(task, record, {"instead": "nothing"})
+
+    async def _replace(
+        self, task: PregelExecutableTask, fallback: Any, error: Exception, record: dict[str, Any]
+    ) -> None:
+        """Put the fallback in the node's place. It has as long as an attempt of the node."""
+        deadline_s = self._policy(task).deadline_s or self._worker.settings.node_deadline_s
+        async with asyncio.timeout(deadline_s):
+            await seam.stand_in(task, await self._fallback(task, fallback, error))
+        await self._note_missing(task, record, {"instead": "fallback"})
+
+    async def _note_missing(self, task: PregelExecutableTask, record: dict[str, Any], how: dict[str, Any]) -> None:
+        """Note what the run does without, for itself, for the nodes that follow and for its answer."""
         missing = {key: record[key] for key in ("task_id", "node", "attempt", "error", "message")}
-        missing["instead"] = instead
-        await self._note({**record, "decision": f"gave up; {instead} in its place"}, degraded=missing)
+        missing |= {**_sent(task), **how}
+        record = {**record, "decision": f"gave up; {how['instead']} in its place"}
+        await self._note(record, degraded=missing, is_news=task.id not in self._parts)
         self._degraded.append(missing)
-        return await seam.stand_in(task, value)
 
     async def _fallback(self, task: PregelExecutableTask, fallback: Any, error: Exception) -> Any:
         """What the fallback gives: a constant, another node of the graph, or a function of the input and the error."""
@@ -207,10 +395,29 @@ class NodeRunner:
         made = fallback(*given)
         return await made if inspect.isawaitable(made) else made
 
-    async def _note(self, record: dict[str, Any], degraded: dict[str, Any] | None = None) -> None:
-        call = runs.note_attempt(self._worker.keys, self._run.run_id, self._fence, record, degraded=degraded)
-        self._ledger.failed(record)
-        self._ledger.flush()
+    async def _note(
+        self,
+        record: dict[str, Any],
+        *,
+        degraded: dict[str, Any] | None = None,
+        part: PregelExecutableTask | None = None,
+        again_s: float = 0.0,
+        is_news: bool = True,
+    ) -> None:
+        """Note a failed attempt, and with it what follows: the run goes without ``degraded``, ``part`` is not to be
+        executed again, or the next attempt is in ``again_s``. ``is_news``: the ledger was not told of it before."""
+        call = runs.note_attempt(
+            self._worker.keys,
+            self._run.run_id,
+            self._fence,
+            record,
+            degraded=degraded,
+            part_of=None if part is None else seam.step_of(part),
+            again_ms=round(again_s * 1000) if again_s > MOMENT_S else 0,
+        )
+        if is_news:
+            self._ledger.failed(record)
+            self._ledger.flush()
         await self._worker.store.do(call)
 
     def _policy(self, task: PregelExecutableTask) -> NodePolicy:
@@ -237,6 +444,14 @@ class NodeRunner:
             "slice": self._run.slices + 1,
             "decision": again,
         }
+
+
+def _sent(task: PregelExecutableTask) -> dict[str, Any]:
+    """Which of its node's tasks this one is: what it was sent, unless that is too much to carry along."""
+    if not seam.is_sent(task):
+        return {}
+    known = wire.encode(task.input)
+    return {"input": wire.decode(known)} if len(known) <= LARGEST_INPUT else {}
 
 
 def _by_hand(supplied: dict[str, Any]) -> Any:

@@ -6,14 +6,17 @@ code: the project's configuration names graph and node and wins.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validate
+from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validate, validates_schema
 
 from runyard.engine.errors import ConfigError
 
+#: 0% to 100%, with decimals.
+_SHARE = re.compile(r"(100(\.0+)?|\d{1,2}(\.\d+)?)%")
 _QUEUE = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 
@@ -30,6 +33,12 @@ class NodePolicy:
     required: bool = True
     #: What takes the node's place then: ``{"value": …}``, the name of another node, or (in code) a function.
     fallback: Any = None
+    #: How many of the tasks of a fan-out must succeed: a number, or a share such as ``"80%"``. None: all of them.
+    quorum: int | str | None = None
+    #: Nodes that share it are one fan-out when they run in one superstep; None: the tasks of one node are.
+    group: str | None = None
+    #: Seconds that the rest gets once the quorum is reached; None: as long as it takes.
+    rest_s: float | None = None
     #: The limit of the fleet that it needs a share of; see :mod:`runyard.engine.limits`.
     limit: str | None = None
 
@@ -45,6 +54,12 @@ def _check_fallback(value: Any) -> None:
     raise ValidationError('must be {"value": …}, the name of a node, or a function')
 
 
+def _check_quorum(value: Any) -> None:
+    is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if not is_number and not (isinstance(value, str) and _SHARE.fullmatch(value)):
+        raise ValidationError(f'must be a number of tasks, or a share such as "80%", not {value!r}')
+
+
 class _NodePolicySchema(Schema):
     class Meta:
         unknown = RAISE
@@ -56,6 +71,17 @@ class _NodePolicySchema(Schema):
     required = fields.Boolean()
     fallback = fields.Raw(validate=_check_fallback)
     limit = fields.String()
+    quorum = fields.Raw(allow_none=True, validate=_check_quorum)
+    group = fields.String(
+        allow_none=True, validate=validate.Length(min=1, max=64, error="must be a name of 1 to 64 characters")
+    )
+    rest_s = fields.Float(allow_none=True, validate=validate.Range(min=0, error="must be seconds from 0"))
+
+    @validates_schema
+    def _of_a_fan_out(self, data: dict[str, Any], **_: Any) -> None:
+        for name in ("group", "rest_s"):
+            if data.get(name) is not None and data.get("quorum") is None:
+                raise ValidationError('says nothing without "quorum"', name)
 
     @post_load
     def _made(self, data: dict[str, Any], **_: Any) -> NodePolicy:
@@ -93,7 +119,23 @@ def policies_of(
                 f"Policy of node {name!r} of graph {graph_id!r} is not valid: limit: runyard.limits of langgraph.json "
                 f"defines no {policy.limit!r}, only {', '.join(sorted(limits)) or 'nothing'}."
             )
+    _check_groups(graph_id, made)
     return made
+
+
+def _check_groups(graph_id: str, policies: Mapping[str, NodePolicy]) -> None:
+    """Nodes of one group must agree on what the group needs."""
+    said: dict[str, str] = {}
+    for name, policy in policies.items():
+        if policy.group is None:
+            continue
+        first = said.setdefault(policy.group, name)
+        for field in ("quorum", "rest_s"):
+            if (mine := getattr(policy, field)) != (theirs := getattr(policies[first], field)):
+                raise ConfigError(
+                    f"Policy of node {name!r} of graph {graph_id!r} is not valid: {field}: it is of group "
+                    f"{policy.group!r} and says {mine!r}, node {first!r} of the same group says {theirs!r}."
+                )
 
 
 def _policy(graph_id: str, node: str, layers: list[Any]) -> NodePolicy:

@@ -109,6 +109,7 @@ class Recovery:
         before_ms = now_ms - self._slack_ms
         answers = self._store.do_all(
             [calls.promote(at, most=_BATCH) for at in partitions]
+            + [calls.cut(self._keys, at, most=_BATCH) for at in partitions]
             + [calls.reap(at, most=_BATCH) for at in partitions]
             + [
                 calls.find_lost(at, lost_before, before_ms=before_ms, most=_BATCH, skip=self._skip.get(at.number, 0))
@@ -116,11 +117,11 @@ class Recovery:
             ]
             + [limits.known(self._keys)]
         )
-        lost: list[calls.Lost] = answers[2 * len(partitions) : -1]
+        lost: list[calls.Lost] = answers[3 * len(partitions) : -1]
         for at, found in zip(partitions, lost, strict=True):
             self._skip[at.number] = found.skip
             self._queues.update(found.unknown)
-        batches = answers[: 2 * len(partitions)] + [found.woken for found in lost]
+        batches = answers[: 3 * len(partitions)] + [found.woken for found in lost]
         return [pair for batch in batches for pair in batch], answers[-1]
 
     def _serve(self, names: Sequence[str]) -> None:

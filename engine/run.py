@@ -197,6 +197,12 @@ class Run:
     crashes: int = 0
     #: Attempts of each task that failed so far, of the tasks that have not succeeded since.
     attempts: dict[str, int] = field(default_factory=dict)
+    #: When the next attempt of a task is due, of those that have to wait.
+    again: dict[str, int] = field(default_factory=dict)
+    #: Tasks of a fan-out that failed for good, before it is known whether they may be missing: their last attempts.
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: When the rest of a fan-out is cut off, of those that have reached their quorum.
+    cuts: dict[str, int] = field(default_factory=dict)
     #: What the run had to do without: one entry for each task that was given up on or replaced.
     degraded: list[dict[str, Any]] = field(default_factory=list)
     #: What an operator said a node is to be taken to have returned, by node: ``{"value": …}``, ``{"goto": …}``.
@@ -252,6 +258,8 @@ class Branch:
     queue: str
     task_ids: tuple[str, ...]
     nodes: tuple[str, ...]
+    #: The fan-out that all its tasks are of, when that can be cut off.
+    fanout: str = ""
 
 
 # What a slice came to. `tasks/` never looks inside; `slice.commit` turns each into one script and its wake-ups.
@@ -278,6 +286,8 @@ class Advanced:
 @dataclass(frozen=True, slots=True)
 class Dispatched:
     branches: tuple[Branch, ...]
+    #: When some of them are to be cut off, where that is known already.
+    cut_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from typing import Any, Self
 from langchain_core.runnables import RunnableConfig
 from langgraph._internal._config import patch_configurable
 from langgraph._internal._constants import (
+    CONFIG_KEY_CALL,
     CONFIG_KEY_RESUMING,
     CONFIG_KEY_RUNNER_SUBMIT,
     CONFIG_KEY_RUNTIME,
@@ -241,6 +242,16 @@ async def with_events(records: AsyncIterator[Any], *, nested: bool) -> AsyncIter
             yield record["data"]["chunk"]
 
 
+def step_of(task: PregelExecutableTask) -> int:
+    """The number of the superstep that a task is of."""
+    return int(task.config.get("metadata", {})["langgraph_step"])
+
+
+def is_sent(task: PregelExecutableTask) -> bool:
+    """Whether a task was made by a ``Send``."""
+    return bool(task.path[0] == PUSH)
+
+
 def is_root(task: PregelExecutableTask) -> bool:
     """Whether a task is a node of the run's own graph, rather than one of a subgraph or a call inside a node."""
     return _NAMESPACE_SEPARATOR not in _namespace(task) and not _is_call(task)
@@ -265,9 +276,26 @@ def _is_call(task: PregelExecutableTask) -> bool:
     return task.path[0] == PUSH and task.path[-1] is True
 
 
+def _superstep(configurable: Mapping[str, Any]) -> dict[str, PregelExecutableTask]:
+    """All tasks of the superstep that a task is submitted in, by id: also those that LangGraph does not run, because
+    what they had saved, or its cache, stands in for them. They have their writes by then, and no other task has."""
+    every = configurable[CONFIG_KEY_CALL].keywords["schedule_task"].__self__.tasks
+    return {task_id: task for task_id, task in every.items() if failed_of(task) is None}
+
+
+class Afterwards(Exception):
+    """Raised by ``execute`` for what may wait for siblings, and must not take a place among those that run at once."""
+
+    def __init__(self, go_on: Callable[[], Awaitable[Any]]) -> None:
+        super().__init__()
+        self.go_on = go_on
+
+
 #: Runs one attempt of a task.
 Once = Callable[[PregelExecutableTask], Awaitable[Any]]
 Execute = Callable[[PregelExecutableTask, Once, Sequence[RetryPolicy]], Awaitable[Any]]
+#: Told of all tasks of a superstep before the first one starts.
+Begin = Callable[[Mapping[str, PregelExecutableTask]], None]
 
 
 def single(task: PregelExecutableTask, attempt: int) -> PregelExecutableTask:
@@ -337,6 +365,7 @@ class TaskRunner:
       this superstep. If not, subgraphs must not take the slice's going on for theirs: one that remembers
       (``checkpointer=True``) would go on from the last turn and ignore what it is given.
     - ``execute(task, once, policies)`` runs a root task: ``once(task)`` is one attempt, without LangGraph's retries.
+    - ``begin(tasks)`` is told of a superstep of root tasks, ``left(task)`` of each of them that is not run (any more).
     """
 
     def __init__(
@@ -349,8 +378,11 @@ class TaskRunner:
         control: RunControl | None = None,
         saved: Mapping[str, Sequence[tuple[str, Any]]] | None = None,
         begun: Callable[[PregelExecutableTask], Awaitable[bool]] | None = None,
+        begin: Begin | None = None,
+        left: Callable[[PregelExecutableTask], None] = lambda _: None,
     ) -> None:
         self._admit, self._execute, self._control = admit, execute, control
+        self._begin, self._left = begin, left
         self._saved, self._begun = saved or {}, begun
         self._handled = handled
         self._limit = asyncio.Semaphore(max_concurrency) if max_concurrency else None
@@ -382,7 +414,7 @@ class TaskRunner:
     ) -> Any:
         if not inspect.iscoroutinefunction(fn):  # a graph that a sync node invokes, in a thread of its own
             return _in_thread(fn, task, *args, name=__name__, **kwargs)
-        siblings = self._join(task)
+        siblings = self._join(task, kwargs.get("configurable", {}))
         future = self._loop.create_task(self._attempt(siblings, fn, task, *args, **kwargs), name=__name__)
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)
@@ -395,13 +427,15 @@ class TaskRunner:
         if self._futures:
             await asyncio.wait(self._futures)
 
-    def _join(self, task: PregelExecutableTask) -> _Siblings | None:
+    def _join(self, task: PregelExecutableTask, configurable: Mapping[str, Any]) -> _Siblings | None:
         if _is_call(task):
             return None
         parent = "" if failed_of(task) else _namespace(task).rpartition(_NAMESPACE_SEPARATOR)[0]
         siblings = self._siblings.get(parent)
         if siblings is None or siblings.running == 0:
             siblings = self._siblings[parent] = _Siblings()
+            if self._begin is not None and is_root(task):
+                self._begin(_superstep(configurable))
         siblings.running += 1
         siblings.tasks.append(task)
         return siblings
@@ -425,8 +459,13 @@ class TaskRunner:
             raise
         finally:
             if siblings is not None:
-                siblings.running -= 1
-                siblings.check()
+                self._leave(siblings, task)
+
+    def _leave(self, siblings: _Siblings, task: PregelExecutableTask) -> None:
+        siblings.running -= 1
+        siblings.check()
+        if is_root(task):
+            self._left(task)
 
     async def _run(
         self, siblings: _Siblings | None, fn: Callable[..., Any], task: PregelExecutableTask, *args: Any, **kwargs: Any
@@ -445,9 +484,13 @@ class TaskRunner:
             if not root or self._execute is None:
                 return await fn(task, *args, **kwargs)
             policies, *rest = args
-            return await self._execute(
-                task, lambda single: fn(single, None, *rest, **kwargs), task.retry_policy or policies or ()
-            )
+            try:
+                return await self._execute(
+                    task, lambda single: fn(single, None, *rest, **kwargs), task.retry_policy or policies or ()
+                )
+            except Afterwards as afterwards:
+                go_on = afterwards.go_on
+        return await go_on()
 
     async def _dress(self, task: PregelExecutableTask) -> None:
         """Give a node the run's view of things, not the slice's."""

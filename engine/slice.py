@@ -65,8 +65,10 @@ async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:  
         return Failed(errors[0])
     if run.crashes >= worker.settings.max_crashes:
         return Failed(quarantined(run))
-    if claim.came_from == Phase.DISPATCHED and (
-        due := [result["retry_at"] for result in results if "retry_at" in result]
+    if (
+        claim.came_from == Phase.DISPATCHED
+        and not run.cuts
+        and (due := [result["retry_at"] for result in results if "retry_at" in result])
     ):
         return RetryLater(max(0, min(due) - claim.now_ms) / 1000)
     answered = {task_id for result in results for task_id in result.get("interrupted", ())}
@@ -240,7 +242,14 @@ class _Slice:
         self._control, self._nodes_control = RunControl(), RunControl()
         self._foreign: list[PregelExecutableTask] = []
         self._nodes = NodeRunner(
-            worker, run, held.fence, prepared.graph, prepared.policies, prepared.degraded, prepared.ledger
+            worker,
+            run,
+            held.fence,
+            prepared.graph,
+            prepared.policies,
+            prepared.degraded,
+            prepared.ledger,
+            now_ms=claim.now_ms,
         )
         self._one_step = worker.settings.quantum_s == 0
 
@@ -270,6 +279,8 @@ class _Slice:
             saved=self._prepared.outputs,
             begun=begun_in(self._worker, self._prepared, self._run),
             execute=self._nodes,
+            begin=self._nodes.begin,
+            left=self._nodes.left,
         )
 
     @contextmanager
@@ -298,7 +309,7 @@ class _Slice:
         except (seam.NotHere, WaitsForRetry, Parks):
             if runner.failures:
                 return self._failure(runner.failures[0])
-            return Dispatched(self._branches()) if self._foreign else self._nodes.waits_until()
+            return self._left_open(runner)
         except asyncio.CancelledError:
             return stopped(self._held, self._run, self._prepared.session, self._feed.values)
         except NOT_AN_OUTCOME:
@@ -310,6 +321,15 @@ class _Slice:
             return Interrupted(self._feed.values, interrupts_of(runner.interrupts))
         return Finished(self._feed.values)
 
+    def _left_open(self, runner: seam.TaskRunner) -> Outcome:
+        """Some tasks are for other workers, wait for a time, or wait for siblings that ask a person."""
+        if self._foreign:
+            branches = self._branches()
+            return Dispatched(branches, self._nodes.cut_at_ms({branch.fanout for branch in branches}))
+        if (waiting := self._nodes.waits_until()) is not None:
+            return waiting
+        return Interrupted(self._feed.values, interrupts_of(runner.interrupts))
+
     def _failure(self, error: BaseException) -> Failed:
         return failure(error, self._feed.values, self._nodes.failed)
 
@@ -318,8 +338,11 @@ class _Slice:
             self._control.request_drain("one superstep")
         if task.id in self._answered:
             raise GraphInterrupt(self._answered[task.id])
+        if self._nodes.is_waiting(task):
+            self._nodes.wait_for(task)
         if any(self._is_foreign(other) for other in siblings):
-            self._foreign.append(task)
+            if not self._nodes.is_settled(task):
+                self._foreign.append(task)
             raise seam.NotHere(task.id)
 
     def _queue_of(self, task: PregelExecutableTask) -> str:
@@ -330,7 +353,9 @@ class _Slice:
         return policy.queue or (self._worker.settings.isolated_queue if isolated else self._run.queue)
 
     def _is_foreign(self, task: PregelExecutableTask) -> bool:
-        return task.id not in self._answered and self._queue_of(task) != self._run.queue
+        if task.id in self._answered or self._queue_of(task) == self._run.queue:
+            return False
+        return not (self._nodes.is_waiting(task) or self._nodes.is_settled(task))
 
     def _parts(self, queue: str, tasks: int) -> int:
         """Into how many parts to cut: what may be killed is killed alone."""
@@ -340,20 +365,24 @@ class _Slice:
 
     def _branches(self) -> tuple[Branch, ...]:
         """The superstep cut into parts: one for all nodes at home on the run's queue, the others spread."""
-        by_queue: dict[str, list[PregelExecutableTask]] = defaultdict(list)
+        alike: dict[tuple[str, str], list[PregelExecutableTask]] = defaultdict(list)
         for task in self._foreign:
-            by_queue[self._queue_of(task)].append(task)
+            alike[self._queue_of(task), self._nodes.cut_key(task)].append(task)
         parts = [
-            (queue, tasks[start::count])
-            for queue, tasks in by_queue.items()
+            (queue, fanout, tasks[start::count])
+            for (queue, fanout), tasks in alike.items()
             for count in [self._parts(queue, len(tasks))]
             for start in range(count)
         ]
         return tuple(
             Branch(
-                f"b{number}", queue, tuple(task.id for task in part), tuple(dict.fromkeys(task.name for task in part))
+                f"b{number}",
+                queue,
+                tuple(task.id for task in part),
+                tuple(dict.fromkeys(task.name for task in part)),
+                fanout,
             )
-            for number, (queue, part) in enumerate(parts)
+            for number, (queue, fanout, part) in enumerate(parts)
         )
 
 

@@ -21,6 +21,8 @@ import orjson
 import zstandard
 from langgraph.types import Interrupt
 
+from runyard.engine.errors import Recorded
+
 _OPTIONS = (
     orjson.OPT_NON_STR_KEYS
     | orjson.OPT_SERIALIZE_NUMPY
@@ -64,7 +66,8 @@ def error_of(error: BaseException) -> dict[str, str]:
         message = str(error)
     except Exception:  # noqa: BLE001 - a user's own exception may raise anything while it is asked for its text
         message = ""
-    return {"error": type(error).__name__, "message": message}
+    name = error.name if isinstance(error, Recorded) else type(error).__name__
+    return {"error": name, "message": message}
 
 
 def _default(value: Any) -> Any:  # noqa: C901, PLR0911, PLR0912 - one line for each kind of value is the clearest form

@@ -164,5 +164,9 @@ class Partial(Schema):
     phase = fields.String()
     reason = fields.String(metadata={"description": "Where the run stands, in words."})
     parts = fields.List(fields.Nested(Part))
+    partial = fields.Boolean(metadata={"description": "Whether something is missing."})
+    missing = fields.List(
+        fields.Dict(keys=fields.String()), metadata={"description": "Of `degraded`, what nothing stands in for."}
+    )
     degraded = fields.List(fields.Dict(keys=fields.String()), metadata={"description": "What the run does without."})
     attempts = fields.Dict(keys=fields.String(), values=fields.Integer(), metadata={"description": "By task id."})

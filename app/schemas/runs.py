@@ -205,6 +205,10 @@ class Run(Schema):
     due_at = fields.DateTime(allow_none=True, metadata={"description": "When a delayed run, or an attempt, is due."})
     deadline_at = fields.DateTime(allow_none=True, metadata={"description": "When it must have ended."})
     error = fields.Dict(keys=fields.String(), allow_none=True)
+    partial = fields.Boolean(metadata={"description": "Whether something is missing."})
+    missing = fields.List(
+        fields.Dict(keys=fields.String()), metadata={"description": "Of `degraded`, what nothing stands in for."}
+    )
     degraded = fields.List(fields.Dict(keys=fields.String()), metadata={"description": "What it does without."})
     attempts = fields.Dict(
         keys=fields.String(), values=fields.Integer(), metadata={"description": "Failed attempts, by task id."}

@@ -49,6 +49,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:leases` | sorted set | runs and branches in hand, by the ms their lease ends | the slice ends, or recovery reaps it |
 | `P:waiting` | sorted set | runs and branches that were woken, by the ms of the wake-up | a worker claims them |
 | `P:due` | sorted set | runs that wait for a time, by that ms | recovery promotes them |
+| `P:cuts` | sorted set | runs of which a fan-out is to be cut off on other workers, by that ms | the time has come |
 | `P:ended` | sorted set | runs that ended, by the ms of their end | pruned |
 | `P:deadlines` | sorted set | runs that must have ended by a time, by that ms | with their end |
 | `P:dead` | sorted set | dead letters: runs that failed for good, by the ms of their end | revived, discarded or pruned |
@@ -203,6 +204,10 @@ class Partition:
     @property
     def due(self) -> str:
         return f"{self.tag}:due"
+
+    @property
+    def cuts(self) -> str:
+        return f"{self.tag}:cuts"
 
     @property
     def ended(self) -> str:

@@ -38,6 +38,11 @@ def promote(at: Partition, *, most: int) -> Call[Woken]:
     return Call(script("promote_due"), (at.due, at.waiting), (at.run(""), at.thread(""), most), _woken)
 
 
+def cut(keys: Keys, at: Partition, *, most: int) -> Call[Woken]:
+    """Cut the rest of fan-outs off whose time is over, in one partition; answers what is to be woken."""
+    return Call(script("cut_branches"), (at.cuts, at.leases, at.waiting), (at.run(""), keys.control, most), _woken)
+
+
 def reap(at: Partition, *, most: int) -> Call[Woken]:
     """Take the expired leases of one partition back; answers what is to be woken, on which queue."""
     return Call(script("reap_leases"), (at.leases, at.waiting), (at.run(""), most), _woken)

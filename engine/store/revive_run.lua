@@ -14,7 +14,8 @@ if redis.call('HEXISTS', KEYS[2], 'active') == 1 then
 end
 local at = now_ms()
 for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
-  if string.sub(field, 1, 9) == 'attempts:' then redis.call('HDEL', KEYS[1], field) end
+  if string.find(field, '^attempts:') or string.find(field, '^again:') or string.find(field, '^part:')
+    or string.find(field, '^cut:') then redis.call('HDEL', KEYS[1], field) end
 end
 redis.call('HDEL', KEYS[1], 'error', 'ended_at', 'deadline_at', 'crashes', 'cancel')
 redis.call('HSET', KEYS[1], 'phase', 'waiting', 'updated_at', at, 'came_from', 'crash', 'supplied', ARGV[2])

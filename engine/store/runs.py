@@ -155,13 +155,15 @@ def give_back(keys: Keys, run_id: str, fence: Fence) -> Call[str]:
     return Call(script("yield_run"), (at.run(run_id), at.leases, at.waiting), (run_id, fence.value), bytes.decode)
 
 
-def dispatch(keys: Keys, run_id: str, fence: Fence, branches: Iterable[Branch]) -> Call[str]:
+def dispatch(
+    keys: Keys, run_id: str, fence: Fence, branches: Iterable[Branch], *, cut_at_ms: int | None = None
+) -> Call[str]:
     """Hand the branches to other workers: ``dispatched``, or ``cancelling`` when the run must be cancelled instead."""
     at = keys.of_run(run_id)
-    words: list[str | bytes] = []
+    words: list[str | bytes | int] = ["" if cut_at_ms is None else cut_at_ms]
     for branch in branches:
         words += [branch.name, branch.queue, wire.encode(asdict(branch))]
-    wanted = (at.run(run_id), at.leases, at.waiting, at.branches(run_id))
+    wanted = (at.run(run_id), at.leases, at.waiting, at.branches(run_id), at.cuts)
     return Call(script("dispatch_run"), wanted, (run_id, fence.value, *words), bytes.decode)
 
 
@@ -199,13 +201,36 @@ def unpark(keys: Keys, member: str) -> Call[tuple[bool, str]]:
 
 
 def note_attempt(
-    keys: Keys, run_id: str, fence: Fence, record: dict[str, Any], *, degraded: dict[str, Any] | None = None
-) -> Call[int]:
-    """Note a failed attempt (``record`` has ``task_id`` and ``attempt``), and what the run does without, if it does."""
+    keys: Keys, run_id: str, fence: Fence, record: dict[str, Any], *, degraded: dict[str, Any] | None = None,
+    part_of: int | None = None, again_ms: int = 0,
+) -> Call[int]:  # fmt: skip
+    """Note a failed attempt (``record`` has ``task_id`` and ``attempt``), and what follows from it.
+
+    ``degraded``: what the run does without. ``part_of``: the task is not executed again; the step of its fan-out.
+    ``again_ms``: how long the next attempt has to wait.
+    """
     at = keys.of_run(run_id)
     without = wire.encode(degraded) if degraded else ""
-    words = (fence.field, fence.value, record["task_id"], record["attempt"], wire.encode(record), 200, without)
+    last = {key: value for key, value in record.items() if key != "traceback"}
+    part: tuple[str | int, str | bytes] = ("", "") if part_of is None else (part_of, wire.encode(last))
+    words: tuple[str | bytes | int, ...] = (
+        fence.field, fence.value, record["task_id"], record["attempt"], wire.encode(record), 200, without,
+        *part, again_ms,
+    )  # fmt: skip
     return Call(script("note_attempt"), (fence.key, at.run(run_id), at.attempts(run_id)), words)
+
+
+def note_answers(
+    keys: Keys, run_id: str, fence: Fence, *, step: int, key: str, needed: int, rest_ms: int, answered: Sequence[str]
+) -> Call[int | None]:
+    """Count the tasks of a fan-out that have answered, those of other branches too.
+
+    Answers in how many ms the rest is cut off, or None: the quorum is not reached.
+    """
+    at = keys.of_run(run_id)
+    words: tuple[str | int, ...] = (fence.field, fence.value, run_id, step, key, needed, rest_ms, *answered)
+    wanted = (fence.key, at.run(run_id), at.branches(run_id), at.cuts)
+    return Call(script("note_answers"), wanted, words, lambda reply: None if reply is None else int(reply))
 
 
 def foretell(keys: Keys, run_id: str, fence: Fence, doom: dict[str, Any]) -> Call[int]:
@@ -429,6 +454,9 @@ def decode(fields: Mapping[str, bytes]) -> Run:
         slices=number("slices") or 0,
         crashes=number("crashes") or 0,
         attempts={name[9:]: int(value) for name, value in fields.items() if name.startswith("attempts:")},
+        again={name[6:]: int(value) for name, value in fields.items() if name.startswith("again:")},
+        parts={name[5:]: wire.decode(value) for name, value in fields.items() if name.startswith("part:")},
+        cuts={name[4:]: int(value) for name, value in fields.items() if name.startswith("cut:")},
         degraded=[wire.decode(value) for name, value in fields.items() if name.startswith("degraded:")],
         supplied=json("supplied") or {},
         deadline_at=number("deadline_at"),

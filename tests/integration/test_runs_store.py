@@ -24,6 +24,7 @@ from runyard.engine.store import (
 from runyard.engine.store.checkpoint_calls import place_of
 from runyard.engine.store.client import Call
 from runyard.engine.store.fence import Fence
+from runyard.engine.store.keys import Partition
 from runyard.engine.store.scripts import all_scripts, script
 from tests.support.store import EVENTS_TTL_MS, LEASE_MS, Bench, branches
 
@@ -176,7 +177,10 @@ FENCED: dict[str, Make] = {
     ),
     "delay_run": lambda b, s: runs.delay(b.keys, s.run.run_id, s.fence, 5_000),
     "note_attempt": lambda b, s: runs.note_attempt(
-        b.keys, s.run.run_id, s.fence, {"task_id": "t", "attempt": 1}, degraded={"node": "n"}
+        b.keys, s.run.run_id, s.fence, {"task_id": "t", "attempt": 1}, degraded={"node": "n"}, part_of=3, again_ms=5_000
+    ),
+    "note_answers": lambda b, s: runs.note_answers(
+        b.keys, s.run.run_id, s.fence, step=3, key="k", needed=2, rest_ms=5_000, answered=["t"]
     ),
     "append_records": _records,
     "append_events": lambda b, s: events.append(b.keys, s.run.run_id, s.fence, 0, [("values", b"{}")], keep=100),
@@ -212,6 +216,7 @@ FREE: dict[str, Make] = {
 ANSWER_ONCE: dict[str, Make] = {
     # What they woke is in `waiting`: when the answer is lost, find_lost finds it.
     "promote_due": lambda b, s: recovery.promote(b.at, most=100),
+    "cut_branches": lambda b, s: recovery.cut(b.keys, _overtime(b, s), most=100),
     "reap_leases": lambda b, s: recovery.reap(b.at, most=100),
     "delete_run": lambda b, s: runs.delete(b.keys, s.run.run_id, s.run.thread_id),
     "expire_run": lambda b, s: runs.expire(b.keys, _overdue(b, s.run), grace_ms=0, events_ttl_ms=EVENTS_TTL_MS),
@@ -236,6 +241,16 @@ TIMED_OR_READING = {
     *("set_ttl", "expire_thread", "note_state", "keep_run"),
     *("wake_webhooks", "resend_webhook"),
 }
+
+
+def _overtime(bench: Bench, scene: Scene) -> Partition:
+    """The partition, once a branch of the spread run belongs to a fan-out whose rest has had its time."""
+    run_id = scene.spread.run_id
+    bench.client.zadd(bench.at.cuts, {run_id: 1})
+    bench.client.hset(bench.at.run(run_id), "cut:k", 1)
+    for branch, fanout in (("b0", "k"), ("b1", "")):
+        bench.client.hset(bench.at.branches(run_id), f"{branch}:tasks", wire.encode({"fanout": fanout}))
+    return bench.at
 
 
 def test_every_script_is_in_one_of_these_lists() -> None:

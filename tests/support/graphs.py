@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.cache.memory import InMemoryCache
 from langgraph.channels import DeltaChannel
 from langgraph.channels.untracked_value import UntrackedValue
 from langgraph.errors import NodeError
@@ -24,7 +25,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.managed import IsLastStep, RemainingSteps
 from langgraph.pregel import Pregel
 from langgraph.runtime import Runtime, get_runtime
-from langgraph.types import Command, Overwrite, RetryPolicy, Send, StreamWriter, interrupt
+from langgraph.types import CachePolicy, Command, Overwrite, RetryPolicy, Send, StreamWriter, interrupt
 from pydantic import BaseModel
 
 Graph = Pregel[Any, Any, Any, Any]
@@ -39,9 +40,13 @@ class Make:
     elsewhere: str | None = None
     tries: Counter[str] = field(default_factory=Counter)
 
-    def node(self, queue: str | None = None) -> dict[str, Any]:
-        queue = queue or self.elsewhere
-        return {"metadata": {"runyard": {"queue": queue}}} if self.elsewhere else {}
+    @property
+    def is_oracle(self) -> bool:
+        return self.checkpointer is not None
+
+    def node(self, queue: str | None = None, **policy: Any) -> dict[str, Any]:
+        placed = {"queue": queue or self.elsewhere} if self.elsewhere else {}
+        return {"metadata": {"runyard": {**placed, **policy}}} if placed or policy else {}
 
     def compile(self, builder: StateGraph[Any, Any, Any, Any], **parts: Any) -> Graph:
         return builder.compile(checkpointer=self.checkpointer, **parts)
@@ -242,7 +247,7 @@ def joined(make: Make) -> Graph:
     graph = StateGraph(State)
     for name in ("a", "b", "b2", "c"):
         graph.add_node(name, say(name), **make.node("gpu" if name == "c" else None))
-    graph.add_node("late", say("late"), defer=True)
+    graph.add_node("late", say("late"), defer=True, **make.node())
     graph.add_node("join", say("join"))
     for name in ("a", "b", "c"):
         graph.add_edge(START, name)
@@ -676,6 +681,62 @@ def handler_breaks(make: Make) -> Graph:
 @scenario(handler_breaks, spreads=True)
 async def an_error_handler_fails(client: Any) -> None:
     await client.run({"n": 1, "log": ["in"]})
+
+
+def partial(make: Make) -> Graph:
+    """Some tasks of a fan-out fail for good; to LangGraph they return nothing instead."""
+
+    async def work(state: Any) -> Any:
+        await asyncio.sleep(0.001 * (state["i"] % 3))
+        if state["i"] < 0 and not make.is_oracle:
+            raise ValueError("dead")
+        return {"out": [state["i"]]} if state["i"] >= 0 else None
+
+    def spare(state: State) -> Any:
+        if not make.is_oracle:
+            raise ValueError("dead")
+        return {"log": ["spare"]}
+
+    graph = StateGraph(State)
+    graph.add_node("plan", say("plan"))
+    graph.add_node("work", work, **make.node(quorum=2, rest_s=60))
+    graph.add_node("source", spare, **make.node("gpu", required=False, fallback={"value": {"log": ["spare"]}}))
+    graph.add_node("total", lambda state: {"n": sum(state["out"])})
+    graph.add_edge(START, "plan")
+    every = lambda state: ["source", *(Send("work", {"i": i}) for i in state["items"])]  # noqa: E731
+    graph.add_conditional_edges("plan", every, ["work", "source"])
+    graph.add_edge(["work", "source"], "total")
+    return make.compile(graph)
+
+
+@scenario(partial, spreads=True)
+async def a_fan_out_that_need_not_be_complete(client: Any) -> None:
+    await client.run({"items": [1, -2, 3, -4, 5]})
+    await client.run({"items": [-1, 7, 8]})
+
+
+def cached(make: Make) -> Graph:
+    """The first run fills the cache, from which later ones are given what a node would return."""
+
+    def looks_up(state: State) -> Any:
+        make.tries[str(state["n"])] += 1
+        return {"log": [f"looked up {state['n']}"]}
+
+    graph = StateGraph(State)
+    graph.add_node("look", looks_up, cache_policy=CachePolicy(key_func=lambda state: str(state["n"])), **make.node())
+    graph.add_node("beside", say("beside"), **make.node("gpu"))
+    graph.add_node("end", say("end"))
+    graph.add_edge(START, "look")
+    graph.add_edge(START, "beside")
+    graph.add_edge(["look", "beside"], "end")
+    return make.compile(graph, cache=InMemoryCache())
+
+
+@scenario(cached, spreads=True)
+async def a_cache_stands_in_for_a_node(client: Any) -> None:
+    await client.run({"n": 1})
+    await client.run({"n": 1})
+    await client.run({"n": 2})
 
 
 def flaky(make: Make) -> Graph:

@@ -57,3 +57,21 @@ def test_a_policy_that_is_no_mapping_is_refused_with_graph_and_node(policy: Any)
         policies_of("shop", {"pay": {"runyard": policy}})
     with pytest.raises(ConfigError, match=r"'pay'.*'shop'"):
         policies_of("shop", {"pay": None}, {"pay": policy})
+
+
+@pytest.mark.parametrize("quorum", [True, -1, 1.5, "80", "101%", "-1%", "all", "%", [1], {}])
+def test_a_quorum_that_is_no_number_and_no_share_is_refused(quorum: Any) -> None:
+    with pytest.raises(ConfigError, match=r"'pay'.*'shop'.*quorum: must be a number of tasks, or a share"):
+        policies_of("shop", {"pay": metadata(quorum=quorum)})
+
+
+@pytest.mark.parametrize("fields", [{"rest_s": 5}, {"group": "g"}])
+def test_what_says_something_of_a_fan_out_needs_a_quorum(fields: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"'pay'.*'shop'.*{next(iter(fields))}: says nothing without \"quorum\""):
+        policies_of("shop", {"pay": metadata(**fields)})
+
+
+def test_nodes_of_a_group_must_agree() -> None:
+    nodes = {"a": metadata(quorum=1, group="g"), "b": metadata(quorum=2, group="g")}
+    with pytest.raises(ConfigError, match=r"node 'b' of graph 'shop'.*quorum: it is of group 'g' and says 2, node 'a'"):
+        policies_of("shop", nodes)
