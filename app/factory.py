@@ -20,6 +20,7 @@ from runyard.app.api import (
     commands,
     dead_letters,
     partial,
+    records,
     runs,
     state,
     stateless,
@@ -48,7 +49,7 @@ log = structlog.get_logger(__name__)
 
 RESOURCES = (
     *(system, assistants, threads, state, runs, streams, commands, stateless, store),
-    *(partial, dead_letters),
+    *(partial, dead_letters, records),
 )
 #: A client waits for an answer while the store is away: not for long, since it will try again.
 STORE_RETRY_S, STORE_TIMEOUT_S = 1.5, 2.0

@@ -108,6 +108,11 @@ def of_letter(letter: Run | Json) -> Json:
     return {**known, "failed_at": at(known["failed_at"])}
 
 
+def of_record(record: Json) -> Json:
+    """A record of the ledger with its instant as text."""
+    return {**record, "timestamp": at(record["timestamp"])}
+
+
 def of_partial(run: Run, parts: list[Json]) -> Json:
     return {
         "run_id": run.run_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from runyard.engine.ledger import About, as_told
@@ -35,9 +36,16 @@ class Filter:
         )
 
 
-def read(store: SyncStore, keys: Keys, run: Run, wanted: Filter | None = None, *, after: str = START) -> Iterator[Json]:
-    """The records of a run that match, oldest first, read in batches as the iterator is."""
-    about, wanted = About.of(run), wanted or Filter()
+def read(
+    store: SyncStore, keys: Keys, run: Run, wanted: Filter | None = None, *, after: str = START, limit: int = 0
+) -> Iterator[Json]:
+    """The records of a run that match, oldest first, read in batches as the iterator is; 0: however many."""
+    found = _read(store, keys, run, wanted or Filter(), after)
+    return islice(found, limit) if limit else found
+
+
+def _read(store: SyncStore, keys: Keys, run: Run, wanted: Filter, after: str) -> Iterator[Json]:
+    about = About.of(run)
     while True:
         batch = store.do(calls.read(keys, run.run_id, after, count=BATCH))
         yield from (as_told(about, entry) for entry in batch if wanted.takes(entry[1]))

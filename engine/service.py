@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from runyard.engine import thread_service, webhooks, wire
+from runyard.engine import records, thread_service, webhooks, wire
 from runyard.engine.errors import (
     Conflict,
     InvalidTransition,
@@ -32,6 +32,7 @@ from runyard.engine.store.events import Event
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.threads import Thread, TtlStrategy
 from runyard.engine.watch import Watch
+from runyard.engine.why import Why, explain
 
 #: A search looks at no more than this many of a partition's newest threads.
 SEARCH_DEPTH = 10_000
@@ -134,6 +135,13 @@ class Service:
         if status is None:
             return found
         return [run for run in found if run.status == status][offset : offset + limit]
+
+    def why(self, run: Run) -> Why:
+        """Why a run is where it is, in words."""
+        failed, now_ms = self.store.do_all([runs.attempts(self.keys, run.run_id), recovery.clock()])
+        thread = self._any_thread(run.thread_id) if run.phase is Phase.PAUSED else None
+        asked = [item["value"] for items in (thread.interrupts if thread else {}).values() for item in items]
+        return explain(run, failed, list(records.read(self.store, self.keys, run)), asked, now_ms)
 
     def cancel_run(self, run: Run, action: CancelAction = "interrupt") -> None:
         """Ask for the end of a run; returns at once. A worker that has it in hand ends it within about a second.
