@@ -353,7 +353,7 @@ class RedisSaver(BaseCheckpointSaver[str]):
             values=codec.encode_values(self.serde, checkpoint["channel_values"], new_versions),
             run_id=session.run_id or str(full.get("run_id") or ""),
             fence=session.fence,
-            run_key=None if place.namespace else session.run_key,
+            run_key=session.run_key,
             step=full.get("step"),
         )
 

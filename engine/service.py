@@ -146,11 +146,12 @@ class Service:
     def cancel_run(self, run: Run, action: CancelAction = "interrupt") -> None:
         """Ask for the end of a run; returns at once. A worker that has it in hand ends it within about a second.
 
-        ``rollback`` also deletes the run and its checkpoints. Raises RunNotFound, InvalidTransition when it is over.
+        ``rollback`` also deletes the run and its checkpoints, and no later request makes less of it. Raises
+        RunNotFound, InvalidTransition when it is over.
         """
         call = runs.cancel(self.keys, run, action, events_ttl_ms=self.settings.keep_events_s * 1000)
         state, following = self.store.do(call)
-        if state == "cancelled" and action == "rollback":
+        if state == "rolling back":
             self.saver.delete_for_runs([run.run_id])
             following = self.store.do(runs.delete(self.keys, run.run_id, run.thread_id))
         told = [webhooks.wake_of(run.run_id, run.queue)] if run.request.webhook and state == "cancelled" else []

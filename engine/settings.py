@@ -160,7 +160,7 @@ class Settings:
         check=_positive,
     )  # fmt: skip
     max_crashes: int = setting(
-        "RUNYARD_MAX_CRASHES", 3, "How many workers a run may take down before it becomes a dead letter.",
+        "RUNYARD_MAX_CRASHES", 3, "How many workers a run may take down at one place before it is a dead letter.",
         check=_positive,
     )  # fmt: skip
     max_abandoned: int = setting(

@@ -544,8 +544,9 @@ def config_of(run: Run, recursion_limit: int) -> RunnableConfig:
 def quarantined(run: Run) -> dict[str, Any]:
     return {
         "error": "Quarantined",
-        "message": f"{run.crashes} workers died, or lost touch, while they had this run in hand. It is not tried again "
-        "by itself: look at what its next node does to its process, then replay or discard it.",
+        "message": f"{run.crashes} workers, one after the other, died or lost touch while they had this run in hand, "
+        "and it came no further. It is not tried again by itself: look at what its next node does to its process, then "
+        "replay or discard it.",
     }
 
 

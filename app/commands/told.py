@@ -58,7 +58,7 @@ def print_run(run: Run) -> None:
     rows: dict[str, Any] = {"run": run.run_id, "thread": run.thread_id, "graph": run.graph_id, "status": status}
     rows |= {"created": _instant(run.created_at) or "", "took": _took(run)}
     if run.crashes:
-        rows["crashes"] = f"{run.crashes} (workers that died with it in hand)"
+        rows["crashes"] = f"{run.crashes} (workers that died over it since it last came further)"
     if run.error:
         rows["error"] = Text(f"{run.error['error']}: {run.error['message']}", "red")
     out.print(shown.facts({name: value for name, value in rows.items() if value}))

@@ -38,6 +38,11 @@ class Place:
     def run_member(self, checkpoint_id: str) -> str:
         return f"{self.thread_id}\0{self.namespace}\0{checkpoint_id}"
 
+    @property
+    def depth(self) -> int:
+        """How many graphs are around the one of this namespace."""
+        return self.namespace.count("|") + 1 if self.namespace else 0
+
     def surrounds(self, other: Place) -> bool:
         """Whether this is the other's namespace or one that a graph around it runs in."""
         return not self.namespace or f"{other.namespace}|".startswith(f"{self.namespace}|")
@@ -90,10 +95,13 @@ def put_checkpoint(
     run_key: str | None = None,
     step: int | None = None,
 ) -> Call[None]:
-    """Store a checkpoint. ``run_key`` and ``step`` together: the run is told that it has come this far."""
+    """Store a checkpoint. ``run_key`` and ``step`` together: the run is told that it has come this far.
+
+    Of a graph within the run's only whoever holds the fence is told, for the count of crashes.
+    """
     key = place.checkpoint(checkpoint_id)
     fence_key, field, value = fence_words(fence, key)
-    tell = run_key is not None and step is not None
+    tell = run_key is not None and step is not None and not place.namespace
     return Call(
         script("put_checkpoint"),
         (
@@ -119,6 +127,8 @@ def put_checkpoint(
             run_id,
             place.run_member(checkpoint_id) if run_id else "",
             step if tell and step is not None else "",
+            place.depth if run_key is not None and step is not None else 0,
+            step or 0,
             *values,
         ),
         _nothing,

@@ -3,7 +3,8 @@
 --      10 roll-backs  11 deadlines  12 dead letters  13 webhook  14 webhooks  15 failed webhooks
 -- ARGV 1 run id  2 token  3 phase  4 status the thread is left with  5 error as JSON or ''  6 values (packed) or ''
 --      7 interrupts as JSON  8 report for the `end` event as JSON  9 ms the events are kept  10 prefix of run keys
---      11 '1' to keep the thread for the roll-back that follows (delete_run then admits the next run)
+--      11 '1' to keep the thread for the roll-back that follows (delete_run then admits the next run); so it is, too,
+--      when a roll-back was asked for since the caller looked, and recovery finishes that
 --      12 '1' when the run becomes a dead letter  13 ms after which recovery wakes the run's webhook, '' without one
 -- Returns {next run id, its queue} or {}; {} too when it was ended by this token before.
 --@include clock
@@ -26,7 +27,8 @@ redis.call('ZREM', KEYS[11], ARGV[1])
 if ARGV[12] == '1' then bury(KEYS[12], KEYS[1], ARGV[1], at) end
 redis.call('ZADD', listing_of(KEYS[7], KEYS[1]), at, redis.call('HGET', KEYS[1], 'thread_id'))
 local following = {}
-if ARGV[11] == '1' then
+local rolls_back = ARGV[11] == '1' or (ARGV[3] == 'cancelled' and redis.call('HGET', KEYS[1], 'cancel') == 'rollback')
+if rolls_back then
   redis.call('ZADD', KEYS[10], at, ARGV[1])
   redis.call('HSET', KEYS[2], 'rest', 'idle', 'error', '')
 else
@@ -36,7 +38,7 @@ else
 end
 settle(KEYS[1], KEYS[8], KEYS[6], ARGV[1], ARGV[3], ARGV[8], at, tonumber(ARGV[9]))
 if ARGV[12] == '1' then redis.call('ZREM', KEYS[6], ARGV[1]) end  -- kept as long as dead letters are
-if ARGV[13] ~= '' then
+if ARGV[13] ~= '' and not rolls_back then
   remember(KEYS[13], KEYS[2])
   owe(KEYS[1], KEYS[14], KEYS[15], ARGV[1], at, tonumber(ARGV[13]))
 end

@@ -4,6 +4,7 @@
 -- Returns {member, queue, ...} of what is to be woken; members whose run is gone are dropped.
 --@include clock
 --@include member
+--@include death
 local at = now_ms()
 local woken = {}
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', at, 'LIMIT', 0, ARGV[2])) do
@@ -15,11 +16,9 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', at, 'LIMIT'
   if held then
     if branch then
       redis.call('HSET', branches, branch, '')
-      -- One death takes many branches: the run has had as many as the branch that has had the most.
-      local deaths = redis.call('HINCRBY', branches, branch .. ':crashes', 1)
-      if deaths > tonumber(redis.call('HGET', run, 'crashes') or '0') then redis.call('HSET', run, 'crashes', deaths) end
+      count_branch_death(run, branches, branch)
     else
-      redis.call('HINCRBY', run, 'crashes', 1)
+      count_death(run, run, 'lease', 'crashes')
       redis.call('HSET', run, 'phase', 'waiting', 'updated_at', at, 'came_from', 'crash')
       redis.call('HDEL', run, 'lease', 'owner', 'events:lease:' .. held)
     end

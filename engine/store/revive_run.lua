@@ -17,7 +17,7 @@ for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
   if string.find(field, '^attempts:') or string.find(field, '^again:') or string.find(field, '^part:')
     or string.find(field, '^cut:') then redis.call('HDEL', KEYS[1], field) end
 end
-redis.call('HDEL', KEYS[1], 'error', 'ended_at', 'deadline_at', 'crashes', 'cancel')
+redis.call('HDEL', KEYS[1], 'error', 'ended_at', 'deadline_at', 'crashes', 'crashes_at', 'cancel')
 redis.call('HSET', KEYS[1], 'phase', 'waiting', 'updated_at', at, 'came_from', 'crash', 'supplied', ARGV[2])
 if ARGV[3] == '1' then
   redis.call('HDEL', KEYS[1], 'fingerprint')

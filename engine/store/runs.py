@@ -306,7 +306,8 @@ def end(
 def cancel(keys: Keys, run: Run, action: CancelAction, *, events_ttl_ms: int) -> Call[tuple[str, Woken]]:
     """Ask for the end of a run: ``cancelled`` at once or ``cancelling`` by its worker, and the next run to wake.
 
-    Raises RunNotFound, InvalidTransition when it is over.
+    ``rolling back`` when it is over and its checkpoints are the caller's to delete, and then the run. Raises
+    RunNotFound, InvalidTransition when it is over already.
     """
     at = keys.of_thread(run.thread_id)
     wanted = (at.run(run.run_id), at.thread(run.thread_id), at.thread_queue(run.thread_id), at.leases, at.waiting,

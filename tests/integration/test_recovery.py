@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from runyard.engine.doom import note_death
 from runyard.engine.recovery import _BATCH, OFFICE_S, Recovery
 from runyard.engine.run import Phase, Run, RunRequest
+from runyard.engine.saver import SliceSession
 from runyard.engine.store import recovery, runs
 from runyard.engine.store.client import Call
 from runyard.engine.store.scripts import script
@@ -93,6 +97,67 @@ def test_a_branch_whose_lease_has_expired_is_woken_and_counts_as_a_crash_of_the_
     assert found is not None
     assert (found.phase, found.crashes) == (Phase.DISPATCHED, 1)
     assert bench.claim_branch(run, "b1")
+
+
+class Poisoned:
+    """A run, or a branch of it, whose workers die one after the other, and what each had saved before."""
+
+    def __init__(self, bench: Bench, branch: str | None = None) -> None:
+        self.bench, self.branch, self.run = bench, branch, bench.create()
+        self.sweeper = bench.recovery()
+        if branch:
+            bench.dispatch(self.run, bench.claimed(self.run).fence, "cpu", "cpu")
+
+    def die(self, *saved: tuple[str, int], timed: bool = False) -> int:
+        """Let a worker save checkpoints (namespace, step), and die; answers the run's count of crashes."""
+        bench, run_id = self.bench, self.run.run_id
+        claim = bench.claim_branch(run_id, self.branch) if self.branch else bench.claim(run_id)
+        assert claim is not None
+        run_key = bench.keys.of_run(run_id).run(run_id)
+        session = SliceSession(fence=claim.fence, run_key=run_key, run_id=run_id)
+        for namespace, step in saved:
+            put(bench.service.saver.bound(session), place_at(self.run.thread_id, namespace=namespace), {}, step=step)
+        if timed:
+            dead = subprocess.Popen(["true"])
+            dead.wait()
+            doom = {"host": socket.gethostname(), "pid": dead.pid, "token": claim.fence.value, "nodes": []}
+            bench.do(runs.foretell(bench.keys, run_id, claim.fence, doom))
+            assert note_death(bench.store, bench.keys, run_id, self.branch, timed=True)
+        bench.backdate(bench.at.leases, runs.member_of(run_id, self.branch))
+        assert woken_by(self.sweeper) == [(run_id, self.branch)]
+        found = bench.get(self.run)
+        assert found is not None
+        return found.crashes
+
+
+def test_workers_that_die_at_one_place_are_counted_and_progress_begins_anew(bench: Bench) -> None:
+    poisoned = Poisoned(bench)
+    assert [poisoned.die(), poisoned.die()] == [1, 2]
+    assert poisoned.die(("", -1), ("", 0)) == 1
+    assert [poisoned.die(), poisoned.die()] == [2, 3]
+    assert [poisoned.die(("", step)) for step in range(1, 5)] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("branch", [None, "b1"])
+def test_a_graph_within_a_graph_that_comes_further_is_progress_and_one_that_begins_anew_is_not(
+    bench: Bench, branch: str | None
+) -> None:
+    poisoned = Poisoned(bench, branch)
+    assert poisoned.die(("team:1", -1), ("team:1", 0)) == 1
+    assert poisoned.die(("team:1", 1)) == 1
+    assert poisoned.die(("team:1|agent:2", -1)) == 1
+    assert poisoned.die(("team:1|agent:2", 0)) == 1
+    assert poisoned.die(("team:1|agent:3", 0)) == 2
+    assert poisoned.die(("team:1", -1), ("team:1", 0), ("team:1", 1)) == 3
+
+
+@pytest.mark.parametrize("branch", [None, "b0"])
+def test_a_death_for_a_deadline_is_no_crash_wherever_the_run_is(bench: Bench, branch: str | None) -> None:
+    poisoned = Poisoned(bench, branch)
+    assert poisoned.die(timed=True) == 0
+    assert poisoned.die() == 1
+    assert poisoned.die(("team:1", 3), timed=True) == 1
+    assert [poisoned.die(), poisoned.die()] == [1, 2]
 
 
 def test_a_dispatched_run_all_of_whose_branches_were_lost_is_brought_back_branch_by_branch(bench: Bench) -> None:

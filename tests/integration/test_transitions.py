@@ -175,3 +175,32 @@ def test_a_second_request_to_cancel_a_run_in_hand_only_changes_how(bench: Bench)
     found = bench.get(staged.run)
     assert found is not None
     assert (found.phase, found.cancel) == (Phase.CANCELLING, "rollback")
+
+
+@pytest.mark.parametrize("phase", [Phase.CANCELLING, Phase.WAITING])
+def test_a_roll_back_that_was_asked_for_is_not_made_less_of(bench: Bench, phase: Phase) -> None:
+    """WAITING: its worker died before it could end the run."""
+    staged = bench.stage(Phase.LEASED)
+    bench.cancel(staged.run, "rollback")
+    if phase is Phase.WAITING:
+        bench.age_all(bench.at.leases)
+        bench.recovery().sweep()
+    assert bench.phase(staged.run) is phase
+    bench.service.cancel_run(staged.run, "interrupt")
+    found = bench.get(staged.run)
+    if phase is Phase.WAITING:
+        assert found is None, "rolled back at once"
+    else:
+        assert found is not None
+        assert (found.phase, found.cancel) == (phase, "rollback")
+
+
+def test_a_roll_back_asked_for_as_the_worker_ends_the_run_is_held_for_recovery(bench: Bench) -> None:
+    staged = bench.stage(Phase.CANCELLING)  # its worker has read that it is to be interrupted
+    following = bench.create(staged.run.thread_id)
+    bench.cancel(staged.run, "rollback")
+    assert bench.end(staged.run, staged.fence, Phase.CANCELLED) == []
+    bench.age_all(bench.at.rollbacks)
+    bench.recovery().sweep()
+    assert bench.get(staged.run) is None
+    assert [wake.run_id for wake in bench.wakes] == [following.run_id]
