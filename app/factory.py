@@ -37,6 +37,7 @@ from runyard.app.relay import over_relay
 from runyard.app.version import VERSION
 from runyard.app.wiring import NAME, SendWakes, Wiring, make_relay, make_waker, spare_threads
 from runyard.engine.errors import StoreUnavailable
+from runyard.engine.garbage import spare
 from runyard.engine.service import Service
 from runyard.engine.settings import Settings
 from runyard.engine.store.client import SyncStore
@@ -62,6 +63,7 @@ def create_app(settings: Settings | None = None, *, wake: SendWakes | None = Non
     Starts without a store, and refuses to start on a store of other settings (ConfigError) or a project file that
     cannot be used (GraphConfigError). ``wake`` is how wake-ups are sent; by default through the broker.
     """
+    alone = settings is None
     if settings is None:
         settings = Settings.from_env(os.environ)
         observe(settings)  # a process of its own; who hands in settings looks after its log itself
@@ -77,7 +79,7 @@ def create_app(settings: Settings | None = None, *, wake: SendWakes | None = Non
     _add_resources(app)
     app.wsgi_app = over_relay(app.wsgi_app)  # type: ignore[method-assign]
     _close(app, wiring)
-    _begin(wiring)
+    _begin(wiring, alone=alone)
     return app
 
 
@@ -112,14 +114,20 @@ def _close(app: Flask, wiring: Wiring) -> None:
     gate.register(app)
 
 
-def _begin(wiring: Wiring) -> None:
+def _begin(wiring: Wiring, *, alone: bool) -> None:
     for warning in wiring.project.warnings:
         log.warning("project.warning", detail=warning)
     try:
         wiring.shared_service  # noqa: B018 - opens the store, to refuse a wrong one before the first request does
     except StoreUnavailable as error:
         log.warning("store.away", detail=f"{error} Requests are answered 503 until it is back.")
-    threading.Thread(target=wiring.catalog.warm_up, name="warm-up", daemon=True).start()
+    threading.Thread(target=_warm_up, args=(wiring, alone), name="warm-up", daemon=True).start()
+
+
+def _warm_up(wiring: Wiring, alone: bool) -> None:
+    wiring.catalog.warm_up()
+    if alone:
+        spare()
 
 
 def _flask_config(settings: Settings) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import kombu
-from celery import Celery
+from celery import Celery, concurrency
 from celery.app.amqp import AMQP
 
 from runyard.engine.settings import Settings
@@ -27,6 +27,10 @@ class _Connection(kombu.Connection):
 class _Amqp(AMQP):
     Connection = _Connection
 
+
+# ``-P threads`` is our pool: it does what that one is for, many waiting tasks in one process, without the threads. The
+# setting `worker_pool` will not do, since Celery lets it win over ``-P prefork``.
+concurrency.ALIASES["threads"] = "runyard.tasks.pool:TaskPool"
 
 app = Celery("runyard", amqp=_Amqp, include=["runyard.tasks.runs", "runyard.tasks.lifecycle"])
 app.config_from_object(celery_settings(Settings.from_env(os.environ)))

@@ -30,12 +30,14 @@ from celery.signals import (
 
 from runyard.engine.branch import BranchSaver
 from runyard.engine.errors import StoreUnavailable
+from runyard.engine.garbage import spare
 from runyard.engine.items import RedisItems, ttl_of
 from runyard.engine.leases import LeaseKeeper, Stop
 from runyard.engine.limits import limits_of
 from runyard.engine.presence import Presence
 from runyard.engine.prices import Prices
 from runyard.engine.recovery import Recovery
+from runyard.engine.run import Wake
 from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings, worker_id
 from runyard.engine.store.client import AsyncStore, SyncStore
@@ -47,6 +49,7 @@ from runyard.graphs.registry import Registry, load_project
 from runyard.tasks.celery import app
 from runyard.tasks.children import Watch
 from runyard.tasks.observe import observe
+from runyard.tasks.pool import the_loop, wait_for
 from runyard.tasks.wake import Waker
 
 log = structlog.get_logger(__name__)
@@ -62,15 +65,21 @@ class WorkerProcess:
     def __init__(self, settings: Settings, queues: str, *, expendable: bool) -> None:
         self.settings, self._expendable = settings, expendable
         self.wake = Waker(app)
-        self.loop = asyncio.new_event_loop()
+        self._events = the_loop()
+        self.loop = self._events.loop
         self.loop.set_default_executor(ThreadPoolExecutor(settings.sync_threads, thread_name_prefix="node"))
-        self._thread = threading.Thread(target=self.loop.run_forever, name="event-loop", daemon=True)
-        self._thread.start()
+        #: Sending a wake-up blocks, for seconds when the broker is away.
+        self._senders = ThreadPoolExecutor(4, thread_name_prefix="wake")
         self._wire(queues)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do ``work`` on the loop and wait for it; called from Celery's threads, one for each run in hand."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+        """Do ``work`` on the loop and wait for it, as a task or from a thread."""
+        return wait_for(work, self.loop)
+
+    async def wake_after(self, work: Coroutine[Any, Any, list[Wake]]) -> None:
+        """Do ``work`` and send the wake-ups that it answers."""
+        if wakes := await work:
+            await self.loop.run_in_executor(self._senders, self.wake, wakes)
 
     def end_if_spent(self) -> None:
         """End this process at once if a node goes on in it that nobody waits for; Celery starts another child."""
@@ -93,8 +102,8 @@ class WorkerProcess:
         self._presence.stop()
         self._keeper.stop()
         self._close_store()
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(timeout=5)
+        self._events.stop()
+        self._senders.shutdown(wait=False)
         self._sync_store.close()
         self._leave()
 
@@ -111,6 +120,7 @@ class WorkerProcess:
         self._keeper.start()
         self._presence.start()
         self._recovery.start()
+        spare()
 
     async def _make_worker(self, keys: Keys, name: str) -> Worker:
         project = load_project(Path(self.settings.config) if self.settings.config else None)
@@ -199,7 +209,11 @@ _drain_pipe: tuple[int, int] | None = None
 
 
 def current() -> WorkerProcess:
-    """This process's worker, wired on first use."""
+    """This process's worker, wired on first use. Wiring needs the loop, so a task that comes first leaves it free."""
+    return _current or wait_for(asyncio.to_thread(_made), the_loop().loop)
+
+
+def _made() -> WorkerProcess:
     global _current  # noqa: PLW0603 - one for each process is the point
     with _lock:
         if _current is None:
@@ -223,7 +237,7 @@ def _wire_when_possible() -> WorkerProcess:
     """This process's worker, as soon as the store can be reached: one that starts before its store waits for it."""
     while True:
         try:
-            return current()
+            return _made()
         except StoreUnavailable as error:
             log.warning("worker.waits_for_store", error=str(error))
             time.sleep(0.5)

@@ -15,7 +15,7 @@ from runyard.tasks.wake import ADVANCE, BRANCH, WEBHOOK
 def advance_run(run_id: str) -> None:
     """Take a run one slice forward."""
     process = current()
-    process.wake(process.run(advance(process.worker, run_id, secrets.token_hex(8))))
+    process.run(process.wake_after(advance(process.worker, run_id, secrets.token_hex(8))))
     process.end_if_spent()
 
 
@@ -23,7 +23,7 @@ def advance_run(run_id: str) -> None:
 def run_branch(run_id: str, branch: str) -> None:
     """Run one branch of a superstep that was spread over workers."""
     process = current()
-    process.wake(process.run(advance_branch(process.worker, run_id, branch, secrets.token_hex(8))))
+    process.run(process.wake_after(advance_branch(process.worker, run_id, branch, secrets.token_hex(8))))
     process.end_if_spent()
 
 
