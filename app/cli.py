@@ -24,9 +24,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("runyard.app.commands.runs:status", "Say where RUN stands."),
     "wait": ("runyard.app.commands.runs:wait", "Wait until RUN has ended, and print its result."),
     "events": ("runyard.app.commands.events:events", "Print what RUN has told: nodes, updates, progress."),
-    "partial": ("runyard.app.commands.partial:partial", "Show what each node of RUN has produced so far."),
     "records": ("runyard.app.commands.records:records", "Print every attempt, call and decision of RUN."),
     "why": ("runyard.app.commands.records:why", "Say in plain words why RUN is where it is, and what to do."),
+    "partial": ("runyard.app.commands.partial:partial", "Show what each node of RUN has produced so far."),
     "dead-letters": (
         "runyard.app.commands.dead_letters:dead_letters",
         "Find, understand and repair runs that failed for good.",

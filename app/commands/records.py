@@ -44,7 +44,7 @@ def records(
     run_id: str, follow: bool, kind: str | None, node: str | None, status: str | None, after: str,
     redis_url: str | None, data: Path, as_json: bool,
 ) -> int:  # fmt: skip
-    """Print the ledger of RUN: attempts, tool calls, model calls, decisions.
+    """Print every attempt, call and decision of RUN.
 
     With --json one record a line, with every field.
     """
