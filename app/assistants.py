@@ -107,18 +107,6 @@ def mirrored(config: Json | None, context: Json | None) -> tuple[Json, Json]:
     return ({**config, "configurable": values} if values else config), dict(values)
 
 
-def under(assistant: Assistant, config: Json, context: Json | None) -> tuple[Json, Json | None]:
-    """A run's config and context with the assistant's under them; the run's are not given both."""
-    merged = {**assistant.config, **config}
-    if tags := [*(assistant.config.get("tags") or ()), *(config.get("tags") or ())]:
-        merged["tags"] = list(dict.fromkeys(tags))
-    if labels := {**(assistant.config.get("metadata") or {}), **(config.get("metadata") or {})}:
-        merged["metadata"] = labels
-    if not assistant.context:
-        return merged, context
-    return merged, {**assistant.context, **(config.get("configurable") or {}), **(context or {})}
-
-
 def labels(wiring: Wiring, assistant: Assistant) -> Json:
     """What an assistant adds to the metadata of its runs; one that comes with its graph adds nothing."""
     return {} if wiring.catalog.known(assistant.assistant_id) else assistant.metadata

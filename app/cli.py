@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "runyard.app.commands.webhooks:webhooks",
         "See which webhooks are owed or were given up, and send them anew.",
     ),
+    "crons": ("runyard.app.commands.crons:crons", "See which runs are started on a schedule, and stop that."),
     "cancel": ("runyard.app.commands.runs:cancel", "Ask for the end of RUN."),
     "graphs": ("runyard.app.commands.graphs:graphs", "List the graphs, or show the nodes and edges of GRAPH."),
     "crash-test": (

@@ -18,6 +18,7 @@ from runyard.app import cors, docs, errors, ids
 from runyard.app.api import (
     assistants,
     commands,
+    crons,
     dead_letters,
     partial,
     records,
@@ -49,7 +50,7 @@ from runyard.tasks.observe import observe
 log = structlog.get_logger(__name__)
 
 RESOURCES = (
-    *(system, assistants, threads, state, runs, streams, commands, stateless, store),
+    *(system, assistants, threads, state, runs, streams, commands, stateless, crons, store),
     *(partial, dead_letters, records),
 )
 #: A client waits for an answer while the store is away: not for long, since it will try again.

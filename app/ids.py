@@ -11,7 +11,7 @@ from werkzeug.routing import BaseConverter
 
 from runyard.app.errors import BadPath
 
-NAMES = ("thread", "run", "assistant", "checkpoint")
+NAMES = ("thread", "run", "assistant", "checkpoint", "cron")
 
 
 def canonical(value: object) -> str | None:

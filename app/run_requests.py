@@ -9,6 +9,7 @@ from runyard.app import assistants
 from runyard.app.auth import identity
 from runyard.app.errors import BadRequest
 from runyard.app.wiring import Wiring
+from runyard.engine.assistants import under
 from runyard.engine.ids import new_thread_id
 from runyard.engine.run import Run, RunRequest
 from runyard.engine.store.assistants import Assistant
@@ -68,7 +69,7 @@ def to_request(body: Json, assistant: Assistant | None = None) -> RunRequest:
     if context and config.get("configurable"):
         raise BadRequest("context: give either context or config.configurable, not both; context is the newer one.")
     if assistant:
-        config, context = assistants.under(assistant, config, context)
+        config, context = under(assistant, config, context)
     if context:  # graphs that are older than `context` look for it there
         config["configurable"] = dict(context)
     return RunRequest(

@@ -11,6 +11,7 @@ from runyard.engine.dead_letters import summary
 from runyard.engine.run import Delivery, Phase, Run
 from runyard.engine.shape import at
 from runyard.engine.store.assistants import Assistant
+from runyard.engine.store.crons import Cron
 from runyard.engine.store.threads import Thread
 
 Json = dict[str, Any]
@@ -125,6 +126,28 @@ def of_partial(run: Run, parts: list[Json]) -> Json:
         "missing": _missing(run),
         "degraded": run.degraded,
         "attempts": run.attempts,
+    }
+
+
+def of_cron(cron: Cron) -> Json:
+    return {
+        "cron_id": cron.cron_id,
+        "assistant_id": cron.assistant_id,
+        "thread_id": cron.thread_id,
+        "on_run_completed": cron.on_run_completed,
+        "end_time": at(cron.end_at),
+        "schedule": cron.schedule,
+        "timezone": cron.timezone,
+        "created_at": at(cron.created_at),
+        "updated_at": at(cron.updated_at),
+        "payload": cron.payload,
+        "user_id": None,
+        "next_run_date": at(cron.next_at),
+        "metadata": cron.metadata,
+        "enabled": cron.enabled,
+        "fired": cron.fired,
+        "last_run_id": cron.last_run_id,
+        "problem": cron.problem,
     }
 
 

@@ -15,6 +15,7 @@ from runyard.app.catalog import Catalog
 from runyard.app.relay import Relay
 from runyard.engine.api_keys import ApiKeys
 from runyard.engine.assistants import Assistants
+from runyard.engine.crons import Crons
 from runyard.engine.live import Live
 from runyard.engine.run import Wake
 from runyard.engine.service import Service
@@ -62,6 +63,10 @@ class Wiring:
 
     def api_keys(self) -> ApiKeys:
         return ApiKeys(self.shared_service.store, self.shared_service.keys)
+
+    @property
+    def crons(self) -> Crons:
+        return Crons(self.service)
 
     def _stored(self, assistant_id: str) -> Assistant | None:
         return self.assistants.find(assistant_id)  # only now: there may have been no store when the process started

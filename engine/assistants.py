@@ -12,8 +12,22 @@ from runyard.engine.store.assistants import Assistant
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.keys import Keys
 
+Json = dict[str, Any]
+
 #: A listing looks at no more than this many of the newest, and reads so many at a time.
 DEPTH, PAGE = 10_000, 500
+
+
+def under(assistant: Assistant, config: Json, context: Json | None) -> tuple[Json, Json | None]:
+    """A run's config and context with the assistant's under them; the run's are not given both."""
+    merged = {**assistant.config, **config}
+    if tags := [*(assistant.config.get("tags") or ()), *(config.get("tags") or ())]:
+        merged["tags"] = list(dict.fromkeys(tags))
+    if labels := {**(assistant.config.get("metadata") or {}), **(config.get("metadata") or {})}:
+        merged["metadata"] = labels
+    if not assistant.context:
+        return merged, context
+    return merged, {**assistant.context, **(config.get("configurable") or {}), **(context or {})}
 
 
 class Assistants:

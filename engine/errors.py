@@ -72,6 +72,12 @@ class ApiKeyNotFound(NotFound):
     code = "api_key_not_found"
 
 
+class CronNotFound(NotFound):
+    """There is no such cron."""
+
+    code = "cron_not_found"
+
+
 class Conflict(EngineError):
     """The thing is not in a state that allows this."""
 

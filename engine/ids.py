@@ -39,6 +39,13 @@ def new_thread_id() -> str:
     return str(uuid.uuid4())
 
 
+def new_thread_id_in(partition: int, partitions: int) -> str:
+    """A thread id of a given partition: made until one falls there, after ``partitions`` tries on average."""
+    while partition_of_thread(thread_id := new_thread_id(), partitions) != partition:
+        pass
+    return thread_id
+
+
 def is_uuid(value: object) -> bool:
     """Whether ``value`` is a UUID in its canonical text form, which is the only form used in keys."""
     try:

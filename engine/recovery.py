@@ -13,9 +13,11 @@ from contextlib import suppress
 import structlog
 
 from runyard.engine import thread_service, webhooks
+from runyard.engine.crons import Crons
 from runyard.engine.errors import StoreUnavailable
 from runyard.engine.run import Wake
 from runyard.engine.saver import RedisSaver
+from runyard.engine.service import Service
 from runyard.engine.settings import Settings
 from runyard.engine.store import limits, recovery as calls, runs, webhooks as webhook_calls
 from runyard.engine.store.client import SyncStore
@@ -50,6 +52,7 @@ class Recovery:
         self._slack_ms = round(settings.rewake_s * 1000)
         #: Queues that something waits for, whether or not anybody ever consumed them.
         self._queues = {settings.queue}
+        self._crons = Crons(Service(store, keys, settings, wake))
         #: How far each partition's waiting was looked through.
         self._skip: dict[int, int] = {}
 
@@ -84,6 +87,7 @@ class Recovery:
             self._wake(wakes)
         self._serve(limited)
         self._expire(now_ms)
+        self._crons.sweep(now_ms)
         self._prune(now_ms)
         return wakes
 

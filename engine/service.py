@@ -85,29 +85,38 @@ class Service:
         Raises ThreadNotFound, ThreadBusy, StoreUnavailable (then nothing was recorded, or, if only the answer was lost,
         all of it was: ask for the run by listing the thread).
         """
-        temporary = thread_id is None
-        if request.timeout_s is None:
-            request = dataclasses.replace(request, timeout_s=self.settings.run_deadline_s)
-        thread_id = thread_id or new_thread_id()
-        if not temporary and (self.visible or strategy in ("interrupt", "rollback")):
+        interrupting = strategy in ("interrupt", "rollback")
+        if thread_id is not None and (self.visible or interrupting):
             self.reach(thread_id)
-        if strategy in ("interrupt", "rollback"):
+        if thread_id is not None and interrupting:
             self._cancel_unfinished(thread_id, "rollback" if strategy == "rollback" else "interrupt")
-        run_id = new_run_id(self.keys.of_thread(thread_id).number)
-        run = Run(
-            run_id=run_id, thread_id=thread_id, assistant_id=assistant_id, graph_id=graph_id, phase=Phase.WAITING,
-            queue=self.settings.queue, strategy=strategy, created_at=0, updated_at=0, request=request,
-            metadata=metadata or {}, temporary=temporary, tenant=self.tenant or "", user=user,
+        run = self.to_run(
+            request, graph_id=graph_id, assistant_id=assistant_id, thread_id=thread_id or new_thread_id(),
+            metadata=metadata or {}, strategy=strategy, temporary=thread_id is None, tenant=self.tenant or "",
+            user=user,
         )  # fmt: skip
         call = runs.create(
-            self.keys, run, delay_ms=round(after_s * 1000), create_thread=create_thread or temporary,
+            self.keys, run, delay_ms=round(after_s * 1000), create_thread=create_thread or run.temporary,
             thread_metadata=thread_metadata,
         )  # fmt: skip
-        phase, at = self.store.do(call)
-        if strategy in ("interrupt", "rollback") and phase is Phase.QUEUED:  # behind one that came in between
-            self._cancel_unfinished(thread_id, "rollback" if strategy == "rollback" else "interrupt", before=run_id)
+        return self.begun(run, *self.store.do(call))
+
+    def to_run(self, request: RunRequest, **facts: Any) -> Run:
+        """A run that is not recorded yet."""
+        if request.timeout_s is None:
+            request = dataclasses.replace(request, timeout_s=self.settings.run_deadline_s)
+        return Run(
+            run_id=new_run_id(self.keys.of_thread(facts["thread_id"]).number), phase=Phase.WAITING,
+            queue=self.settings.queue, created_at=0, updated_at=0, request=request, **facts,
+        )  # fmt: skip
+
+    def begun(self, run: Run, phase: Phase, at: int) -> Run:
+        """What follows once a run is recorded: what is before it makes way, if that was asked for, and it is woken."""
+        if run.strategy in ("interrupt", "rollback") and phase is Phase.QUEUED:  # behind one that came in between
+            action: CancelAction = "rollback" if run.strategy == "rollback" else "interrupt"
+            self._cancel_unfinished(run.thread_id, action, before=run.run_id)
         if phase is Phase.WAITING:
-            self.wake([Wake(run_id=run_id, queue=run.queue, graph_id=graph_id, label=graph_id)])
+            self.wake([Wake(run_id=run.run_id, queue=run.queue, graph_id=run.graph_id, label=run.graph_id)])
         return dataclasses.replace(run, phase=phase, created_at=at, updated_at=at)
 
     def get_run(self, run_id: str, thread_id: str | None = None) -> Run:

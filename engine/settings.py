@@ -206,6 +206,9 @@ class Settings:
     webhook_concurrency: int = setting(
         "RUNYARD_WEBHOOK_CONCURRENCY", 64, "Webhooks one worker process sends at once.", check=_positive
     )
+    cron_min_interval_s: float = setting(
+        "RUNYARD_CRON_MIN_INTERVAL_S", 60.0, "Least time between two firings of a cron.", check=_not_negative
+    )
     log_level: str = setting(
         "RUNYARD_LOG_LEVEL", "INFO", "Level of the log: DEBUG, INFO, WARNING, ERROR.", check=_level
     )

@@ -41,7 +41,7 @@ def ok(query: dict[str, Any]) -> Response:
 @needs(OPEN)
 def info() -> Response:
     """Versions, and what this server can do."""
-    flags = {"assistants": True, "crons": False, "langsmith": False, "langsmith_tracing_replicas": False}
+    flags = {"assistants": True, "crons": True, "langsmith": False, "langsmith_tracing_replicas": False}
     host = {"kind": "self-hosted", "project_id": None, "revision_id": None}
     versions = {"version": VERSION, "langgraph_py_version": LANGGRAPH_VERSION}
     return answers.json({**versions, "flags": flags, "host": host})

@@ -54,6 +54,9 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:deadlines` | sorted set | runs that must have ended by a time, by that ms | with their end |
 | `P:dead` | sorted set | dead letters: runs that failed for good, by the ms of their end | revived, discarded or pruned |
 | `P:dead:<tenant>` | sorted set | those of a tenant other than the default, which are in the list above, too | revived, discarded or pruned |
+| `P:cron:<cron>` | hash | a cron: what it says as JSON, when it fires next, the run it started last | deleted by the client, or its thread is gone when it fires |
+| `P:crons` | sorted set | crons by the ms of their making | with the cron |
+| `P:crons_due` | sorted set | crons that are to fire, by the ms of the next time | disabled, past their end, or with the cron |
 | `P:webhooks` | sorted set | ended runs whose webhook is not delivered yet, by the ms a wake-up is sent for it | delivered or given up |
 | `P:webhooks_failed` | sorted set | ended runs whose webhook was given up, by that ms | sent anew, or with the run |
 | `P:item:<name>` | hash | one item of the long-term store: value, instants, time to live; `<name>` is `<ns>\\0\\0<key>` | deleted, or its time to live is over |
@@ -226,6 +229,14 @@ class Partition:
         return f"{self.tag}:rollbacks"
 
     @property
+    def crons(self) -> str:
+        return f"{self.tag}:crons"
+
+    @property
+    def crons_due(self) -> str:
+        return f"{self.tag}:crons_due"
+
+    @property
     def webhooks(self) -> str:
         return f"{self.tag}:webhooks"
 
@@ -260,6 +271,9 @@ class Partition:
 
     def items(self, namespace: str) -> str:
         return f"{self._own}items:{namespace}"
+
+    def cron(self, cron_id: str) -> str:
+        return f"{self.tag}:cron:{cron_id}"
 
     def run(self, run_id: str) -> str:
         return f"{self.tag}:run:{run_id}"

@@ -26,6 +26,7 @@ def made_by(of: Keys | Partition, prefix: str) -> dict[str, str]:
         "run_id": "<run>", "thread_id": "<thread>", "namespace": "<ns>", "checkpoint_id": "<id>", "worker_id": "<id>",
         "assistant_id": "<id>", "fingerprint": "<fingerprint>", "name": "<name>", "tenant": "<tenant>",
         "key_id": "<id>",
+        "cron_id": "<cron>",
     }  # fmt: skip
     made = {}
     for name, member in inspect.getmembers(type(of)):

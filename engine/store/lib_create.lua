@@ -1,0 +1,44 @@
+-- create_run(keys, args): record a run, or refuse it, with the keys and arguments of the script create_run. Its errors:
+-- THREAD_NOT_FOUND, THREAD_BUSY. Needs the libraries clock and tenant.
+local function create_run(keys, args)
+  local known = redis.call('HMGET', keys[1], 'phase', 'created_at')
+  if known[1] then return {known[1], tonumber(known[2])} end
+  local at = now_ms()
+  if redis.call('EXISTS', keys[2]) == 0 then
+    if args[4] == '' then return redis.error_reply('THREAD_NOT_FOUND Thread not found.') end
+    redis.call('HSET', keys[2], 'thread_id', args[2], 'created_at', at, 'metadata', args[6],
+      'hidden', args[4] == 'hidden' and '1' or '')
+    if args[7] ~= '' then redis.call('HSET', keys[2], 'tenant', args[7]) end
+  else
+    local thread = redis.call('HMGET', keys[2], 'hidden', 'tenant')
+    -- hidden: another run's own, or being deleted
+    if thread[1] == '1' or (thread[2] or '') ~= args[7] then
+      return redis.error_reply('THREAD_NOT_FOUND Thread not found.')
+    end
+  end
+  local busy = redis.call('HEXISTS', keys[2], 'active') == 1 or redis.call('ZCARD', keys[4]) > 0
+  if args[3] == 'reject' and (busy or tonumber(redis.call('HGET', keys[2], 'delayed') or '0') > 0) then
+    return redis.error_reply('THREAD_BUSY The thread has a run in flight, and multitask_strategy is "reject".')
+  end
+  local phase = 'waiting'
+  local delay = tonumber(args[5])
+  if delay > 0 then
+    phase = 'due'
+    redis.call('ZADD', keys[6], at + delay, args[1])
+    redis.call('HINCRBY', keys[2], 'delayed', 1)
+    redis.call('HSET', keys[1], 'due_at', at + delay)
+  elseif busy then
+    phase = 'queued'
+    redis.call('ZADD', keys[4], redis.call('HINCRBY', keys[2], 'arrivals', 1), args[1])
+  else
+    redis.call('HSET', keys[2], 'active', args[1])
+    redis.call('ZADD', keys[5], at, args[1])
+  end
+  redis.call('HSET', keys[1], 'run_id', args[1], 'thread_id', args[2], 'strategy', args[3], 'phase', phase,
+    'created_at', at, 'updated_at', at, unpack(args, 8))
+  if args[7] ~= '' then redis.call('HSET', keys[1], 'tenant', args[7]) end
+  redis.call('ZADD', keys[3], at, args[1])
+  redis.call('HSET', keys[2], 'updated_at', at)
+  redis.call('ZADD', listing_of(keys[7], keys[2]), at, args[2])
+  return {phase, at}
+end
