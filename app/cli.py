@@ -36,6 +36,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "See which webhooks are owed or were given up, and send them anew.",
     ),
     "crons": ("runyard.app.commands.crons:crons", "See which runs are started on a schedule, and stop that."),
+    "circuits": (
+        "runyard.app.commands.circuits:circuits",
+        "See the circuits of the fleet, and keep them open or closed.",
+    ),
     "cancel": ("runyard.app.commands.runs:cancel", "Ask for the end of RUN."),
     "graphs": ("runyard.app.commands.graphs:graphs", "List the graphs, or show the nodes and edges of GRAPH."),
     "crash-test": (

@@ -17,6 +17,7 @@ from flask import Flask, Response, g, request
 from runyard.app import cors, docs, errors, ids
 from runyard.app.api import (
     assistants,
+    circuits,
     commands,
     crons,
     dead_letters,
@@ -51,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 RESOURCES = (
     *(system, assistants, threads, state, runs, streams, commands, stateless, crons, store),
-    *(partial, dead_letters, records),
+    *(partial, dead_letters, records, circuits),
 )
 #: A client waits for an answer while the store is away: not for long, since it will try again.
 STORE_RETRY_S, STORE_TIMEOUT_S = 1.5, 2.0

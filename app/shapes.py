@@ -70,7 +70,7 @@ _REASONS = {
 
 
 #: What a parked node waits for, by what it waits at.
-_ROOM = {"limit": "a share of limit {name!r}"}
+_ROOM = {"limit": "a share of limit {name!r}", "circuit": "circuit {name!r} to close"}
 
 
 def reason(run: Run) -> str:
@@ -112,6 +112,13 @@ def of_letter(letter: Run | Json) -> Json:
 def of_record(record: Json) -> Json:
     """A record of the ledger with its instant as text."""
     return {**record, "timestamp": at(record["timestamp"])}
+
+
+def of_circuit(circuit: Json) -> Json:
+    shown = {**circuit, "since": at(circuit["since"]), "until": at(circuit["until"])}
+    if "history" in circuit:
+        shown["history"] = [{**change, "at": at(change["at"])} for change in circuit["history"]]
+    return shown
 
 
 def of_partial(run: Run, parts: list[Json]) -> Json:

@@ -96,6 +96,7 @@ async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held
         prepared.ledger,
         claim.doom,
         branch.name,
+        writer.add,
         now_ms=claim.now_ms,
     )
     runner = seam.TaskRunner(

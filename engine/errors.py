@@ -3,11 +3,12 @@
     EngineError
     ├── ConfigError            the operator: refuse to start; name the variable and the accepted form
     ├── InvalidInput           the caller: the request is wrong, and says which field
-    ├── NotFound               the caller: RunNotFound, ThreadNotFound, AssistantNotFound, ApiKeyNotFound
+    ├── NotFound               the caller: RunNotFound, ThreadNotFound, AssistantNotFound, CircuitNotFound, …
     ├── Conflict               the caller: InvalidTransition, ThreadBusy, ThreadExists, AssistantExists, RunInFlight
     ├── StoreUnavailable       nobody: Redis is away; retried outside the attempt budget
     ├── LeaseLost              nobody: someone else owns the run; stop, write nothing, never retry
     ├── Unserializable         the graph's author: names the state key whose value cannot be stored
+    ├── CircuitOpen            nobody: a node was not called, because its circuit is open; never retried at once
     └── GraphUnavailable       the graph's author: it cannot be loaded; GraphChanged, it no longer fits its waiting run
 
     Recorded                   a node's own error that an earlier slice has met
@@ -78,6 +79,12 @@ class CronNotFound(NotFound):
     code = "cron_not_found"
 
 
+class CircuitNotFound(NotFound):
+    """Circuit not found."""
+
+    code = "circuit_not_found"
+
+
 class Conflict(EngineError):
     """The thing is not in a state that allows this."""
 
@@ -130,6 +137,12 @@ class Unserializable(EngineError):
     """A value in the graph's state cannot be stored."""
 
     code = "unserializable"
+
+
+class CircuitOpen(EngineError):
+    """The circuit of this node is open; it was not called."""
+
+    code = "circuit_open"
 
 
 class GraphUnavailable(EngineError):

@@ -90,11 +90,14 @@ class LeaseKeeper:
         for thread in self._threads:
             thread.join(timeout=5)
 
-    def add(self, channel: str, hear: Callable[[str], None], renewals: Callable[[], list[Call[Any]]]) -> None:
-        """Renew something else along with the leases, and listen to its channel. Before :meth:`start`; both are called
-        on threads."""
+    def add(
+        self, channel: str, hear: Callable[[str], None], renewals: Callable[[], list[Call[Any]]] | None = None
+    ) -> None:
+        """Listen to another channel, and renew something else along with the leases. Before :meth:`start`; both
+        are called on threads."""
         self._heard[channel] = hear
-        self._riders.append(renewals)
+        if renewals is not None:
+            self._riders.append(renewals)
 
     def in_hand(self) -> list[Held]:
         with self._lock:

@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import time
 import traceback
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NoReturn
@@ -20,7 +20,7 @@ from langgraph.types import Command, PregelExecutableTask, RetryPolicy
 from runyard.engine import seam, wire
 from runyard.engine.doom import foretell, timeout_of
 from runyard.engine.effects import Journal, journal
-from runyard.engine.errors import LeaseLost, Recorded, StoreUnavailable
+from runyard.engine.errors import CircuitOpen, LeaseLost, Recorded, StoreUnavailable
 from runyard.engine.fanout import CutOff, Fanout, Verdict, fanouts
 from runyard.engine.gate import MOMENT_S, Gate
 from runyard.engine.ledger import Ledger
@@ -79,6 +79,7 @@ class NodeRunner:
         ledger: Ledger,
         doom: dict[str, Any] | None = None,
         branch: str | None = None,
+        tell: Callable[[str, bytes], None] = lambda *_: None,
         *,
         now_ms: int,
     ) -> None:
@@ -97,7 +98,7 @@ class NodeRunner:
         self._trying: dict[str, tuple[int, _Clock]] = {}
         #: What this process may be killed for: task id to its attempt.
         self._running: dict[str, dict[str, Any]] = {}
-        self.gate = Gate(worker, run, fence, branch)
+        self.gate = Gate(worker, run, fence, branch, tell)
         #: How long each task that waits for its next attempt has to wait, in seconds.
         self.waits: list[float] = []
         #: Failed for good: task id and node of each, in order.
@@ -153,7 +154,9 @@ class NodeRunner:
                 except Exception as raised:  # noqa: BLE001 - whatever a node raises is an attempt of it
                     error = raised
                     self._trying.pop(task.id, None)
-            decision = decide(policies, error, attempt)
+            # An open circuit is not asked again at once: that is what it is for.
+            refused = isinstance(error, CircuitOpen)
+            decision = GiveUp(exhausted=False) if refused else decide(policies, error, attempt)
             record = self._record(task, attempt, error, clock, decision)
             if isinstance(decision, GiveUp):
                 raise _Exhausted(error, record)
@@ -167,7 +170,7 @@ class NodeRunner:
         policy = self._policy(task)
         if not policy.is_gated:
             return await self._noted(task, once, attempt, clock)
-        return await self.gate.passed(task, policy, lambda: self._noted(task, once, attempt, clock))
+        return await self.gate.passed(task, policy, attempt, lambda: self._noted(task, once, attempt, clock))
 
     async def _noted(self, task: PregelExecutableTask, once: seam.Once, attempt: int, clock: _Clock) -> Any:
         """One attempt, with its place in the ledger unless it fails: then a decision belongs to it."""

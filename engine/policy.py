@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validate, validates_schema
 
+from runyard.engine.breaker import Circuit, circuit_of
 from runyard.engine.errors import ConfigError
+from runyard.engine.faults import faults_of
 
 #: 0% to 100%, with decimals.
 _SHARE = re.compile(r"(100(\.0+)?|\d{1,2}(\.\d+)?)%")
@@ -41,11 +43,17 @@ class NodePolicy:
     rest_s: float | None = None
     #: The limit of the fleet that it needs a share of; see :mod:`runyard.engine.limits`.
     limit: str | None = None
+    #: How long an attempt should take at most, in ms; a slower one is a breach, and counts against its circuit.
+    sla_ms: float | None = None
+    #: The circuit it is called through; see :mod:`runyard.engine.breaker`.
+    circuit: Circuit | None = None
+    #: What becomes of it while that is open: "fail" (a fallback or ``required: false`` hold), or "park".
+    when_open: str = "fail"
 
     @property
     def is_gated(self) -> bool:
         """Whether it has to pass :mod:`runyard.engine.gate` before an attempt."""
-        return self.limit is not None
+        return self.limit is not None or self.circuit is not None or self.sla_ms is not None
 
 
 def _check_fallback(value: Any) -> None:
@@ -71,6 +79,9 @@ class _NodePolicySchema(Schema):
     required = fields.Boolean()
     fallback = fields.Raw(validate=_check_fallback)
     limit = fields.String()
+    sla_ms = fields.Float(validate=validate.Range(min=0, min_inclusive=False, error="must be ms above 0"))
+    circuit = fields.Raw()
+    when_open = fields.String(validate=validate.OneOf(["fail", "park"], error='must be "fail" or "park"'))
     quorum = fields.Raw(allow_none=True, validate=_check_quorum)
     group = fields.String(
         allow_none=True, validate=validate.Length(min=1, max=64, error="must be a name of 1 to 64 characters")
@@ -94,18 +105,19 @@ def policies_of(
     overrides: Mapping[str, Any] | None = None,
     *,
     limits: Collection[str] = (),
+    circuits: Mapping[str, Circuit] | None = None,
 ) -> dict[str, NodePolicy]:
     """The policy of each node of a graph.
 
     ``nodes`` maps a node's name to its metadata, ``overrides`` a node's name to what configuration says about it;
-    ``limits`` are the names that configuration defines.
+    ``limits`` and ``circuits`` are what configuration defines by name.
     Raises ConfigError that names graph, node and field.
     """
     for name in overrides or {}:
         if name not in nodes:
             raise ConfigError(f"Policy for node {name!r} of graph {graph_id!r}: there is no such node.")
     made = {
-        name: _policy(graph_id, name, [(metadata or {}).get("runyard"), (overrides or {}).get(name)])
+        name: _policy(graph_id, name, [(metadata or {}).get("runyard"), (overrides or {}).get(name)], circuits or {})
         for name, metadata in nodes.items()
     }
     for name, policy in made.items():
@@ -138,7 +150,7 @@ def _check_groups(graph_id: str, policies: Mapping[str, NodePolicy]) -> None:
                 )
 
 
-def _policy(graph_id: str, node: str, layers: list[Any]) -> NodePolicy:
+def _policy(graph_id: str, node: str, layers: list[Any], circuits: Mapping[str, Circuit]) -> NodePolicy:
     """One policy from what the code and the configuration say; the later layer wins, field by field."""
     data: dict[str, Any] = {}
     for layer in layers:
@@ -149,9 +161,21 @@ def _policy(graph_id: str, node: str, layers: list[Any]) -> NodePolicy:
         return NodePolicy()
     try:
         policy: NodePolicy = _NodePolicySchema().load(data)
+        return replace(policy, circuit=_circuit(policy.circuit, f"{graph_id}.{node}", circuits))
     except ValidationError as error:
-        faults = "; ".join(
-            f"{field}: {' '.join(map(str, texts))}" for field, texts in dict(error.messages_dict).items()
-        )
-        raise ConfigError(f"Policy of node {node!r} of graph {graph_id!r} is not valid: {faults}") from error
-    return policy
+        raise ConfigError(f"Policy of node {node!r} of graph {graph_id!r} is not valid: {faults_of(error)}") from error
+
+
+def _circuit(given: Any, own: str, circuits: Mapping[str, Circuit]) -> Circuit | None:
+    """A circuit that is shared by name, or one of the node's ``own``. Raises ValidationError."""
+    if given is None or given is False:
+        return None
+    if isinstance(given, str):
+        if given not in circuits:
+            known = ", ".join(sorted(circuits)) or "nothing"
+            raise ValidationError(f"runyard.circuits of langgraph.json defines no {given!r}, only {known}.", "circuit")
+        return circuits[given]
+    try:
+        return circuit_of(own, {} if given is True else given)
+    except ValidationError as error:
+        raise ValidationError(faults_of(error), "circuit") from error

@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
 
+from runyard.engine.background import Background
 from runyard.engine.errors import StoreUnavailable
 from runyard.engine.limits import Limit
 from runyard.engine.run import Wake
@@ -33,15 +34,15 @@ _PATIENCE_MS = 600_000
 
 class Shares:
     def __init__(
-        self, store: AsyncStore, keys: Keys, limits: Mapping[str, Limit], *, lease_ms: int, wake: SendWakes
-    ) -> None:
+        self, store: AsyncStore, keys: Keys, limits: Mapping[str, Limit], background: Background, *,
+        lease_ms: int, wake: SendWakes,
+    ) -> None:  # fmt: skip
         self.store, self.keys, self.limits, self.lease_ms = store, keys, limits, lease_ms
-        self._wake = wake
+        self.background, self._wake = background, wake
         self._holding: dict[str, str] = {}
         self._waiting: dict[str, tuple[str, asyncio.Event]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
-        self._background: set[asyncio.Task[None]] = set()
         self._remembered: set[str] = set()
 
     def ticket(self, name: str, run_id: str, task_id: str, token: str) -> Ticket:
@@ -53,13 +54,13 @@ class Shares:
         taken = calls.take(self.keys, limit, waiter, holder, lease_ms=self.lease_ms, believed_ms=believed_ms, wake=wake)
         if limit.name not in self._remembered:
             self._remembered.add(limit.name)
-            self.in_background(self._remember(limit.name))
+            self.background.add(self._remember(limit.name))
         got = await self.store.do(taken)
         if got.has_share:
             with self._lock:
                 self._holding[holder] = limit.name
         if got.others:
-            self.in_background(self._hand_on(limit.name, got.others))
+            self.background.add(self._hand_on(limit.name, got.others))
         return got
 
     async def give(self, name: str, *, holder: str = "", waiter: str = "", blocked_ms: int = 0) -> None:
@@ -80,16 +81,6 @@ class Shares:
     async def _remember(self, name: str) -> None:
         with contextlib.suppress(StoreUnavailable):
             await self.store.do(calls.remember(self.keys, name))
-
-    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do this while the slice goes on; :meth:`close` waits for it."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-    async def close(self) -> None:
-        while self._background:
-            await asyncio.wait(self._background)
 
     # --- from the lease keeper's threads
 
@@ -162,12 +153,12 @@ class Ticket:
     def leave(self) -> None:
         """Leave the queue, or give back what came in the meantime."""
         self._shares.stop_waiting(self._waiter)
-        self._shares.in_background(self._shares.give(self.limit.name, holder=self._holder, waiter=self._waiter))
+        self._shares.background.add(self._shares.give(self.limit.name, holder=self._holder, waiter=self._waiter))
 
     def give_back(self, *, blocked_s: float = 0.0) -> None:
         """Give the share back; with ``blocked_s`` nobody in the fleet begins for so long."""
         work = self._shares.give(self.limit.name, holder=self._holder, blocked_ms=round(blocked_s * 1000))
-        self._shares.in_background(work)
+        self._shares.background.add(work)
 
     async def _ask(self, *, believed_ms: int, wake: str = "") -> bool:
         got = await self._shares.take(self.limit, self._waiter, self._holder, believed_ms=believed_ms, wake=wake)

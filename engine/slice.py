@@ -249,6 +249,7 @@ class _Slice:
             prepared.policies,
             prepared.degraded,
             prepared.ledger,
+            tell=self._writer.add,
             now_ms=claim.now_ms,
         )
         self._one_step = worker.settings.quantum_s == 0

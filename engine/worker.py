@@ -14,6 +14,9 @@ from langgraph.runtime import RunControl
 from langgraph.types import PregelExecutableTask
 
 from runyard.engine import seam
+from runyard.engine.background import Background
+from runyard.engine.breaker import Circuit
+from runyard.engine.circuits import Circuits
 from runyard.engine.items import RedisItems
 from runyard.engine.leases import LeaseKeeper
 from runyard.engine.ledger import Ledger, ModelCall, Sink
@@ -66,10 +69,15 @@ class Worker:
     sinks: tuple[Sink, ...] = ()
     #: The limits that nodes share with the fleet, by name.
     limits: Mapping[str, Limit] = field(default_factory=dict)
+    #: The thresholds of circuits that configuration defines, by name.
+    thresholds: Mapping[str, Circuit] = field(default_factory=dict)
     #: Sends wake-ups of parked runs that there is room for; called in a thread, may fail.
     wake: Callable[[Sequence[Wake]], None] = lambda _: None
     #: What this process holds of the limits.
     shares: Shares = field(init=False)
+    #: The circuits that it calls through.
+    circuits: Circuits = field(init=False)
+    background: Background = field(default_factory=Background)
     #: Set when the process was asked to stop: nothing new is claimed, slices end at their next superstep edge.
     draining: bool = False
     #: Whether this process has one thing in hand at a time and may be killed for it (a prefork child).
@@ -88,9 +96,13 @@ class Worker:
     _policies: dict[tuple[str, str], dict[str, NodePolicy]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.shares = Shares(self.store, self.keys, self.limits, lease_ms=self.settings.lease_ms, wake=self.wake)
+        self.shares = Shares(
+            self.store, self.keys, self.limits, self.background, lease_ms=self.settings.lease_ms, wake=self.wake
+        )
+        self.circuits = Circuits(self.store, self.keys, self.background, self.wake)
         if self.limits:
             self.keeper.add(self.keys.shares, self.shares.told, self.shares.renewals)
+        self.keeper.add(self.keys.circuits_changed, self.circuits.changed)
 
     def drain(self) -> None:
         """Ask every slice to end at its next superstep edge. Called on the event loop."""
@@ -100,7 +112,7 @@ class Worker:
 
     async def close(self) -> None:
         """Give back what is left in hand, and leave the store. Raises StoreUnavailable."""
-        await self.shares.close()
+        await self.background.close()
         await self.store.close()
 
     def abandon(self, node: str) -> None:
@@ -129,6 +141,12 @@ class Worker:
         """The policies of a graph's nodes, validated once. Raises ConfigError."""
         known = self._policies.get((graph_id, fingerprint))
         if known is None:
-            known = policies_of(graph_id, seam.node_metadata(graph), self.policies.get(graph_id), limits=self.limits)
+            known = policies_of(
+                graph_id,
+                seam.node_metadata(graph),
+                self.policies.get(graph_id),
+                limits=self.limits,
+                circuits=self.thresholds,
+            )
             self._policies[graph_id, fingerprint] = known
         return known

@@ -29,6 +29,7 @@ from celery.signals import (
 )
 
 from runyard.engine.branch import BranchSaver
+from runyard.engine.breaker import circuits_of
 from runyard.engine.errors import StoreUnavailable
 from runyard.engine.garbage import spare
 from runyard.engine.items import RedisItems, ttl_of
@@ -141,6 +142,7 @@ class WorkerProcess:
             prices=Prices(project.runyard.get("prices")),
             webhooks=Webhooks(WebhookPolicy.of(project.webhooks, self.settings, os.environ)),
             limits=limits_of(project.runyard.get("limits", {})),
+            thresholds=circuits_of(project.runyard.get("circuits", {})),
             wake=self.wake,
             took=self._presence.took,
             expendable=self._expendable,

@@ -27,6 +27,11 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `<prefix>:{limit:<name>}:wakes` | hash | of parked waiters the run or branch to wake; their places while a share is reserved | as above |
 | `<prefix>:{api_keys}` | sorted set | ids of API keys, by the ms of their making | never |
 | `<prefix>:{api_keys}:<id>` | hash | an API key: name, tenant, scopes, instants, and a hash of its secret | never, also when it is revoked |
+| `<prefix>:circuits` | set | names of the circuits that were ever used | never |
+| `<prefix>:circuits:changed` | channel | "this circuit has changed" to all workers | – |
+| `<prefix>:{circuit:<name>}` | hash | a circuit: mode, the window of its calls, who tries it, its thresholds | never; one for each circuit |
+| `<prefix>:{circuit:<name>}:waiting` | sorted set | parked runs and branches to wake when it closes, by the ms until which they wait | woken, or their time is over |
+| `<prefix>:{circuit:<name>}:log` | stream | how it changed, about the last hundred times | trimmed as it grows |
 | `P:run:<run>` | hash | the run: request, phase, lease, counters, error | retention after its end, or deleted |
 | `P:run:<run>:events` | stream | what the run told its readers | retention of events after its end |
 | `P:run:<run>:branches` | hash | the parts of a superstep that went to other workers, and their leases | the superstep is complete |
@@ -141,6 +146,27 @@ class Keys:
     @property
     def shares(self) -> str:
         return f"{self.prefix}:shares"
+
+    @property
+    def circuits(self) -> str:
+        return f"{self.prefix}:circuits"
+
+    @property
+    def circuits_changed(self) -> str:
+        return f"{self.prefix}:circuits:changed"
+
+    def circuit(self, name: str) -> str:
+        return f"{self.prefix}:{{circuit:{name}}}"
+
+    def circuit_waiting(self, name: str) -> str:
+        return f"{self.circuit(name)}:waiting"
+
+    def circuit_log(self, name: str) -> str:
+        return f"{self.circuit(name)}:log"
+
+    def circuit_all(self, name: str) -> tuple[str, str, str]:
+        """The three keys of a circuit; they share a hash tag."""
+        return self.circuit(name), self.circuit_waiting(name), self.circuit_log(name)
 
     def limit(self, name: str) -> str:
         return f"{self.prefix}:{{limit:{name}}}"

@@ -216,7 +216,7 @@ async def test_a_share_is_renewed_with_the_leases_and_ends_without_them(redis_ur
         assert renewed >= ends
         api.open.set()
         await holding
-        await eng.worker.shares.close()
+        await eng.worker.background.close()
         assert client.zcard(held) == 0
 
 
@@ -232,7 +232,7 @@ async def test_what_the_provider_asks_for_holds_for_everybody(redis_url: str, sh
     async with engine(redis_url, graphs, runyard={"limits": FIVE}) as eng:
         eng.start("refused", {"out": []})
         await eng.drive()
-        await eng.worker.shares.close()
+        await eng.worker.background.close()
         other = await parked(eng)
         assert other.due_at is not None
         assert 100_000 < other.due_at - other.updated_at <= 125_000

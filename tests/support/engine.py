@@ -15,6 +15,7 @@ from typing import Any
 
 from runyard.engine.advance import advance, advance_branch
 from runyard.engine.branch import BranchSaver
+from runyard.engine.breaker import circuits_of
 from runyard.engine.delivery import deliver
 from runyard.engine.items import RedisItems
 from runyard.engine.leases import LeaseKeeper
@@ -75,6 +76,7 @@ class Engine:
             items=RedisItems(self.keys, store=store, sync_store=self.sync_store),
             webhooks=Webhooks(WebhookPolicy.of(self.project.get("webhooks", {}), self.settings, {})),
             limits=limits_of(self.project["runyard"].get("limits", {})),
+            thresholds=circuits_of(self.project["runyard"].get("circuits", {})),
             wake=self.wakes.extend,
         )
         self._workers.append(worker)
@@ -105,7 +107,7 @@ class Engine:
             for following in await asyncio.gather(*(self.carry_out(wake) for wake in batch)):
                 self.wakes.extend(following)
             for worker in self._workers:  # what was given back may wake somebody
-                await worker.shares.close()
+                await worker.background.close()
 
     def start(self, graph_id: str, given: Any = None, *, thread_id: str | None = None, **request: Any) -> Run:
         """Record a run on a thread (made when missing)."""

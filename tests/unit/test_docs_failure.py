@@ -26,7 +26,7 @@ SHELL = [
 ]
 COMMANDS = [line for line in SHELL if line.startswith("runyard ")]
 REQUESTS = [line for line in SHELL if line.startswith("curl ")]
-DEFAULTS = {None: "none", True: "`true`", False: "`false`"}
+DEFAULTS = {None: "none", True: "`true`", False: "`false`", "fail": "`fail`"}
 
 
 def test_the_table_has_every_field_of_a_nodes_policy_with_its_default() -> None:
