@@ -165,8 +165,8 @@ class Webhooks:
             return NotDelivered(f"{type(error).__name__}: {error}"[:300], self._retry_s(attempt))
 
     async def _post(self, url: str, body: bytes, headers: httpx.Headers) -> int:
-        if self._context is None:
-            self._context = httpx.create_ssl_context(trust_env=False)
+        if self._context is None:  # reading the certificates takes a while, and the loop has others to serve
+            self._context = await asyncio.to_thread(httpx.create_ssl_context, trust_env=False)
         transport = GuardedTransport(self.policy.reach, self._context)
         waits = httpx.Timeout(self.policy.timeout_s, connect=self.policy.timeout_s / 2)
         async with (

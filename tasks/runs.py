@@ -31,4 +31,4 @@ def run_branch(run_id: str, branch: str) -> None:
 def deliver_webhook(run_id: str) -> None:
     """Tell a run's webhook of its end."""
     process = current()
-    process.wake(process.run(deliver(process.worker, run_id)))
+    process.run(process.wake_after(deliver(process.worker, run_id)))
