@@ -129,14 +129,14 @@ async def thread(
             yield HEARTBEAT
 
 
-def soon(service: Service, run: Run, spare: threading.Semaphore) -> bytes | None:
-    """The run's result as JSON if it comes in a moment and a thread can be spared to wait for it."""
+def soon(service: Service, run: Run, spare: threading.Semaphore, kept: Callable[[], bytes]) -> bytes | None:
+    """The run's result as JSON if it comes in a moment and a thread can be spared to wait for it, as :func:`result`."""
     if not spare.acquire(blocking=False):
         return None
     try:
         found = service.events(run.run_id, pause_s=GLANCE_S if run.phase in TERMINAL else SOON_S, only_end=True)
         event = next(found, None)
-        return events.result_in(event) if event is not None else None
+        return (events.result_in(event) or kept()) if event is not None else None
     except StoreUnavailable:
         return None
     finally:
@@ -146,7 +146,8 @@ def soon(service: Service, run: Run, spare: threading.Semaphore) -> bytes | None
 async def result(live: Live, run: Run, kept: Callable[[], bytes]) -> Parts:
     """The run's result as JSON, after a newline at once and every few seconds of waiting.
 
-    ``kept`` is asked for what the store still knows when the run ended so long ago that its events were forgotten.
+    ``kept`` is asked for when the events do not tell it: the run was cancelled before it did anything, or ended so long
+    ago that they were forgotten.
     """
     yield b"\n"
     async with aclosing(follow(live, run, events.START, only_end=True)) as parts:
@@ -154,8 +155,10 @@ async def result(live: Live, run: Run, kept: Callable[[], bytes]) -> Parts:
             if not some:
                 yield b"\n"
             else:
-                yield events.result_in(some[-1])
-                return
+                if told := events.result_in(some[-1]):
+                    yield told
+                    return
+                break
     yield await asyncio.to_thread(kept)
 
 

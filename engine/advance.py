@@ -208,7 +208,7 @@ async def _end(
         error=error,
         values=wire.pack_json(values) if values else b"",
         interrupts=interrupts,
-        report=result_of(values, told, interrupts),
+        report=result_of(values, told, interrupts) if values or phase is not Phase.CANCELLED else b"",
         hold_thread=hold_thread,
     )
     following = await worker.store.do(call)

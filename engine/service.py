@@ -233,12 +233,19 @@ class Service:
                     return
                 yield None
             elif event.name == events.END:
-                yield events.result_in(event)
+                yield events.result_in(event) or self.kept_result(run)
                 return
 
-    def kept_result(self, run: Run) -> bytes:
-        """What the store still knows of the result of a run that is over, as JSON."""
-        return self._kept_result(self.store.do(runs.get(self.keys, run.run_id)) or run)
+    def kept_result(self, run: Run, *, joined: bool = True) -> bytes:
+        """What the store still knows of the result of a run that is over, as JSON.
+
+        Of a run that was cancelled before it did anything, who joins it hears what its thread holds, and who has waited
+        since its start hears nothing, as on LangGraph's server.
+        """
+        current = self.store.do(runs.get(self.keys, run.run_id))
+        if not joined and (current is None or current.phase is Phase.CANCELLED):
+            return b"{}"
+        return self._kept_result(current or run)
 
     def _forgotten(self, run: Run) -> bytes | None:
         """The result of a run that is over and whose events are gone; None when they will tell it."""

@@ -90,7 +90,7 @@ def get(run_id: str) -> Response:
 @needs("runs:read")
 def join(query: Json, run_id: str) -> Response:
     """The result of a run, when it has ended."""
-    return waiting(service().get_run(run_id), cancel=query["cancel_on_disconnect"])
+    return waiting(service().get_run(run_id), cancel=query["cancel_on_disconnect"], joined=True)
 
 
 @blueprint.route("/<run:run_id>/stream")

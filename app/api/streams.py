@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from flask import Response, request
@@ -52,7 +53,7 @@ def stream(body: Json, thread_id: str) -> Response:
 @needs("runs:read")
 def join(query: Json, thread_id: str, run_id: str) -> Response:
     """The result of a run, when it has ended."""
-    return waiting(service().get_run(run_id, thread_id), cancel=query["cancel_on_disconnect"])
+    return waiting(service().get_run(run_id, thread_id), cancel=query["cancel_on_disconnect"], joined=True)
 
 
 @blueprint.route("/<run:run_id>/stream")
@@ -69,15 +70,14 @@ def join_stream(query: Json, thread_id: str, run_id: str) -> Response:
     return joined(run, query)
 
 
-def waiting(run: Run, *, cancel: bool) -> Response:
+def waiting(run: Run, *, cancel: bool, joined: bool = False) -> Response:
     """An answer that takes as long as the run."""
     here, engine = _place(run), service()
+    kept = partial(engine.kept_result, run, joined=joined)
     headers = {"Location": f"{here}/join", "Content-Location": here}
-    if not cancel and (known := sse.soon(engine, run, wired().spare)) is not None:
+    if not cancel and (known := sse.soon(engine, run, wired().spare, kept)) is not None:
         return answers.raw(known, headers)
-    return answers.chunked(
-        lambda live: sse.result(live, run, lambda: engine.kept_result(run)), headers, on_gone=_ender(run, cancel)
-    )
+    return answers.chunked(lambda live: sse.result(live, run, kept), headers, on_gone=_ender(run, cancel))
 
 
 def streaming(run: Run, *, cancel: bool, here: str | None = None) -> Response:

@@ -90,9 +90,9 @@ def end(keys: Keys, run_id: str) -> Call[list[Event]]:
     )
 
 
-def result_in(event: Event) -> bytes:
-    """The result that an ``end`` event carries, as the JSON it is."""
-    return event.data.partition(b'"result":')[2][:-1] or b"{}"
+def result_in(event: Event) -> bytes | None:
+    """The result that an ``end`` event carries, as the JSON it is; None: the run was cancelled and left nothing new."""
+    return event.data.partition(b'"result":')[2][:-1] or None
 
 
 def last(keys: Keys, run_id: str) -> Call[Event | None]:

@@ -313,7 +313,7 @@ def cancel(keys: Keys, run: Run, action: CancelAction, *, events_ttl_ms: int) ->
     wanted = (at.run(run.run_id), at.thread(run.thread_id), at.thread_queue(run.thread_id), at.leases, at.waiting,
               at.due, at.ended, at.events(run.run_id), at.branches(run.run_id), at.rollbacks,
               at.deadlines, at.webhook(run.run_id), at.webhooks, at.webhooks_failed)  # fmt: skip
-    words = (run.run_id, action, events_ttl_ms, at.run(""), end_event(Phase.CANCELLED, b"{}"), keys.control,
+    words = (run.run_id, action, events_ttl_ms, at.run(""), end_event(Phase.CANCELLED, b""), keys.control,
              _webhook_grace(run))  # fmt: skip
     return Call(script("cancel_run"), wanted, words, lambda reply: (reply[0].decode(), _woken(reply[1:])))
 
@@ -488,8 +488,9 @@ def _webhook_grace(run: Run) -> int | str:
 
 
 def end_event(phase: Phase, result: bytes) -> bytes:
-    """The data of a run's last event: its status, and the result as the JSON it is."""
-    return b'{"status":"%b","result":%b}' % (status_of(phase, started=True).encode(), result)
+    """The data of a run's last event: its status, and the result as the JSON it is, if there is one."""
+    status = status_of(phase, started=True).encode()
+    return b'{"status":"%b","result":%b}' % (status, result) if result else b'{"status":"%b"}' % status
 
 
 def _fields(run: Run) -> list[str | bytes]:

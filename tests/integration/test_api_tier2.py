@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from runyard.engine.store import events, runs
 from tests.support.engine import Engine, engine as make_engine
+from tests.support.eventually import eventually
 from tests.support.web import Web
 
 
@@ -267,3 +269,23 @@ def test_a_join_long_after_the_end_answers_at_once(web: Web, engine: Engine) -> 
     begun = time.monotonic()
     assert web.call("GET", f"/threads/{thread_id}/runs/{run_id}/join").json == {"steps": ["made up"], "text": "a"}
     assert time.monotonic() - begun < 1
+
+
+def test_who_joins_a_run_that_was_cancelled_while_it_waited_hears_what_the_thread_holds(web: Web) -> None:
+    thread_id = seeded(web).json["thread_id"]
+    holds = {"steps": ["made up"], "text": "a"}
+    for how in ({}, {"after_seconds": 60}):
+        place = f"/threads/{thread_id}/runs/{web.run(thread_id, **how).json['run_id']}"
+        assert web.call("POST", f"{place}/cancel?wait=1").json == {}
+        assert web.call("GET", f"{place}/join").json == holds
+        assert web.call("GET", f"/runs/{place.rpartition('/')[2]}/join").json == holds
+
+
+def test_who_waits_for_a_run_from_its_start_hears_nothing_when_it_is_cancelled(web: Web, engine: Engine) -> None:
+    thread_id = seeded(web).json["thread_id"]
+    body = {"assistant_id": "plain", "metadata": {"mine": True}}
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(web.call, "POST", f"/threads/{thread_id}/runs/wait", body)
+        run = eventually(lambda: next(iter(engine.service.list_runs(thread_id)), None))
+        engine.service.cancel_run(run)
+        assert waiting.result(timeout=20).json == {}
