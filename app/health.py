@@ -17,14 +17,20 @@ def problems(wiring: Wiring) -> list[str]:
     """What stands in the way, in sentences; empty when the installation is ready."""
     try:
         workers = wiring.service.workers()
-        waited_ms = wiring.service.oldest_wait_ms()
+        waits_ms = wiring.service.waits_ms(DEAF_AFTER_MS)
+        gone = [] if workers else wiring.service.workers(gone=True)
     except StoreUnavailable as error:
         return [str(error)]
     found = []
     if wiring.queue_depth(wiring.settings.queue) is None:
         found.append("The broker does not answer.")
+    found += [
+        f"Worker {facts['id']} is gone, last heard of {int(facts['quiet_ms']) / 1000:.0f} s ago." for facts in gone
+    ]
     queue = wiring.settings.queue
-    return found + of_workers(workers, queue, waited_ms, wiring.settings.concurrency, time.time_ns() // 1_000_000)
+    return found + of_workers(
+        workers, queue, waits_ms.get(queue, 0), wiring.settings.concurrency, time.time_ns() // 1_000_000
+    )
 
 
 def of_workers(workers: list[dict[str, str]], queue: str, waited_ms: int, concurrency: int, now_ms: int) -> list[str]:

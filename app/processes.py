@@ -25,22 +25,25 @@ WEB = Process(
     ' "runyard.app.factory:create_app()"',
     drain_s=15.0,
 )
-#: Mingle and gossip are a second of start-up for what no worker of ours asks another. -E is what Flower reads.
+#: Mingle and gossip are a second of start-up for what no worker of ours asks another. -E is what Flower reads. The
+#: shell puts the process id in the name: RabbitMQ locks a worker's mailbox by its name, and Flower tells workers apart
+#: by it.
 WORKER = Process(
     "worker",
-    "celery -A runyard.tasks.celery worker -n worker@%h -P threads -c ${RUNYARD_CONCURRENCY:-1000}"
+    "celery -A runyard.tasks.celery worker -n worker-$$@%h -P threads -c ${RUNYARD_CONCURRENCY:-1000}"
     " -Q ${RUNYARD_QUEUE:-default} --without-mingle --without-gossip -E",
     drain_s=30.0,
 )
 WORKER_CPU = Process(
     "worker-cpu",
-    "celery -A runyard.tasks.celery worker -n worker-cpu@%h -P prefork -c ${RUNYARD_CPU_CONCURRENCY:-2} -Q cpu"
+    "celery -A runyard.tasks.celery worker -n worker-cpu-$$@%h -P prefork -c ${RUNYARD_CPU_CONCURRENCY:-2} -Q cpu"
     " --without-mingle --without-gossip -E",
     drain_s=30.0,
 )
 FLOWER = Process(
     "flower",
-    "celery -A runyard.tasks.celery flower --address=${FLOWER_ADDRESS:-127.0.0.1} --port=${FLOWER_PORT:-5555}",
+    "celery -A runyard.tasks.celery flower --purge_offline_workers=600"
+    " --address=${FLOWER_ADDRESS:-127.0.0.1} --port=${FLOWER_PORT:-5555}",
     drain_s=5.0,
 )
 

@@ -27,7 +27,7 @@ from runyard.engine.run import TERMINAL, CancelAction, MultitaskStrategy, Phase,
 from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings
 from runyard.engine.store import events, recovery, runs, threads
-from runyard.engine.store.client import Call, SyncStore
+from runyard.engine.store.client import SyncStore
 from runyard.engine.store.events import Event
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.threads import Thread, TtlStrategy
@@ -385,17 +385,35 @@ class Service:
 
     # --- the fleet
 
-    def workers(self) -> list[dict[str, str]]:
-        """Workers that gave a sign of life in the last minute: id, host, pid, queues, runs in hand, last claim."""
-        ids = self.store.do(recovery.workers(self.keys))
+    def workers(self, *, gone: bool = False) -> list[dict[str, str]]:
+        """Workers that live, or with ``gone`` those that fell silent within the last minute: id, host, pid, queues,
+        runs in hand, last claim, ms since their last sign of life."""
+        now_ms, known = self.store.do_all([recovery.clock(), recovery.workers(self.keys)])
+        quiet = {worker_id: max(0, now_ms - beat_ms) for worker_id, beat_ms in known.items()}
+        ids = [worker_id for worker_id, ms in quiet.items() if (ms > recovery.WORKER_GONE_MS) == gone]
         facts = self.store.do_all([recovery.worker(self.keys, worker_id) for worker_id in ids])
-        return [{"id": worker_id, **fact} for worker_id, fact in zip(ids, facts, strict=True) if fact]
+        found = zip(ids, facts, strict=True)
+        return [{"id": worker_id, "quiet_ms": str(quiet[worker_id]), **fact} for worker_id, fact in found if fact]
 
-    def oldest_wait_ms(self) -> int:
-        """How long the run or branch that has waited longest for a worker has been waiting, in ms; 0: none waits."""
-        calls: list[Call[Any]] = [Call.command("ZRANGE", at.waiting, 0, 0, "WITHSCORES") for at in self.keys.all()]
-        scores = [float(reply[0][1]) for reply in self.store.do_all(calls) if reply]
-        return max(0, round(time.time() * 1000 - min(scores))) if scores else 0
+    def waits_ms(self, longer_than_ms: int = 0) -> dict[str, int]:
+        """For each queue how long the run or branch that has waited longest there has been waiting, in ms.
+
+        Told are queues where that is ``longer_than_ms``, as far as the oldest of each partition show them.
+        """
+        partitions = self.keys.all()
+        now_ms, *oldest = self.store.do_all([recovery.clock(), *map(recovery.oldest, partitions)])
+        old = {
+            member: now_ms - woken_ms
+            for members in oldest
+            for member, woken_ms in members.items()
+            if now_ms - woken_ms > longer_than_ms
+        }
+        queues = self.store.do_all([runs.queue_of(self.keys, member) for member in old])
+        waits: dict[str, int] = {}
+        for queue, waited_ms in zip(queues, old.values(), strict=True):
+            if queue:
+                waits[queue] = max(waited_ms, waits.get(queue, 0))
+        return waits
 
 
 def _contains(whole: Any, part: Any) -> bool:

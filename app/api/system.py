@@ -32,7 +32,7 @@ class OkQuery(Strict):
 def ok(query: dict[str, Any]) -> Response:
     """Whether the server answers."""
     if query["check_db"]:
-        service().oldest_wait_ms()
+        service().waits_ms()
     return answers.json({"ok": True})
 
 

@@ -91,30 +91,46 @@ def check_broker(settings: Settings) -> Finding:
 
 def check_workers(service: Service, settings: Settings) -> Iterator[Finding]:
     """Whether workers live, and take what waits."""
-    workers = service.workers()
-    now_ms = time.time() * 1000
-    waited_ms = service.oldest_wait_ms()
+    workers, waits_ms = service.workers(), service.waits_ms()
     consumed = {queue for worker in workers for queue in worker["queues"].split(",")}
-    if settings.queue not in consumed:
-        waiting = f", and a run has waited {waited_ms / 1000:.0f} s" if waited_ms else ""
+    for queue in sorted({settings.queue, *waits_ms} - consumed):
+        waiting = f", and a run has waited {waits_ms[queue] / 1000:.0f} s" if queue in waits_ms else ""
         yield fail(
             "workers",
-            f"none consumes the queue {settings.queue!r}{waiting}",
+            f"none consumes the queue {queue!r}{waiting}",
             "Start one: `runyard up`, or the Procfile's worker.",
         )
     for worker in workers:
-        yield _check_worker(worker, waited_ms, now_ms)
+        yield _check_worker(worker, waits_ms)
+    for worker in service.workers(gone=True):
+        yield _gone(worker)
 
 
-def _check_worker(worker: dict[str, str], waited_ms: float, now_ms: float) -> Finding:
-    check, took_ms = "worker", int(worker["took_at"])
+def check_host(service: Service, host: str) -> Iterator[Finding]:
+    """Whether the workers of one host live, and take what waits."""
+    workers, waits_ms = [worker for worker in service.workers() if worker["host"] == host], service.waits_ms()
+    if not workers:
+        yield fail("workers", f"none of {host} lives", "Start one there; its log says why it stopped.")
+    for worker in workers:
+        yield _check_worker(worker, waits_ms)
+
+
+def _gone(worker: dict[str, str]) -> Finding:
+    """A worker that was not stopped in order: one that is takes itself off the list."""
+    said = f"{worker['id']}: gone, last heard of {_ago(int(worker['quiet_ms']))}, with {worker['in_hand']} runs in hand"
+    return warn("worker", said, "Others have taken its runs; its log says why it ended.")
+
+
+def _check_worker(worker: dict[str, str], waits_ms: dict[str, int]) -> Finding:
+    check, took_ms, now_ms = "worker", int(worker["took_at"]), time.time() * 1000
+    waited_ms = max((waits_ms.get(queue, 0) for queue in worker["queues"].split(",")), default=0)
     quiet_ms = now_ms - max(took_ms, int(worker["started_at"]))
     took = f"took its last run {_ago(now_ms - took_ms)}" if took_ms else "took none yet"
     said = f"{worker['id']}: queues {worker['queues']}, {worker['in_hand']} runs in hand, {took}"
     if waited_ms > DEAF_AFTER_MS and quiet_ms > DEAF_AFTER_MS and worker["in_hand"] == "0":
         return fail(
             check,
-            f"deaf: runs have waited {waited_ms / 1000:.0f} s; {said}",
+            f"deaf: a run has waited {waited_ms / 1000:.0f} s; {said}",
             "Restart it; its log says why it stopped.",
         )
     return ok(check, said)

@@ -12,7 +12,14 @@ from rich.text import Text
 from runyard.app.commands import shown
 from runyard.app.commands.check import Finding, fail, ok
 from runyard.app.commands.check_machine import check_graphs, check_langgraph, check_ports, check_python, check_sqlite
-from runyard.app.commands.check_store import check_broker, check_store, check_workers, guarded, without_store
+from runyard.app.commands.check_store import (
+    check_broker,
+    check_host,
+    check_store,
+    check_workers,
+    guarded,
+    without_store,
+)
 from runyard.app.commands.door import NO_STORE, RETRY_S, read_settings, store_options
 from runyard.app.commands.project import project_option
 from runyard.app.exit_codes import ExitCode
@@ -27,15 +34,16 @@ _MARKS = {"ok": ("✔", "green"), "warn": ("!", "yellow"), "fail": ("✘", "red"
 
 @click.command()
 @project_option
+@click.option("--host", help="Look only at the workers of this host: whether they live and take what waits.")
 @store_options
-def doctor(project: Path | None, redis_url: str | None, data: Path, as_json: bool) -> int:
+def doctor(project: Path | None, host: str | None, redis_url: str | None, data: Path, as_json: bool) -> int:
     """Say what is wrong with this set-up, and what to do.
 
     Changes nothing. Exits with 1 when a check failed; warnings do not count.
     """
     show: Callable[[Finding], None] = (lambda _: None) if as_json else _print
     found = []
-    for finding in examine(project, redis_url, data):
+    for finding in examine(project, redis_url, data) if host is None else examine_host(host, redis_url, data):
         found.append(finding)
         show(finding)
     failed = [finding for finding in found if finding.state == "fail"]
@@ -62,6 +70,17 @@ def examine(project: Path | None, redis_url: str | None, data: Path) -> Iterator
     yield from check_graphs(project)
     yield from _examine_store(settings)
     yield from check_ports(settings)
+
+
+def examine_host(host: str, redis_url: str | None, data: Path) -> Iterator[Finding]:
+    """What can be said of the workers of one host. Raises ConfigError."""
+    settings = read_settings(redis_url, data)
+    if not settings.redis_url:
+        yield fail("store", NO_STORE, "Start `runyard up`, or set REDIS_URL.")
+        return
+    store, keys = SyncStore.connect(settings.redis_url, retry_s=RETRY_S), Keys(settings.prefix, settings.partitions)
+    checks = check_host(Service(store, keys, settings, lambda _: None), host)
+    yield from guarded(checks, "store", "Start the store, or correct REDIS_URL.")
 
 
 def _examine_store(settings: Settings) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `<prefix>:meta` | hash | number of partitions and version of this layout, checked at start | never |
 | `<prefix>:leader` | string | the worker process that runs recovery now | it expires a few seconds after its last renewal |
 | `<prefix>:queues` | hash | for each queue the ms of the newest wake-up that was consumed from it | never |
-| `<prefix>:workers` | sorted set | worker process ids by the ms of their last sign of life | swept by recovery after a minute |
+| `<prefix>:workers` | sorted set | worker process ids by the ms of their last sign of life | a minute after it |
 | `<prefix>:worker:<id>` | hash | host, pid, queues, runs in hand, last wake-up consumed | it expires a minute after its last sign of life |
 | `<prefix>:control` | channel | "look at this run" to all workers (cancelling) | – |
 | `<prefix>:graph:<fingerprint>` | string | the shape of a graph that runs were started on, as JSON | never; one for each version of a graph |

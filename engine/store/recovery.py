@@ -11,7 +11,8 @@ from runyard.engine.store.keys import Keys, Partition
 from runyard.engine.store.runs import Woken, _any, _woken
 from runyard.engine.store.scripts import script
 
-#: A worker that gave no sign for this long is taken off the list.
+#: A worker that gave no sign for this long is gone (it gives one every second), and is remembered for the second time.
+WORKER_GONE_MS = 5_000
 WORKER_TTL_MS = 60_000
 
 
@@ -87,6 +88,12 @@ def overdue(at: Partition, now_ms: int, *, most: int) -> Call[list[str]]:
     return Call.command("ZRANGEBYSCORE", at.deadlines, "-inf", now_ms, "LIMIT", 0, most, parse=_ids)
 
 
+def oldest(at: Partition, *, most: int = 20) -> Call[dict[str, int]]:
+    """Those of one partition that have waited longest for a worker, with the ms of their wake-up."""
+    words = ("ZRANGE", at.waiting, 0, most - 1, "WITHSCORES")
+    return Call.command(*words, parse=lambda reply: {member.decode(): int(float(ms)) for member, ms in reply})
+
+
 def consumed(keys: Keys) -> Call[dict[str, int]]:
     """For each queue that was ever consumed, the ms of the newest wake-up that was."""
     return Call.command("HGETALL", keys.queues, parse=lambda reply: {k: int(v) for k, v in _any(reply).items()})
@@ -116,8 +123,10 @@ def leave(keys: Keys, worker_id: str) -> list[Call[Any]]:
     return [Call.command("ZREM", keys.workers, worker_id), Call.command("DEL", keys.worker(worker_id))]
 
 
-def workers(keys: Keys) -> Call[list[str]]:
-    return Call.command("ZRANGE", keys.workers, 0, -1, parse=_ids)
+def workers(keys: Keys) -> Call[dict[str, int]]:
+    """Ids of the workers of the last minute, with the ms of their last sign of life."""
+    words = ("ZRANGE", keys.workers, 0, -1, "WITHSCORES")
+    return Call.command(*words, parse=lambda reply: {name.decode(): int(float(ms)) for name, ms in reply})
 
 
 def worker(keys: Keys, worker_id: str) -> Call[dict[str, str]]:

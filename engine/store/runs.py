@@ -129,6 +129,14 @@ def queue_of_branch(keys: Keys, run_id: str, name: str) -> Call[str | None]:
     )
 
 
+def queue_of(keys: Keys, member: str) -> Call[str]:
+    """The queue of a member of the leases or the waiting; "" when it is gone."""
+    run_id, branch = split_member(member)
+    at = keys.of_run(run_id)
+    key, field = (at.branches(run_id), f"{branch}:queue") if branch else (at.run(run_id), "queue")
+    return Call.command("HGET", key, field, parse=lambda reply: reply.decode() if reply else "")
+
+
 def member_of(run_id: str, branch: str | None = None) -> str:
     """How a run or one of its branches is named among the leases and the waiting."""
     return f"{run_id}/{branch}" if branch else run_id

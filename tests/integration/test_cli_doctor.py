@@ -15,8 +15,9 @@ import redis as redis_py
 
 from runyard.app.commands.check import Finding
 from runyard.app.commands.check_machine import check_graphs, check_langgraph, check_ports, check_python, check_sqlite
-from runyard.app.commands.check_store import check_broker, check_store, check_workers
+from runyard.app.commands.check_store import check_broker, check_host, check_store, check_workers
 from runyard.app.exit_codes import ExitCode
+from runyard.engine.ids import new_run_id
 from runyard.engine.service import Service
 from runyard.engine.settings import Settings
 from runyard.engine.store import recovery
@@ -49,8 +50,14 @@ def workers(store: SyncStore) -> list[Finding]:
     return list(check_workers(Service(store, KEYS, settings, lambda _: None), settings))
 
 
-def beat(store: SyncStore, **facts: str | int) -> None:
-    store.do_all(recovery.beat(KEYS, "h:1:abc", {**FACTS, **facts}, {}, time.time_ns() // 1_000_000))
+def beat(store: SyncStore, *, ago_ms: int = 0, **facts: str | int) -> None:
+    store.do_all(recovery.beat(KEYS, "h:1:abc", {**FACTS, **facts}, {}, time.time_ns() // 1_000_000 - ago_ms))
+
+
+def let_wait(redis: redis_py.Redis, queue: str = "default") -> None:
+    at = KEYS.of_run(run_id := new_run_id(3))
+    redis.hset(at.run(run_id), "queue", queue)
+    redis.zadd(at.waiting, {run_id: time.time() * 1000 - 60_000})
 
 
 def test_this_machine_is_fit() -> None:
@@ -97,10 +104,34 @@ def test_a_worker_that_takes_runs_is_well(store: SyncStore) -> None:
 
 def test_a_worker_that_beats_and_takes_nothing_while_runs_wait_is_deaf(store: SyncStore, redis: redis_py.Redis) -> None:
     beat(store)
-    redis.zadd(KEYS.all()[0].waiting, {"a-run": time.time() * 1000 - 60_000})
+    let_wait(redis)
     finding = only(workers(store))
     assert finding.state == "fail"
-    assert finding.said.startswith("deaf: runs have waited 60 s; h:1:abc:")
+    assert finding.said.startswith("deaf: a run has waited 60 s; h:1:abc:")
+
+
+def test_a_worker_is_not_deaf_for_what_waits_in_a_queue_it_does_not_serve(
+    store: SyncStore, redis: redis_py.Redis
+) -> None:
+    beat(store)
+    let_wait(redis, "cpu")
+    unserved, worker = workers(store)
+    assert (unserved.state, unserved.said) == ("fail", "none consumes the queue 'cpu', and a run has waited 60 s")
+    assert worker.state == "ok"
+
+
+def test_a_worker_that_has_been_silent_for_seconds_is_gone(store: SyncStore) -> None:
+    beat(store, ago_ms=6_000, in_hand=3)
+    unserved, gone = workers(store)
+    assert unserved.said == "none consumes the queue 'default'"
+    assert (gone.state, gone.said) == ("warn", "h:1:abc: gone, last heard of 6 s ago, with 3 runs in hand")
+
+
+@pytest.mark.parametrize(("host", "state"), [("h", "ok"), ("other", "fail")])
+def test_the_workers_of_one_host_are_looked_at_alone(store: SyncStore, host: str, state: str) -> None:
+    beat(store)
+    finding = only(check_host(Service(store, KEYS, Settings(), lambda _: None), host))
+    assert finding.state == state
 
 
 def test_a_broker_that_is_away_is_told(redis_url: str) -> None:

@@ -202,6 +202,17 @@ def test_a_worker_tells_how_far_it_has_consumed_its_queues(bench: Bench) -> None
     assert (worker["id"], worker["in_hand"], worker["took_at"]) == ("w", "7", "30")
 
 
+def test_a_worker_that_is_silent_for_seconds_is_gone_and_remembered_for_a_minute(bench: Bench) -> None:
+    Presence(bench.store, bench.keys, "w", "default", lambda: 0).beat()
+    bench.backdate(bench.keys.workers, "w", by_ms=recovery.WORKER_GONE_MS + 1)
+    assert bench.service.workers() == []
+    assert [worker["id"] for worker in bench.service.workers(gone=True)] == ["w"]
+    Presence(bench.store, bench.keys, "other", "default", lambda: 0).beat()
+    bench.backdate(bench.keys.workers, "w", by_ms=recovery.WORKER_TTL_MS)
+    Presence(bench.store, bench.keys, "other", "default", lambda: 0).beat()
+    assert bench.service.workers(gone=True) == []
+
+
 def test_renewing_answers_for_each_lease_in_its_place(bench: Bench) -> None:
     thread = bench.record().thread_id
     lost, held, cancelled = bench.create(thread), bench.create(), bench.create()

@@ -54,12 +54,12 @@ def do(what: str, **how: Any) -> dict[str, Any]:
 class Member:
     """One worker: the process that its command line became, and the log it writes."""
 
-    def __init__(self, process: Process, env: dict[str, str], log: Path, host: str) -> None:
+    def __init__(self, process: Process, env: dict[str, str], log: Path) -> None:
         self.kind, self.env, self.log = process, env, log
         self.told_to_stop = False
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                tethered(["/bin/sh", "-c", f"exec {process.command.replace('%h', host)}"]),
+                tethered(["/bin/sh", "-c", f"exec {process.command}"]),
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -145,9 +145,8 @@ class Fleet:
             **self.variables,
             **{name: str(value) for name, value in variables.items()},
         }
-        # Each on a machine of its own, as far as Celery is told: RabbitMQ refuses two workers of one name.
         number = next(self._numbers)
-        member = Member(kind, env, self.folder / f"{kind.name}-{number}.log", f"host{number}")
+        member = Member(kind, env, self.folder / f"{kind.name}-{number}.log")
         self.members.append(member)
         return member
 
