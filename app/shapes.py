@@ -70,7 +70,11 @@ _REASONS = {
 
 
 #: What a parked node waits for, by what it waits at.
-_ROOM = {"limit": "a share of limit {name!r}", "circuit": "circuit {name!r} to close"}
+_ROOM = {
+    "limit": "a share of limit {name!r}",
+    "circuit": "circuit {name!r} to close",
+    "exhausted": "an operator: its attempts are used up ({name})",
+}
 
 
 def reason(run: Run) -> str:

@@ -19,7 +19,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 
 from runyard.engine import state
 from runyard.engine.errors import Conflict, EngineError, InvalidInput, InvalidTransition, NotFound
-from runyard.engine.run import Run, Wake
+from runyard.engine.run import REVIVABLE, Phase, Run, Wake
 from runyard.engine.service import Service
 from runyard.engine.store import runs
 from runyard.engine.worker import Graph
@@ -43,6 +43,24 @@ def error_fingerprint(graph_id: str, error: Json) -> str:
     return hashlib.sha256(kind.encode()).hexdigest()[:12]
 
 
+def is_parked(run: Run) -> bool:
+    """Whether a run waits for an operator, because a node's attempts are used up: a letter that is not dead yet."""
+    return run.phase is Phase.PARKED and any(entry["why"] == "exhausted" for entry in run.parked)
+
+
+def error_of(run: Run) -> Json:
+    """What a run failed with, or what the node failed with that it is parked for."""
+    if not is_parked(run):
+        return run.error or {}
+    entry = next(entry for entry in run.parked if entry["why"] == "exhausted")
+    return run.rounds.get(entry["task_id"], {})
+
+
+def failed_at(run: Run) -> int | None:
+    """When, in ms."""
+    return min(entry["since"] for entry in run.parked) if is_parked(run) else run.ended_at
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """Which dead letters are meant; what is None is not asked. Ages in seconds."""
@@ -56,8 +74,8 @@ class Filter:
     younger_than_s: float | None = None
 
     def takes(self, run: Run, now_ms: float) -> bool:
-        error = run.error or {}
-        age_s = (now_ms - (run.ended_at or now_ms)) / 1000
+        error = error_of(run)
+        age_s = (now_ms - (failed_at(run) or now_ms)) / 1000
         return (
             (self.graph_id is None or run.graph_id == self.graph_id)
             and (self.node is None or error.get("node") == self.node)
@@ -119,8 +137,8 @@ class DeadLetters:
 
     def get(self, run_id: str) -> Json:
         """All that is known of a dead letter. Raises RunNotFound; InvalidTransition when it is none."""
-        run = self._dead(run_id)
-        error = run.error or {}
+        run = self._letter(run_id)
+        error = error_of(run)
         return {
             **summary(run),
             "request": {"input": run.request.input, "command": run.request.command, "config": run.request.config},
@@ -138,7 +156,7 @@ class DeadLetters:
         InvalidInput when the repair names a node that is not waiting. A crash between an edit of the state and the
         revival leaves the edit and the dead letter.
         """
-        run, repair = self._dead(run_id), repair or Repair()
+        run, repair = self._letter(run_id), repair or Repair()
         repair.check()
         if repair.values is None:
             self._check_thread(run)
@@ -207,16 +225,22 @@ class DeadLetters:
             return None
 
     def _matching(self, wanted: Filter) -> list[Run]:
-        tenant = self._service.tenant or ""
+        tenant, every = self._service.tenant or "", self._keys.all()
         batches = self._store.do_all(
-            [runs.dead(self._keys, at.number, tenant=tenant, limit=DEPTH) for at in self._keys.all()]
+            [runs.dead(self._keys, at.number, tenant=tenant, limit=DEPTH) for at in every]
+            + [runs.waiting_for_a_time(self._keys, at.number, limit=DEPTH) for at in every]
         )
         ids = [run_id for batch in batches for run_id in batch]
         now_ms, known, sees = time.time() * 1000, [], self._service.sees
         for start in range(0, len(ids), BATCH):
             found = self._store.do_all([runs.get(self._keys, run_id) for run_id in ids[start : start + BATCH]])
-            known += [run for run in found if run is not None and wanted.takes(run, now_ms) and sees(run)]
-        return sorted(known, key=lambda run: run.ended_at or 0, reverse=True)
+            known += [run for run in found if run and _is_letter(run) and wanted.takes(run, now_ms) and sees(run)]
+        return sorted(known, key=lambda run: failed_at(run) or 0, reverse=True)
+
+    def _letter(self, run_id: str) -> Run:
+        """A dead letter, or a run that waits for an operator all the same."""
+        run = self._service.get_run(run_id)
+        return run if is_parked(run) else self._dead(run_id)
 
     def _dead(self, run_id: str) -> Run:
         run = self._service.get_run(run_id)
@@ -287,6 +311,10 @@ class DeadLetters:
             raise InvalidInput(f"values: the graph does not take them: {type(error).__name__}: {error}") from error
 
 
+def _is_letter(run: Run) -> bool:
+    return run.phase in REVIVABLE or is_parked(run)
+
+
 def _is_plumbing(channel: str) -> bool:
     """Whether a channel is LangGraph's own, which no state of a graph's author has."""
     return channel.startswith(("__", "branch:"))
@@ -294,7 +322,7 @@ def _is_plumbing(channel: str) -> bool:
 
 def summary(run: Run) -> Json:
     """A dead letter in a list."""
-    error = run.error or {}
+    error = error_of(run)
     return {
         "run_id": run.run_id,
         "thread_id": run.thread_id,
@@ -304,7 +332,8 @@ def summary(run: Run) -> Json:
         "error": error.get("error"),
         "message": error.get("message"),
         "fingerprint": error_fingerprint(run.graph_id, error),
-        "failed_at": run.ended_at,
+        "failed_at": failed_at(run),
+        "phase": str(run.phase),
         "graph_fingerprint": run.fingerprint,
         "replays": run.replays,
     }

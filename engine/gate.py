@@ -173,6 +173,10 @@ class Gate:
             return False
         return max(waited_s, ticket.wait_s) >= MOMENT_S
 
+    def exhausted(self, task: PregelExecutableTask, error: str, wait_s: float) -> NoReturn:
+        """Park a task whose attempts are used up."""
+        self._park(task, "exhausted", error, wait_s)
+
     def _park(self, task: PregelExecutableTask, why: str, name: str, wait_s: float) -> NoReturn:
         since = self._before.get((task.id, name)) or round(time.time() * 1000)
         self.parked.append({"task_id": task.id, "node": task.name, "why": why, "name": name, "since": since})

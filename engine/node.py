@@ -24,15 +24,17 @@ from runyard.engine.errors import CircuitOpen, LeaseLost, Recorded, StoreUnavail
 from runyard.engine.fanout import CutOff, Fanout, Verdict, fanouts
 from runyard.engine.gate import MOMENT_S, Gate
 from runyard.engine.ledger import Ledger
-from runyard.engine.policy import NodePolicy
+from runyard.engine.policy import NodePolicy, stale_of
 from runyard.engine.retry import GiveUp, TryAgain, decide
 from runyard.engine.run import Parked, RetryLater, Run
+from runyard.engine.stale import Kept, NothingKept
 from runyard.engine.store import runs
 from runyard.engine.store.fence import Fence
 from runyard.engine.worker import Graph, Worker
 
 #: What a missing task was sent is told up to this size, in bytes of JSON.
 LARGEST_INPUT = 2000
+_TEN_YEARS_S = 10 * 366 * 86400.0
 _NO_POLICY = NodePolicy()
 
 
@@ -98,6 +100,7 @@ class NodeRunner:
         self._trying: dict[str, tuple[int, _Clock]] = {}
         #: What this process may be killed for: task id to its attempt.
         self._running: dict[str, dict[str, Any]] = {}
+        self._kept = Kept(worker.store, worker.keys, run, graph.checkpointer.serde)  # type: ignore[union-attr]
         self.gate = Gate(worker, run, fence, branch, tell)
         #: How long each task that waits for its next attempt has to wait, in seconds.
         self.waits: list[float] = []
@@ -139,8 +142,7 @@ class NodeRunner:
         """Try until the task succeeds. Raises _Exhausted when there is no further attempt."""
         if (supplied := self._run.supplied.get(task.id)) is not None:
             return await seam.stand_in(task, _by_hand(supplied))
-        if (known := self._run.parts.get(task.id)) is not None:
-            raise _Exhausted(Recorded(known), known)
+        self._check_has_attempt(task)
         attempt = self._run.attempts.get(task.id, 0) + 1
         clock = _Clock()
         error: Exception | None = timeout_of(self._doom, task.name, task.id, attempt)
@@ -156,13 +158,21 @@ class NodeRunner:
                     self._trying.pop(task.id, None)
             # An open circuit is not asked again at once: that is what it is for.
             refused = isinstance(error, CircuitOpen)
-            decision = GiveUp(exhausted=False) if refused else decide(policies, error, attempt)
+            decision = (
+                GiveUp(exhausted=False) if refused else decide(policies, error, attempt - self._before_round(task))
+            )
             record = self._record(task, attempt, error, clock, decision)
             if isinstance(decision, GiveUp):
                 raise _Exhausted(error, record)
             await self._note(record, again_s=decision.wait_s)
             await self._wait(task, decision)
             attempt, error = attempt + 1, None
+
+    def _check_has_attempt(self, task: PregelExecutableTask) -> None:
+        """Raise _Exhausted, WaitsForRetry or Parks when it is known that no attempt is to be made now."""
+        if (known := self._run.parts.get(task.id)) is not None:
+            raise _Exhausted(Recorded(known), known)
+        self.wait_if_early(task)
 
     async def _once_there_is_room(
         self, task: PregelExecutableTask, once: seam.Once, attempt: int, clock: _Clock
@@ -182,6 +192,8 @@ class NodeRunner:
             self._ledger.left(task, clock.began_at, clock.took_s(), left)
             raise
         self._ledger.succeeded(task, clock.began_at, clock.took_s())
+        if (stale := self._policy(task).stale) is not None:
+            await self._kept.remember(task, stale, result)
         return result
 
     async def _as_part(
@@ -236,10 +248,26 @@ class NodeRunner:
         is_early = self._run.again.get(task.id, 0) > max(self._now_ms, self._run.due_at or 0)
         return is_early and not self.is_settled(task)
 
-    def wait_for(self, task: PregelExecutableTask) -> NoReturn:
-        """Leave a task that ``is_waiting`` as it is."""
-        self.waits.append((self._run.again[task.id] - self._now_ms) / 1000)
+    def wait_if_early(self, task: PregelExecutableTask) -> None:
+        """Leave a task that ``is_waiting`` as it is. Raises WaitsForRetry, or Parks."""
+        if not self.is_waiting(task):
+            return
+        wait_s = (self._run.again[task.id] - self._now_ms) / 1000
+        last = self._run.rounds.get(task.id)
+        if last is not None and last["attempt"] == self._run.attempts.get(task.id):
+            self._park(task, last, wait_s)
+        self.waits.append(wait_s)
         raise WaitsForRetry(task.id)
+
+    def _before_round(self, task: PregelExecutableTask) -> int:
+        """How many attempts were used up before the task was parked."""
+        return int(self._run.rounds.get(task.id, {}).get("attempt", 0))
+
+    def _park(self, task: PregelExecutableTask, last: dict[str, Any], wait_s: float) -> NoReturn:
+        """Leave a task to an operator, or to time. In a branch the run does it, when the other tasks have ended."""
+        if self._in_branch:
+            raise LeftOpen(task.id)
+        self.gate.exhausted(task, f"{last['error']}: {last['message']}", wait_s)
 
     def waits_until(self) -> RetryLater | Parked | None:
         """What a slice comes to when nothing is left of it but tasks that wait; None: they wait for no time."""
@@ -342,9 +370,11 @@ class NodeRunner:
     async def _give_up(self, task: PregelExecutableTask, error: Exception, record: dict[str, Any]) -> Any:
         """All attempts are used up: go on without the node where its policy says how, else raise its error."""
         policy, fanout = self._policy(task), self._fanouts.get(task.id)
-        if policy.fallback is not None:
+        for fallback in policy.fallbacks:
             try:
-                return await self._replace(task, policy.fallback, error, record)
+                return await self._replace(task, fallback, error, record)
+            except NothingKept:
+                continue
             except (GraphBubbleUp, LeaseLost, StoreUnavailable):
                 raise
             except Exception as raised:  # noqa: BLE001 - the fallback is the author's, and may raise anything
@@ -357,10 +387,20 @@ class NodeRunner:
             self._parts.add(task.id)
             fanout.fail(task.id)
             raise seam.Afterwards(partial(self._await_verdict, fanout, task, error, record))
-        if policy.required:
+        if policy.when_exhausted == "park":
+            wait_s = policy.park_s or self._rest_of_run_s()
+            await self._note({**record, "decision": "parked"}, again_s=wait_s, new_round=True)
+            self._park(task, record, wait_s)
+        if policy.when_exhausted == "fail":
             await self._note(record)
             return self._fail(task, error)
         return await self._go_without(task, record)
+
+    def _rest_of_run_s(self) -> float:
+        """As long as the run may wait for an operator: then it is over and a dead letter."""
+        if self._run.deadline_at is None:
+            return _TEN_YEARS_S
+        return max(0.0, (self._run.deadline_at - self._now_ms) / 1000) + 60
 
     def _fail(self, task: PregelExecutableTask, error: Exception) -> NoReturn:
         if task.name not in self._graph.node_error_handler_map:
@@ -376,9 +416,15 @@ class NodeRunner:
     ) -> None:
         """Put the fallback in the node's place. It has as long as an attempt of the node."""
         deadline_s = self._policy(task).deadline_s or self._worker.settings.node_deadline_s
+        how: dict[str, Any] = {"instead": "fallback"}
         async with asyncio.timeout(deadline_s):
-            await seam.stand_in(task, await self._fallback(task, fallback, error))
-        await self._note_missing(task, record, {"instead": "fallback"})
+            if (stale := stale_of(fallback)) is not None:
+                value, age_s = await self._kept.recall(task, stale)
+                how = {"instead": "stale", "age_s": round(age_s, 3)}
+            else:
+                value = await self._fallback(task, fallback, error)
+            await seam.stand_in(task, value)
+        await self._note_missing(task, record, how)
 
     async def _note_missing(self, task: PregelExecutableTask, record: dict[str, Any], how: dict[str, Any]) -> None:
         """Note what the run does without, for itself, for the nodes that follow and for its answer."""
@@ -394,7 +440,7 @@ class NodeRunner:
             return fallback["value"]
         if isinstance(fallback, str):
             return await self._graph.nodes[fallback].bound.ainvoke(task.input, task.config)
-        given = (task.input, error)[: len(inspect.signature(fallback).parameters)]
+        given = (task.input, error, task.config)[: len(inspect.signature(fallback).parameters)]
         made = fallback(*given)
         return await made if inspect.isawaitable(made) else made
 
@@ -405,6 +451,7 @@ class NodeRunner:
         degraded: dict[str, Any] | None = None,
         part: PregelExecutableTask | None = None,
         again_s: float = 0.0,
+        new_round: bool = False,
         is_news: bool = True,
     ) -> None:
         """Note a failed attempt, and with it what follows: the run goes without ``degraded``, ``part`` is not to be
@@ -416,7 +463,8 @@ class NodeRunner:
             record,
             degraded=degraded,
             part_of=None if part is None else seam.step_of(part),
-            again_ms=round(again_s * 1000) if again_s > MOMENT_S else 0,
+            again_ms=round(again_s * 1000) if again_s > MOMENT_S or new_round else 0,
+            new_round=new_round,
         )
         if is_news:
             self._ledger.failed(record)

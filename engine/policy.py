@@ -7,7 +7,7 @@ code: the project's configuration names graph and node and wins.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,7 +33,12 @@ class NodePolicy:
     isolate: bool = False
     #: When False, the run goes on without the node once its attempts are used up, and says so.
     required: bool = True
-    #: What takes the node's place then: ``{"value": …}``, the name of another node, or (in code) a function.
+    #: What follows when the attempts are used up: ``fail``, ``partial`` or ``park``; None: what ``required`` says.
+    on_exhausted: str | None = None
+    #: Seconds after which a parked node is tried anew by itself; None: not before an operator says so.
+    park_s: float | None = None
+    #: What takes the node's place then: ``{"value": …}``, ``{"stale": …}``, the name of another node, or (in code) a
+    #: function; or a list of them, of which the first that gives something counts.
     fallback: Any = None
     #: How many of the tasks of a fan-out must succeed: a number, or a share such as ``"80%"``. None: all of them.
     quorum: int | str | None = None
@@ -51,15 +56,74 @@ class NodePolicy:
     when_open: str = "fail"
 
     @property
+    def when_exhausted(self) -> str:
+        return self.on_exhausted or ("fail" if self.required else "partial")
+
+    @property
+    def fallbacks(self) -> Sequence[Any]:
+        if self.fallback is None:
+            return ()
+        return self.fallback if isinstance(self.fallback, (list, tuple)) else (self.fallback,)
+
+    @property
+    def stale(self) -> Stale | None:
+        """How the last good result is kept, when it is a fallback."""
+        return next((stale_of(one) for one in self.fallbacks if stale_of(one) is not None), None)
+
+    @property
     def is_gated(self) -> bool:
         """Whether it has to pass :mod:`runyard.engine.gate` before an attempt."""
         return self.limit is not None or self.circuit is not None or self.sla_ms is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """How long a good result of a node may stand in for it, and what it depends on.
+
+    ``key``: names of the input's fields; None: all of them, and the run's configuration.
+    """
+
+    max_age_s: float
+    key: tuple[str, ...] | None = None
+
+
+def stale_of(fallback: Any) -> Stale | None:
+    """What a fallback says of stale results; None: it is another kind of fallback."""
+    if not isinstance(fallback, Mapping) or "stale" not in fallback:
+        return None
+    said = fallback["stale"]
+    if not isinstance(said, Mapping):
+        return Stale(said)
+    key = said.get("key")
+    return Stale(said["max_age_s"], None if key is None else tuple([key] if isinstance(key, str) else key))
+
+
 def _check_fallback(value: Any) -> None:
-    if callable(value) or isinstance(value, str) or (isinstance(value, Mapping) and set(value) == {"value"}):
-        return
-    raise ValidationError('must be {"value": …}, the name of a node, or a function')
+    if isinstance(value, (list, tuple)) and value:
+        for one in value:
+            _check_one_fallback(one)
+    else:
+        _check_one_fallback(value)
+
+
+def _check_one_fallback(value: Any) -> None:
+    if isinstance(value, Mapping) and set(value) == {"stale"}:
+        _check_stale(value["stale"])
+    elif not (callable(value) or isinstance(value, str) or (isinstance(value, Mapping) and set(value) == {"value"})):
+        raise ValidationError('must be {"value": …}, {"stale": seconds}, the name of a node, a function, or a list')
+
+
+def _check_stale(said: Any) -> None:
+    age, key = said, None
+    if isinstance(said, Mapping):
+        age, key = said.get("max_age_s"), said.get("key")
+    is_age = isinstance(age, (int, float)) and not isinstance(age, bool) and 0.001 <= age <= 10 * 366 * 86400
+    names = [key] if isinstance(key, str) else key
+    is_key = names is None or (isinstance(names, list) and names and all(isinstance(name, str) for name in names))
+    if not is_age or not is_key or (isinstance(said, Mapping) and set(said) - {"max_age_s", "key"}):
+        raise ValidationError(
+            'stale: must be seconds above 0, or {"max_age_s": seconds, "key": names of fields of the input}'
+        )
 
 
 def _check_quorum(value: Any) -> None:
@@ -77,7 +141,13 @@ class _NodePolicySchema(Schema):
     deadline_s = fields.Float(validate=validate.Range(min=0, min_inclusive=False, error="must be seconds above 0"))
     isolate = fields.Boolean()
     required = fields.Boolean()
-    fallback = fields.Raw(validate=_check_fallback)
+    on_exhausted = fields.String(
+        allow_none=True, validate=validate.OneOf(["fail", "partial", "park"], error="must be fail, partial or park")
+    )
+    park_s = fields.Float(
+        allow_none=True, validate=validate.Range(min=0, min_inclusive=False, error="must be seconds above 0")
+    )
+    fallback = fields.Raw(allow_none=True, validate=_check_fallback)
     limit = fields.String()
     sla_ms = fields.Float(validate=validate.Range(min=0, min_inclusive=False, error="must be ms above 0"))
     circuit = fields.Raw()
@@ -93,6 +163,10 @@ class _NodePolicySchema(Schema):
         for name in ("group", "rest_s"):
             if data.get(name) is not None and data.get("quorum") is None:
                 raise ValidationError('says nothing without "quorum"', name)
+        if data.get("park_s") is not None and data.get("on_exhausted") != "park":
+            raise ValidationError('says nothing without "on_exhausted": "park"', "park_s")
+        if data.get("quorum") is not None and data.get("on_exhausted") not in (None, "fail"):
+            raise ValidationError('"quorum" says already what follows when a task fails', "on_exhausted")
 
     @post_load
     def _made(self, data: dict[str, Any], **_: Any) -> NodePolicy:
@@ -121,11 +195,11 @@ def policies_of(
         for name, metadata in nodes.items()
     }
     for name, policy in made.items():
-        if isinstance(policy.fallback, str) and policy.fallback not in nodes:
-            raise ConfigError(
-                f"Policy of node {name!r} of graph {graph_id!r} is not valid: "
-                f"fallback: there is no node {policy.fallback!r}."
-            )
+        for other in policy.fallbacks:
+            if isinstance(other, str) and other not in nodes:
+                raise ConfigError(
+                    f"Policy of node {name!r} of graph {graph_id!r} is not valid: fallback: there is no node {other!r}."
+                )
         if policy.limit is not None and policy.limit not in limits:
             raise ConfigError(
                 f"Policy of node {name!r} of graph {graph_id!r} is not valid: limit: runyard.limits of langgraph.json "

@@ -199,6 +199,8 @@ class Run:
     attempts: dict[str, int] = field(default_factory=dict)
     #: When the next attempt of a task is due, of those that have to wait.
     again: dict[str, int] = field(default_factory=dict)
+    #: Tasks that are parked because their attempts were used up, or were: the last attempt of the round before.
+    rounds: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: Tasks of a fan-out that failed for good, before it is known whether they may be missing: their last attempts.
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: When the rest of a fan-out is cut off, of those that have reached their quorum.
@@ -301,8 +303,8 @@ class RetryLater:
 class Parked:
     """Nodes wait for room: at most so long, and for what; no attempt of theirs.
 
-    Each entry of ``parked`` has ``task_id``, ``node``, ``why`` (limit, circuit, budget), ``name`` of what has no
-    room, and ``since`` in ms.
+    Each entry of ``parked`` has ``task_id``, ``node``, ``why`` (limit, circuit, budget, or exhausted attempts),
+    ``name`` of what has no room (or the error), and ``since`` in ms.
     """
 
     wait_s: float

@@ -132,14 +132,23 @@ async def prepare(
     first = [] if run.fingerprint else _first_calls(worker, run, fence, shared, print_)
     _, replies = await asyncio.gather(_load_latest(prepared, run), worker.store.do_all(first))
     if replies:
-        prepared.thread_fingerprint = replies[0]
+        prepared.thread_fingerprint, before = replies[0]
+        if before and run.request.input is None:
+            await _inherit(worker, run, fence, prepared, before)
     return prepared
+
+
+async def _inherit(worker: Worker, run: Run, fence: Fence, prepared: Prepared, before: list[dict[str, Any]]) -> None:
+    """A run that goes on with what another one has begun goes without what that one went without."""
+    prepared.degraded += before
+    fields = {f"degraded:{part['task_id']}": wire.encode(part).decode() for part in before}
+    await worker.store.do(runs.set_fields(worker.keys, run.run_id, fence, fields))
 
 
 def _first_calls(worker: Worker, run: Run, fence: Fence, graph: Graph, fingerprint: str) -> list[Call[Any]]:
     """What is read and noted when a run runs for the first time; it rides on the read of its checkpoint."""
     calls: list[Call[Any]] = [
-        runs.thread_fingerprint(worker.keys, run.thread_id),
+        runs.thread_left(worker.keys, run.thread_id),
         runs.set_fields(worker.keys, run.run_id, fence, {"fingerprint": fingerprint}),
     ]
     if fingerprint not in worker.shapes_kept:
@@ -339,8 +348,7 @@ class _Slice:
             self._control.request_drain("one superstep")
         if task.id in self._answered:
             raise GraphInterrupt(self._answered[task.id])
-        if self._nodes.is_waiting(task):
-            self._nodes.wait_for(task)
+        self._nodes.wait_if_early(task)
         if any(self._is_foreign(other) for other in siblings):
             if not self._nodes.is_settled(task):
                 self._foreign.append(task)

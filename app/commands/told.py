@@ -17,7 +17,7 @@ from runyard.engine.run import TERMINAL, Phase, Run
 _WORDS = {
     Phase.QUEUED: "behind another run of its thread",
     Phase.DUE: "waits for its time",
-    Phase.PARKED: "waits for room",
+    Phase.PARKED: "waits for room, or for an operator",
     Phase.WAITING: "waits for a worker",
     Phase.LEASED: "a worker has it in hand",
     Phase.CANCELLING: "its end was asked for",

@@ -68,6 +68,8 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:items:<ns>` | sorted set | keys of a namespace's items by order of their making | with its items |
 | `P:item_namespaces` | sorted set | namespaces that have items, at score 0: labels joined by `\\0`, so that a prefix is a range | with its items |
 | `P:items_expiring` | sorted set | `<name>` of items that have a time to live, by the ms of its end | the item is gone, or may stay |
+| `P:stale:<node>` | sorted set | digests of the inputs for which a good result of a node is kept, by its ms | its last result's age is over |
+| `P:stale:<node>:<digest>` | string | a good result of a node and its ms, for when the node fails | it is too old, or there are 1000 newer ones of the node |
 | `P:ttl` | sorted set | threads with a time to live, by the ms it is next looked at | swept by recovery, when the thread has none any more |
 | `P:rollbacks` | sorted set | cancelled runs whose checkpoints are being removed, by the ms of their end | removed |
 """
@@ -300,6 +302,13 @@ class Partition:
 
     def cron(self, cron_id: str) -> str:
         return f"{self.tag}:cron:{cron_id}"
+
+    def stale(self, node: str) -> str:
+        """``node`` is itself a digest, of tenant, graph and node."""
+        return f"{self.tag}:stale:{node}"
+
+    def stale_result(self, node: str, digest: str) -> str:
+        return f"{self.stale(node)}:{digest}"
 
     def run(self, run_id: str) -> str:
         return f"{self.tag}:run:{run_id}"

@@ -15,10 +15,19 @@ local function admit_next(thread, thread_queue, waiting, run_prefix, run_id, at)
   return {popped[1], redis.call('HGET', following, 'queue')}
 end
 -- leave(...): how an ended run leaves its thread. One that is rolled back leaves it idle, with the state from before.
+-- What it did without is left to the run that goes on with it.
 local function leave(thread, run, rest, error, interrupts)
   local of_run = redis.call('HMGET', run, 'graph_id', 'assistant_id', 'fingerprint')
   redis.call('HSET', thread, 'rest', rest, 'error', error, 'interrupts', interrupts,
     'graph_id', of_run[1] or '', 'assistant_id', of_run[2] or '', 'fingerprint', of_run[3] or '')
+  local without = {}
+  if rest == 'interrupted' then
+    for _, field in ipairs(redis.call('HKEYS', run)) do
+      if string.sub(field, 1, 9) == 'degraded:' then without[#without + 1] = redis.call('HGET', run, field) end
+    end
+  end
+  if #without > 0 then redis.call('HSET', thread, 'degraded', '[' .. table.concat(without, ',') .. ']')
+  else redis.call('HDEL', thread, 'degraded') end
 end
 -- settle(...): mark a run as ended and tell whoever waits for it: the stream's last entry is `end`.
 local function settle(run, events, ended, run_id, phase, report, at, events_ttl_ms)

@@ -210,12 +210,12 @@ def unpark(keys: Keys, member: str) -> Call[tuple[bool, str]]:
 
 def note_attempt(
     keys: Keys, run_id: str, fence: Fence, record: dict[str, Any], *, degraded: dict[str, Any] | None = None,
-    part_of: int | None = None, again_ms: int = 0,
+    part_of: int | None = None, again_ms: int = 0, new_round: bool = False,
 ) -> Call[int]:  # fmt: skip
     """Note a failed attempt (``record`` has ``task_id`` and ``attempt``), and what follows from it.
 
     ``degraded``: what the run does without. ``part_of``: the task is not executed again; the step of its fan-out.
-    ``again_ms``: how long the next attempt has to wait.
+    ``again_ms``: how long the next attempt has to wait. ``new_round``: that one is the first of its policy again.
     """
     at = keys.of_run(run_id)
     without = wire.encode(degraded) if degraded else ""
@@ -223,7 +223,7 @@ def note_attempt(
     part: tuple[str | int, str | bytes] = ("", "") if part_of is None else (part_of, wire.encode(last))
     words: tuple[str | bytes | int, ...] = (
         fence.field, fence.value, record["task_id"], record["attempt"], wire.encode(record), 200, without,
-        *part, again_ms,
+        *part, again_ms, wire.encode(last) if new_round else "",
     )  # fmt: skip
     return Call(script("note_attempt"), (fence.key, at.run(run_id), at.attempts(run_id)), words)
 
@@ -340,7 +340,8 @@ def expire(keys: Keys, run: Run, *, grace_ms: int, events_ttl_ms: int) -> Call[t
 def revive(keys: Keys, run: Run, supplied: dict[str, Any], *, accept_change: bool = False) -> Call[str | None]:
     """Take a dead letter up again; answers its queue, or None when it is none. Raises RunNotFound, ThreadBusy."""
     at = keys.of_thread(run.thread_id)
-    wanted = (at.run(run.run_id), at.thread(run.thread_id), at.waiting, at.ended, at.dead, at.events(run.run_id))
+    wanted = (at.run(run.run_id), at.thread(run.thread_id), at.waiting, at.ended, at.dead, at.events(run.run_id),
+              at.due)  # fmt: skip
     words = (run.run_id, wire.encode(supplied), int(accept_change))
     return Call(script("revive_run"), wanted, words, lambda reply: reply[1].decode() if reply[0] == 1 else None)
 
@@ -353,6 +354,12 @@ def discard(keys: Keys, run_id: str, reason: str) -> Call[bool]:
 
 def is_dead(keys: Keys, run_id: str) -> Call[bool]:
     return Call.command("ZSCORE", keys.of_run(run_id).dead, run_id, parse=lambda score: score is not None)
+
+
+def waiting_for_a_time(keys: Keys, partition: int, *, limit: int) -> Call[list[str]]:
+    """Ids of a partition's runs that are due or parked, those that wait longest last."""
+    key = keys.all()[partition].due
+    return Call.command("ZREVRANGE", key, 0, limit - 1, parse=lambda ids: [i.decode() for i in ids if b"/" not in i])
 
 
 def dead(
@@ -397,10 +404,15 @@ def shape(keys: Keys, fingerprint: str) -> Call[dict[str, Any] | None]:
     return Call.command("GET", keys.graph(fingerprint), parse=lambda reply: wire.decode(reply) if reply else None)
 
 
-def thread_fingerprint(keys: Keys, thread_id: str) -> Call[str]:
-    """The fingerprint of the graph that the thread's last run ran on; "" before the first."""
+def thread_left(keys: Keys, thread_id: str) -> Call[tuple[str, list[dict[str, Any]]]]:
+    """How the thread's last run has left it: the fingerprint of its graph ("" before the first), and what it did
+    without, if it has left something to go on with."""
     key = keys.of_thread(thread_id).thread(thread_id)
-    return Call.command("HGET", key, "fingerprint", parse=lambda reply: reply.decode() if reply else "")
+
+    def parse(reply: Sequence[bytes | None]) -> tuple[str, list[dict[str, Any]]]:
+        return (reply[0] or b"").decode(), wire.decode(reply[1]) if reply[1] else []
+
+    return Call.command("HMGET", key, "fingerprint", "degraded", parse=parse)
 
 
 def set_fields(keys: Keys, run_id: str, fence: Fence, fields: Mapping[str, str | int]) -> Call[int]:
@@ -464,6 +476,7 @@ def decode(fields: Mapping[str, bytes]) -> Run:
         crashes=number("crashes") or 0,
         attempts={name[9:]: int(value) for name, value in fields.items() if name.startswith("attempts:")},
         again={name[6:]: int(value) for name, value in fields.items() if name.startswith("again:")},
+        rounds={name[6:]: wire.decode(value) for name, value in fields.items() if name.startswith("round:")},
         parts={name[5:]: wire.decode(value) for name, value in fields.items() if name.startswith("part:")},
         cuts={name[4:]: int(value) for name, value in fields.items() if name.startswith("cut:")},
         degraded=[wire.decode(value) for name, value in fields.items() if name.startswith("degraded:")],

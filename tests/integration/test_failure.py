@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import os
 import time
 from typing import Annotated, Any, TypedDict
 
@@ -11,9 +12,10 @@ import httpx
 import pytest
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import RetryPolicy, Send
+from langgraph.types import RetryPolicy, Send, interrupt
 
-from runyard.engine import wire
+from runyard.engine import stale, wire
+from runyard.engine.dead_letters import DeadLetters, Filter, Repair
 from runyard.engine.run import Phase, Run
 from runyard.engine.store import runs
 from tests.support.engine import Engine, engine
@@ -242,3 +244,145 @@ async def test_a_run_that_takes_its_workers_down_is_quarantined(redis_url: str) 
         ended = eng.service.get_run(run.run_id)
         assert (ended.error or {})["error"] == "Quarantined"
         assert not executed
+
+
+class Weather:
+    """A node that can be made to fail; says what it was asked."""
+
+    def __init__(self) -> None:
+        self.is_dead, self.asked = False, 0
+
+    def __call__(self, state: Any) -> Any:
+        self.asked += 1
+        if self.is_dead:
+            raise ConnectionError("dead source")
+        return {"out": [f"sun in {state['out'][0]}, {self.asked}"]}
+
+
+async def test_the_last_good_result_stands_in_and_says_how_old_it_is(redis_url: str) -> None:
+    weather = Weather()
+    policy = {"runyard": {"fallback": {"stale": 3600}}}
+    async with engine(redis_url, {"g": one_node(weather, metadata=policy)}) as eng:
+        await eng.run("g", {"out": ["Oslo"]})
+        weather.is_dead = True
+        run = await eng.run("g", {"out": ["Oslo"]})
+        assert run.phase is Phase.SUCCEEDED
+        assert out_of(eng, run)[1] == "sun in Oslo, 1"
+        (old,) = run.degraded
+        assert (old["instead"], old["message"]) == ("stale", "dead source")
+        assert 0 <= old["age_s"] < 60
+        assert out_of(eng, run)[2]["without"][0]["age_s"] == old["age_s"]
+        other = await eng.run("g", {"out": ["Rome"]})  # nothing is kept for that
+        assert other.phase is Phase.FAILED
+        assert (other.error or {})["message"] == "dead source"
+        configured = await eng.run("g", {"out": ["Oslo"]}, config={"configurable": {"user": "another"}})
+        assert configured.phase is Phase.FAILED
+
+
+async def test_a_stale_result_is_too_old_one_day_and_the_next_fallback_counts(redis_url: str) -> None:
+    weather = Weather()
+    policy = {"runyard": {"fallback": [{"stale": {"max_age_s": 60, "key": "out"}}, {"value": {"out": ["unknown"]}}]}}
+    async with engine(redis_url, {"g": one_node(weather, metadata=policy)}) as eng:
+        await eng.run("g", {"out": ["Oslo"]})
+        weather.is_dead = True
+        assert out_of(eng, await eng.run("g", {"out": ["Oslo"]}))[1] == "sun in Oslo, 1"
+        (key,) = eng.sync_store.client.keys("ry:*:stale:*:*")
+        assert 0 < eng.sync_store.client.pttl(key) <= 60_000
+        eng.sync_store.client.set(key, b"1 " + eng.sync_store.client.get(key).partition(b" ")[2])
+        run = await eng.run("g", {"out": ["Oslo"]})
+        assert out_of(eng, run)[1] == "unknown"
+        assert run.degraded[0]["instead"] == "fallback"
+
+
+async def test_results_of_a_node_are_kept_in_bounds(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stale, "MOST", 3)
+    monkeypatch.setattr(stale, "LARGEST", 2_000)
+    policy = {"runyard": {"fallback": {"stale": 3600}}}
+    async with engine(redis_url, {"g": one_node(Weather(), metadata=policy)}) as eng:
+        for name in ("a", "b", "c", "d", "e", os.urandom(4_000).hex()):
+            await eng.run("g", {"out": [name]})
+        assert len(eng.sync_store.client.keys("ry:*:stale:*:*")) == 3
+
+
+async def test_a_run_that_resumes_goes_without_what_the_one_before_went_without(redis_url: str) -> None:
+    graph = StateGraph(State)
+    graph.add_node("source", Flaky(9, ValueError("dead")), metadata={"runyard": {"required": False}})
+    graph.add_node("ask", lambda state: {"out": [interrupt("publish?")]})
+    graph.add_node("answer", lambda state, config: {"out": [p["node"] for p in config["configurable"]["degraded"]]})
+    graph.add_edge(START, "source")
+    graph.add_edge("source", "ask")
+    graph.add_edge("ask", "answer")
+    async with engine(redis_url, {"g": graph.compile()}) as eng:
+        asked = await eng.run("g", {"out": []})
+        assert asked.phase is Phase.PAUSED
+        run = await eng.run("g", thread_id=asked.thread_id, command={"resume": "yes"})
+        assert out_of(eng, run) == ["yes", "source"]
+        assert [part["node"] for part in run.degraded] == ["source"]
+        fresh = await eng.run("g", {"out": []}, thread_id=asked.thread_id)
+        assert len(fresh.degraded) == 1  # its own
+
+
+async def test_a_parked_run_waits_for_an_operator_and_is_tried_again(redis_url: str) -> None:
+    flaky = Flaky(2)
+    node = one_node(flaky, retry_policy=at_once(2), metadata={"runyard": {"on_exhausted": "park"}})
+    async with engine(redis_url, {"g": node}) as eng:
+        run = eng.start("g", {"out": []})
+        await eng.drive()
+        parked = eng.service.get_run(run.run_id)
+        assert parked.phase is Phase.PARKED
+        assert parked.status == "running"
+        (entry,) = parked.parked
+        assert (entry["node"], entry["why"], entry["name"]) == ("work", "exhausted", "ConnectionError: reset")
+        letters = DeadLetters(eng.service)
+        (found,), _ = letters.search(Filter(node="work"))
+        assert found.run_id == run.run_id
+        assert letters.get(run.run_id)["message"] == "reset"
+        assert letters.get(run.run_id)["phase"] == "parked"
+        letters.replay(run.run_id)
+        await eng.drive()
+        assert eng.service.get_run(run.run_id).phase is Phase.SUCCEEDED
+        assert flaky.attempts == [1, 2, 1]
+
+
+async def test_a_parked_nodes_output_can_be_supplied(redis_url: str) -> None:
+    node = one_node(Flaky(9), metadata={"runyard": {"on_exhausted": "park", "queue": "cpu"}})
+    async with engine(redis_url, {"g": node}) as eng:
+        run = eng.start("g", {"out": []})
+        await eng.drive()
+        assert eng.service.get_run(run.run_id).phase is Phase.PARKED
+        repair = Repair(output={"work": {"out": ["by hand"]}})
+        DeadLetters(eng.service).replay(run.run_id, repair, eng.graphs["g"])
+        await eng.drive()
+        assert out_of(eng, eng.service.get_run(run.run_id))[0] == "by hand"
+
+
+async def test_a_parked_node_is_tried_anew_when_its_time_has_come(redis_url: str) -> None:
+    flaky = Flaky(3)
+    policy = {"runyard": {"on_exhausted": "park", "park_s": 60}}
+    async with engine(redis_url, {"g": one_node(flaky, retry_policy=at_once(2), metadata=policy)}) as eng:
+        run = eng.start("g", {"out": []})
+        await eng.drive()
+        assert eng.service.get_run(run.run_id).phase is Phase.PARKED
+        make_due(eng, run)
+        eng.recovery.sweep()
+        await eng.drive()
+        assert eng.service.get_run(run.run_id).phase is Phase.SUCCEEDED
+        assert flaky.attempts == [1, 2, 3, 4]  # two, and after the pause two more were allowed
+
+
+async def test_a_parked_run_can_be_cancelled_and_is_over_at_its_deadline(redis_url: str) -> None:
+    node = one_node(Flaky(9), metadata={"runyard": {"on_exhausted": "park"}})
+    async with engine(redis_url, {"g": node}) as eng:
+        run = eng.start("g", {"out": []})
+        await eng.drive()
+        eng.service.cancel_run(eng.service.get_run(run.run_id))
+        assert eng.service.get_run(run.run_id).phase is Phase.CANCELLED
+        assert DeadLetters(eng.service).search() == ([], 0)
+        second = eng.start("g", {"out": []})
+        await eng.drive()
+        at = eng.keys.of_run(second.run_id)
+        eng.sync_store.client.zadd(at.deadlines, {second.run_id: 1})
+        eng.sync_store.client.hset(at.run(second.run_id), "deadline_at", 1)
+        eng.recovery.sweep()
+        assert eng.service.get_run(second.run_id).status == "timeout"
+        assert [letter.run_id for letter in DeadLetters(eng.service).search()[0]] == [second.run_id]

@@ -230,7 +230,7 @@ ANSWER_ONCE: dict[str, Make] = {
 }  # fmt: skip
 #: Scripts that are sent twice, and refused, in the tests of what they are for.
 ELSEWHERE = {
-    *("begin_effect", "note_death"),
+    *("begin_effect", "note_death", "get_stale", "put_stale"),
     *("claim_webhook", "settle_webhook", "put_cron", "fire_cron", "delete_cron"),
     *("create_assistant", "delete_assistant", "edit_assistant", "use_version"),
     *("delete_item", "get_item", "put_item", "sweep_items"),

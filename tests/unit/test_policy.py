@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runyard.engine.errors import ConfigError
-from runyard.engine.policy import NodePolicy, policies_of
+from runyard.engine.policy import NodePolicy, Stale, policies_of
 
 
 def metadata(**fields: Any) -> dict[str, Any]:
@@ -75,3 +75,40 @@ def test_nodes_of_a_group_must_agree() -> None:
     nodes = {"a": metadata(quorum=1, group="g"), "b": metadata(quorum=2, group="g")}
     with pytest.raises(ConfigError, match=r"node 'b' of graph 'shop'.*quorum: it is of group 'g' and says 2, node 'a'"):
         policies_of("shop", nodes)
+
+
+@pytest.mark.parametrize(
+    "fallback",
+    [7, {}, {"value": 1, "stale": 2}, {"stale": 0}, {"stale": True}, {"stale": "1h"}, {"stale": {"key": "a"}},
+     {"stale": {"max_age_s": 5, "key": []}}, {"stale": {"max_age_s": 5, "keys": ["a"]}}, [], [{"value": 1}, 7]],
+)  # fmt: skip
+def test_a_fallback_of_no_known_form_is_refused(fallback: Any) -> None:
+    with pytest.raises(ConfigError, match=r"'pay'.*'shop'.*fallback: .*must be"):
+        policies_of("shop", {"pay": metadata(fallback=fallback)})
+
+
+def test_a_list_of_fallbacks_may_name_nodes_and_stale_results() -> None:
+    chain = [{"stale": {"max_age_s": 60, "key": "city"}}, "b", {"value": 0}]
+    policy = policies_of("g", {"a": metadata(fallback=chain), "b": None})["a"]
+    assert (policy.stale, len(policy.fallbacks)) == (Stale(60, ("city",)), 3)
+    with pytest.raises(ConfigError, match="fallback: there is no node 'c'"):
+        policies_of("g", {"a": metadata(fallback=[{"stale": 60}, "c"])})
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"on_exhausted": "wait"}, "on_exhausted: must be fail, partial or park"),
+        ({"park_s": 5}, 'park_s: says nothing without "on_exhausted": "park"'),
+        ({"on_exhausted": "park", "park_s": 0}, "park_s: must be seconds above 0"),
+        ({"on_exhausted": "park", "quorum": 1}, 'on_exhausted: "quorum" says already'),
+    ],
+)
+def test_what_follows_exhausted_attempts_is_said_in_one_way(fields: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"'pay'.*'shop'.*{said}"):
+        policies_of("shop", {"pay": metadata(**fields)})
+
+
+def test_on_exhausted_wins_over_required() -> None:
+    made = policies_of("g", {"a": metadata(required=False), "b": metadata(required=False, on_exhausted="fail")})
+    assert (made["a"].when_exhausted, made["b"].when_exhausted) == ("partial", "fail")
