@@ -91,8 +91,12 @@ def _lifecycle(run: Run, *, begins: bool) -> dict[str, Any]:
 
 
 def envelope(found: ThreadEvent, method: str, namespace: Namespace, data: bytes) -> bytes:
-    """The event as JSON; its data is JSON already."""
+    """The event as JSON; its data is JSON already.
+
+    Events that no graph told are named after their run: that is how clients learn what to cancel.
+    """
     event = found.event
+    event_id = f"synth:{found.run.run_id}:{event.seq}" if event.name in (BEGIN, END) else str(event.seq)
     params = b'{"namespace":%b,"timestamp":%d,"data":%b}' % (wire.encode(namespace), event.at_ms, data)
-    head = b'{"type":"event","event_id":"%d","seq":%d,"method":"%b"' % (event.seq, event.seq, method.encode())
+    head = b'{"type":"event","event_id":"%b","seq":%d,"method":"%b"' % (event_id.encode(), event.seq, method.encode())
     return head + b',"params":' + params + b"}"

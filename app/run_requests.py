@@ -8,13 +8,17 @@ from typing import Any
 from runyard.app import assistants
 from runyard.app.auth import identity
 from runyard.app.errors import BadRequest
+from runyard.app.ids import canonical
 from runyard.app.wiring import Wiring
 from runyard.engine.assistants import under
+from runyard.engine.errors import InvalidInput
 from runyard.engine.ids import new_thread_id
 from runyard.engine.run import Run, RunRequest
 from runyard.engine.store.assistants import Assistant
 
 Json = dict[str, Any]
+
+_NAMES_OF_CHECKPOINT = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 
 
 def start(wiring: Wiring, body: Json, thread_id: str | None = None) -> Run:
@@ -65,6 +69,7 @@ def check_webhook(wiring: Wiring, request: RunRequest) -> None:
 def to_request(body: Json, assistant: Assistant | None = None) -> RunRequest:
     """The engine's request, on top of what the assistant says. Raises BadRequest for a body that contradicts itself."""
     config = _without_nulls(body.get("config"))
+    checkpoint = _checkpoint(body, config)
     context = body.get("context")
     if context and config.get("configurable"):
         raise BadRequest("context: give either context or config.configurable, not both; context is the newer one.")
@@ -77,7 +82,7 @@ def to_request(body: Json, assistant: Assistant | None = None) -> RunRequest:
         command=_command(body.get("command")),
         config=config,
         context=context,
-        checkpoint=_checkpoint(body),
+        checkpoint=checkpoint,
         interrupt_before=body.get("interrupt_before"),
         interrupt_after=body.get("interrupt_after"),
         stream_mode=_modes(body.get("stream_mode")),
@@ -101,11 +106,20 @@ def _command(given: Json | None) -> Json | None:
     return said or None
 
 
-def _checkpoint(body: Json) -> Json | None:
-    wanted = _without_nulls(body.get("checkpoint"))
+def _checkpoint(body: Json, config: Json) -> Json | None:
+    """Where to go on from, named in any of three ways; what of it is in the ``config`` is taken out of there."""
+    configurable = dict(config.get("configurable") or {})
+    named = {key: configurable.pop(key) for key in _NAMES_OF_CHECKPOINT if key in configurable}
+    if named:
+        config["configurable"] = configurable
+    wanted = {**_without_nulls(named), **_without_nulls(body.get("checkpoint"))}
     if body.get("checkpoint_id"):
         wanted["checkpoint_id"] = body["checkpoint_id"]
-    return wanted if wanted.get("checkpoint_id") else None
+    if not wanted.get("checkpoint_id"):
+        return None
+    if canonical(wanted["checkpoint_id"]) is None:
+        raise InvalidInput(f"checkpoint_id: must be a UUID, not {str(wanted['checkpoint_id'])[:60]!r}")
+    return wanted
 
 
 def _modes(given: str | list[str] | None) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from runyard.engine.live import Live
 from runyard.engine.run import TERMINAL, Phase, Run
-from runyard.engine.store import events
+from runyard.engine.store import events, runs
 from runyard.engine.store.events import Begun, Event
 
 #: What a run's beginning is called; it stands in the thread's log and not among the run's events.
@@ -41,9 +41,9 @@ async def follow(
     thread, are left out.
     """
     known = await live.store.do(events.log(live.keys, thread_id))
-    after, since = await _start(live, known, since, sees)
-    async with aclosing(live.runs(thread_id, after, pause_s=pause_s)) as runs:
-        async for some in runs:
+    after, since = await _start(live, thread_id, known, since, sees)
+    async with aclosing(live.runs(thread_id, after, pause_s=pause_s)) as beginnings:
+        async for some in beginnings:
             if not some:
                 yield ()
             for begun in some:
@@ -55,16 +55,26 @@ async def follow(
                             yield fresh
 
 
-async def _start(live: Live, known: list[Begun], since: int | None, sees: Callable[[Run], bool]) -> tuple[str, int]:
+async def _start(
+    live: Live, thread_id: str, known: list[Begun], since: int | None, sees: Callable[[Run], bool]
+) -> tuple[str, int]:
     """After which entry of the log, and after which number, a reader begins."""
     if not known:
         return events.START, since or 0
     if since is None:
-        wanted = len(known) - 1 if await _is_news(live, known[-1], sees) else len(known)
+        wanted = await _news(live, thread_id, known, sees)
         since = 0
     else:
         wanted = max([index for index, begun in enumerate(known) if begun.seq <= since], default=0)
     return (known[wanted - 1].id if wanted else events.START), since
+
+
+async def _news(live: Live, thread_id: str, known: list[Begun], sees: Callable[[Run], bool]) -> int:
+    """How many of the thread's runs a new reader leaves out."""
+    [active], _ = [ids or [""] for ids in await live.store.do_all(runs.unfinished(live.keys, thread_id))]
+    if active:  # perhaps it has told nothing yet; then nothing that was told before is news
+        return next((index for index, begun in enumerate(known) if begun.run_id == active), len(known))
+    return len(known) - 1 if await _is_news(live, known[-1], sees) else len(known)
 
 
 async def _is_news(live: Live, begun: Begun, sees: Callable[[Run], bool]) -> bool:

@@ -168,6 +168,10 @@ class StateRead(Strict):
     select = texts(SELECT)
 
 
+class StatePatch(Strict):
+    metadata = mapping("Merged into the thread's metadata, key by key.")
+
+
 class StateUpdate(Strict):
     values = anything("What to write, as a node would return it; null only moves on.")
     as_node = text("The node that is to have written it.")

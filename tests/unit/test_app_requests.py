@@ -10,6 +10,7 @@ from marshmallow import ValidationError
 from runyard.app.errors import BadRequest
 from runyard.app.run_requests import to_request
 from runyard.app.schemas.runs import STREAM_MODES, RunCreate
+from runyard.engine.errors import InvalidInput
 from runyard.engine.run import RunRequest
 
 SCHEMA = RunCreate()
@@ -116,3 +117,13 @@ def test_a_wrong_value_is_refused_with_what_is_accepted(body: dict[str, Any], fi
     with pytest.raises(ValidationError, match=said) as caught:
         SCHEMA.load({"assistant_id": "agent", **body})
     assert field in str(caught.value.messages)
+
+
+def test_a_checkpoint_in_the_config_is_where_the_run_goes_on_and_leaves_the_context_alone() -> None:
+    wanted = "1efd0000-0000-6000-8000-000000000001"
+    body = {"config": {"configurable": {"checkpoint_id": wanted}}, "context": {"user": "ada"}}
+    made = to_request(body)
+    assert made.checkpoint == {"checkpoint_id": wanted}
+    assert made.config["configurable"] == {"user": "ada"}
+    with pytest.raises(InvalidInput, match="checkpoint_id"):
+        to_request({"config": {"configurable": {"checkpoint_id": "here"}}})
