@@ -32,6 +32,8 @@ from runyard.engine.errors import ConfigError, EngineError
 from runyard.engine.settings import Settings
 from runyard.engine.store.data_dir import DataDirInUse
 from runyard.engine.store.embedded import EmbeddedServer
+from runyard.graphs.errors import GraphConfigError
+from runyard.graphs.project import load_project
 
 #: Web first, so that nothing new comes in; the store, which all of them need, after all of them.
 STOP_ORDER = ([WEB.name], [WORKER.name, WORKER_CPU.name], [FLOWER.name])
@@ -105,6 +107,7 @@ def _run(options: UpOptions, terminal: Terminal, stop: Stop) -> None:
     settings = Settings.from_env(os.environ)
     if not asks_who(settings, options.config):
         refuse_open_host(options.host)
+    check_webhooks(settings, options.config)
     port = free_port(options.host, options.port)
     with _store(options, terminal) as store:
         place = Place(
@@ -115,6 +118,15 @@ def _run(options: UpOptions, terminal: Terminal, stop: Stop) -> None:
             data=store.data_dir if store else None,
         )
         _run_on(place, options, terminal, stop, store)
+
+
+def check_webhooks(settings: Settings, config: Path | None) -> None:
+    """ConfigError for what a project says wrong about webhooks, which web and workers would refuse to start with."""
+    with contextlib.suppress(GraphConfigError):  # theirs to tell, and `runyard doctor`'s
+        if (project := load_project(config)).webhooks:
+            from runyard.engine.webhooks import WebhookPolicy  # noqa: PLC0415 - it takes LangGraph along, which is slow
+
+            WebhookPolicy.of(project.webhooks, settings, os.environ)
 
 
 def _run_on(place: Place, options: UpOptions, terminal: Terminal, stop: Stop, store: EmbeddedServer | None) -> None:

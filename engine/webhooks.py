@@ -20,7 +20,8 @@ from typing import Any
 import httpx
 
 from runyard.engine.errors import ConfigError, InvalidInput
-from runyard.engine.reach import GuardedTransport, Reach, Refused, named
+from runyard.engine.guarded import GuardedTransport
+from runyard.engine.reach import Reach, Refused, named
 from runyard.engine.retry import retry_after_s
 from runyard.engine.run import Wake
 from runyard.engine.settings import Settings, key_of

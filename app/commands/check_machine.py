@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -16,8 +17,9 @@ from runyard.app.commands.check import Finding, fail, ok, warn
 from runyard.app.place import Place, PortInUse, free_port
 from runyard.engine.errors import ConfigError
 from runyard.engine.settings import Settings
+from runyard.engine.webhooks import WebhookPolicy
 from runyard.graphs.errors import GraphConfigError
-from runyard.graphs.project import load_project
+from runyard.graphs.project import Project, load_project
 from runyard.graphs.registry import Registry
 
 FLOWER_PORT = 5555
@@ -65,6 +67,16 @@ def check_graphs(project: Path | None) -> Iterator[Finding]:
             yield fail(f"graph {graph_id}", str(broken), "Its runs fail until this is mended; the other graphs work.")
     for warning in opened.warnings:
         yield warn("project", warning, "Nothing, if that is what you mean.")
+    if opened.webhooks:
+        yield _check_webhooks(opened)
+
+
+def _check_webhooks(project: Project) -> Finding:
+    try:
+        WebhookPolicy.of(project.webhooks, Settings(), os.environ)
+    except ConfigError as problem:
+        return fail("webhooks", str(problem), "Correct it in the project file, or set the variable; nothing starts so.")
+    return ok("webhooks", "what the project says of them is valid")
 
 
 def check_ports(settings: Settings) -> Iterator[Finding]:

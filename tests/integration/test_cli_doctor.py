@@ -160,6 +160,16 @@ def test_a_broken_graph_and_what_is_ignored_are_told(tmp_path: Path) -> None:
     assert "No module named 'nothing_of_that_name'" in broken.said
 
 
+def test_what_a_project_says_of_webhooks_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = '{"graphs": {}, "webhooks": {"headers": {"x": "${{ env.LG_WEBHOOK_X }}"}}}'
+    (tmp_path / "langgraph.json").write_text(said.replace("{}", '{"bad": "./bad.py:graph"}', 1))
+    *_, wrong = check_graphs(tmp_path / "langgraph.json")
+    assert (wrong.check, wrong.state, "LG_WEBHOOK_X" in wrong.said) == ("webhooks", "fail", True)
+    monkeypatch.setenv("LG_WEBHOOK_X", "1")
+    *_, right = check_graphs(tmp_path / "langgraph.json")
+    assert (right.check, right.state) == ("webhooks", "ok")
+
+
 def test_a_project_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     finding = only(check_graphs(tmp_path / "langgraph.json"))
     assert (finding.state, finding.check) == ("fail", "graphs")

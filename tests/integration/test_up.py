@@ -87,3 +87,13 @@ def test_the_children_are_told_where_everything_is(tmp_path: Path) -> None:
     assert web.env["MINE"] == "kept"
     assert flower.env["FLOWER_PORT"] == "5600"
     assert worker.env["PATH"].startswith(str(Path(sys.executable).parent))
+
+
+def test_what_a_project_says_wrong_about_webhooks_is_told_before_anything_is_started(tmp_path: Path) -> None:
+    project = tmp_path / "langgraph.json"
+    said_there = {"headers": {"authorization": "Bearer ${{ env.LG_WEBHOOK_NONE }}"}}
+    project.write_text(json.dumps({"graphs": {"a": "./a.py:graph"}, "webhooks": said_there}))
+    code, said, _ = up("--port", "0", "--data", str(tmp_path / "data"), "--config", str(project))
+    assert code == ExitCode.CONFIG
+    assert said["message"] == "webhooks.headers.authorization uses LG_WEBHOOK_NONE, which is not set."
+    assert not (tmp_path / "data").exists()
