@@ -41,6 +41,7 @@ def start(wiring: Wiring, body: Json, thread_id: str | None = None) -> Run:
         strategy=body.get("multitask_strategy") or "enqueue",
         create_thread=kept or body.get("if_not_exists") == "create",
         after_s=body.get("after_seconds") or 0,
+        priority=body.get("priority") or 0,
         user=identity.current().user,
     )
 

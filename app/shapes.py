@@ -33,6 +33,7 @@ def of_run(run: Run) -> Json:
         "degraded": run.degraded,
         "attempts": run.attempts,
         "replays": run.replays,
+        "priority": run.priority,
         "webhook_delivery": of_delivery(run.delivery) if run.delivery else None,
     }
 

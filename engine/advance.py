@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 
 
 async def advance(worker: Worker, run_id: str, nonce: str) -> list[Wake]:
-    """Take a run one slice forward; answers the wake-ups to send.
+    """Take a run one slice forward, this one or one whose turn it is rather; answers the wake-ups to send.
 
     A wake-up for a run that somebody else has, or that is over, does nothing. A lost lease ends silently: whoever has
     it now goes on. When the store goes away nothing is committed, and recovery brings the run back.
@@ -53,6 +53,7 @@ async def advance(worker: Worker, run_id: str, nonce: str) -> list[Wake]:
     )
     if claim is None:
         return []
+    run_id = claim.run.run_id  # perhaps another's: a wake-up only says that there is something to do
     worker.took(claim.run.queue, claim.woken_ms, claim.now_ms)
     with worker.keeper.holding(run_id, claim.fence) as held:
         try:

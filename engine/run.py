@@ -213,6 +213,8 @@ class Run:
     deadline_at: int | None = None
     #: How often it was revived from the dead letters.
     replays: int = 0
+    #: Of the runs of its tenant that wait for a worker, those with a higher one go first.
+    priority: int = 0
     #: What it waited for when it last parked: one entry for each node, see :class:`Parked`.
     parked: list[dict[str, Any]] = field(default_factory=list)
     #: The same of its branches that are parked.

@@ -75,10 +75,12 @@ class Service:
         create_thread: bool = False,
         after_s: float = 0,
         user: dict[str, Any] | None = None,
+        priority: int = 0,
         thread_metadata: dict[str, Any] | None = None,
     ) -> Run:
         """Record a run and wake a worker. Once this returns the run is accepted and will be carried out.
 
+        Of a tenant's runs that wait for a worker those of a higher ``priority`` go first.
         Without a ``thread_id`` the run gets a hidden thread of its own, which goes when it ends. ``thread_metadata`` is
         for a thread that is made here; ``user`` is whom nodes are to know as the one who asked. When the wake-up cannot
         be sent (the broker is away) the run is accepted all the same, and recovery starts it.
@@ -93,7 +95,7 @@ class Service:
         run = self.to_run(
             request, graph_id=graph_id, assistant_id=assistant_id, thread_id=thread_id or new_thread_id(),
             metadata=metadata or {}, strategy=strategy, temporary=thread_id is None, tenant=self.tenant or "",
-            user=user,
+            user=user, priority=priority,
         )  # fmt: skip
         call = runs.create(
             self.keys, run, delay_ms=round(after_s * 1000), create_thread=create_thread or run.temporary,

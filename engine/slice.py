@@ -124,7 +124,7 @@ async def prepare(
         shared, (saver or worker.saver).bound(session), store=shared.store or worker.items.of_tenant(run.tenant)
     )
     print_ = seam.fingerprint(shared)
-    waited_ms = claim.now_ms - claim.woken_ms if claim.woken_ms else 0
+    waited_ms = claim.now_ms - claim.waits_since_ms if claim.waits_since_ms else 0
     crashed = isinstance(claim, runs.Claim) and claim.came_from == "crash"
     ledger = session.ledger = worker.ledger(run, fence, shared, print_, waited_ms=waited_ms, after_crash=crashed)
     prepared = Prepared(graph, config, worker.policies_of(run.graph_id, shared, print_), session, print_, ledger)

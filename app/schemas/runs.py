@@ -153,6 +153,7 @@ class RunCreate(Strict):
         {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_DELAY_S},
         "How long the run may take from its first step on; then its status is timeout. The server's own limit.",
     )
+    priority = whole("Of your runs that wait for a worker, those with a higher one go first. 0.", least=-100, most=100)
     durability = one_of(["sync", "async", "exit"], "exit keeps one checkpoint, at the end; the others keep them all.")
     checkpoint_during = boolean("Older word for durability: false means exit.")
     webhook = text("Where the run's end is told: an http or https URL that is sent a POST.")
@@ -214,6 +215,7 @@ class Run(Schema):
         keys=fields.String(), values=fields.Integer(), metadata={"description": "Failed attempts, by task id."}
     )
     replays = fields.Integer(metadata={"description": "How often it was taken up from the dead letters."})
+    priority = fields.Integer()
     webhook_delivery = fields.Nested(
         Delivery, allow_none=True, metadata={"description": "How far its webhook got; null before its end."}
     )

@@ -1,24 +1,81 @@
--- Take the lease of a run that waits for a worker.
--- KEYS 1 run  2 leases  3 waiting  4 branches  5 deadlines
+-- Take the lease of a run that waits for a worker: of the one whose wake-up this is, or of one whose turn it is rather.
+-- KEYS 1 run  2 leases  3 waiting  4 deadlines
 -- ARGV 1 run id  2 owner  3 nonce (one for each delivery of a wake-up, so that a lost reply can be asked for again)
---      4 length of the lease in ms
--- Returns {ms now, the run as a flat hash, its branches as a flat hash, ms of the wake-up} or nil: somebody else has
--- it, or it is over. The ms of the wake-up are 0 when it cannot be told which one led here: of a run that was woken
--- again there may be two, and the older would be taken for the newer.
+--      4 length of the lease in ms  5 prefix of run keys
+-- Returns {ms now, the run as a flat hash, its branches as a flat hash, ms of the wake-up, ms since when the run waits}
+-- or nil: somebody else has it, or it is over. The ms are 0 when it cannot be told which wake-up led here: of a run that
+-- was woken again there may be two, and the older would be taken for the newer.
+-- A wake-up says that there is something to do. Tenants take turns, so that one with ten thousand runs does not hold up
+-- another's first; of one tenant's runs the first in its line goes. The wake-up of a run that was taken for another's
+-- (`jumped`) is spent on the next whose turn it is.
 --@include clock
-local state = redis.call('HMGET', KEYS[1], 'phase', 'nonce', 'lease', 'rewoken')
+--@include line
 local at = now_ms()
-local woken = not state[4] and redis.call('ZSCORE', KEYS[3], ARGV[1])
-if not (state[3] and state[2] == ARGV[3]) then
-  if state[1] ~= 'waiting' then return false end
-  local token = redis.call('HINCRBY', KEYS[1], 'token', 1)
-  redis.call('HSETNX', KEYS[1], 'started_at', at)
-  redis.call('HSET', KEYS[1], 'phase', 'leased', 'lease', token, 'owner', ARGV[2], 'nonce', ARGV[3], 'updated_at', at)
-  redis.call('ZADD', KEYS[2], at + tonumber(ARGV[4]), ARGV[1])
-  redis.call('ZREM', KEYS[3], ARGV[1])
-  local timeout = redis.call('HGET', KEYS[1], 'timeout_ms')
-  if timeout and redis.call('HSETNX', KEYS[1], 'deadline_at', at + tonumber(timeout)) == 1 then
-    redis.call('ZADD', KEYS[5], at + tonumber(timeout), ARGV[1])
+local state = redis.call('HMGET', KEYS[1], 'phase', 'nonce', 'lease', 'rewoken', 'queue', 'tenant', 'priority', 'gave',
+  'jumped')
+local phase, queue, tenant = state[1], state[5], state[6] or ''
+if not phase then return false end
+local since = redis.call('ZSCORE', KEYS[3], ARGV[1])
+local woken = not state[4] and since
+local lines = lines_of(KEYS[1], queue)
+local lined = redis.call('EXISTS', lines) == 1
+-- first_of(tenant): the first in a line that still waits, and its place.
+local function first_of(other)
+  local line = line_of(KEYS[1], queue, other)
+  while true do
+    local first = redis.call('ZRANGE', line, 0, 0, 'WITHSCORES')
+    if #first == 0 then return end
+    if redis.call('HGET', ARGV[5] .. first[1], 'phase') == 'waiting' then return first[1], tonumber(first[2]) end
+    redis.call('ZREM', line, first[1])
   end
 end
-return {at, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[4]), tonumber(woken or 0)}
+-- choose(): whose turn it is, and of which tenant.
+local function choose()
+  local place = phase == 'waiting' and place_of(state[7], since or at)
+  for _, other in ipairs(redis.call('ZRANGE', lines, 0, 9)) do
+    local first, before = first_of(other)
+    if place and other == tenant and not (first and before < place) then return ARGV[1], other end
+    if first then return first, other end
+    redis.call('ZREM', lines, other)
+  end
+  return place and ARGV[1], tenant
+end
+local run_id = ARGV[1]
+local gave = state[8] and string.match(state[8], '^' .. ARGV[3] .. ' (.+)$')
+if gave then run_id = gave
+elseif not (state[3] and state[2] == ARGV[3]) then
+  local whose = tenant
+  if phase == 'waiting' or redis.call('HDEL', KEYS[1], 'jumped') == 1 then
+    run_id = phase == 'waiting' and ARGV[1]
+    if lined then run_id, whose = choose() end
+  else return false end
+  if not run_id then return false end
+  if run_id ~= ARGV[1] then
+    redis.call('HSET', KEYS[1], 'gave', ARGV[3] .. ' ' .. run_id)
+    redis.call('HSET', ARGV[5] .. run_id, 'jumped', 1)
+    if phase == 'waiting' then
+      redis.call('ZADD', line_of(KEYS[1], queue, tenant), 'NX', place_of(state[7], since or at), ARGV[1])
+      redis.call('ZADD', lines, 'NX', at, tenant)
+    end
+  end
+  if lined then
+    redis.call('ZREM', line_of(KEYS[1], queue, whose), run_id)
+    redis.call('ZADD', lines, 'XX', at, whose)
+  end
+end
+local run = ARGV[5] .. run_id
+since = redis.call('ZSCORE', KEYS[3], run_id)
+if redis.call('HGET', run, 'nonce') ~= ARGV[3] or redis.call('HEXISTS', run, 'lease') == 0 then
+  if redis.call('HGET', run, 'phase') ~= 'waiting' then return false end
+  local token = redis.call('HINCRBY', run, 'token', 1)
+  redis.call('HSETNX', run, 'started_at', at)
+  redis.call('HSET', run, 'phase', 'leased', 'lease', token, 'owner', ARGV[2], 'nonce', ARGV[3], 'updated_at', at)
+  redis.call('ZADD', KEYS[2], at + tonumber(ARGV[4]), run_id)
+  redis.call('ZREM', KEYS[3], run_id)
+  local timeout = redis.call('HGET', run, 'timeout_ms')
+  if timeout and redis.call('HSETNX', run, 'deadline_at', at + tonumber(timeout)) == 1 then
+    redis.call('ZADD', KEYS[4], at + tonumber(timeout), run_id)
+  end
+end
+return {at, redis.call('HGETALL', run), redis.call('HGETALL', run .. ':branches'), tonumber(woken or 0),
+  tonumber(since or 0)}

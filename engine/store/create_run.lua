@@ -10,5 +10,6 @@
 -- ends on its own and admits this one.
 --@include clock
 --@include tenant
+--@include line
 --@include create
 return create_run(KEYS, ARGV)

@@ -53,6 +53,8 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:threads:<tenant>` | sorted set | the same of a tenant other than the default, which are not in the list above | with the thread |
 | `P:leases` | sorted set | runs and branches in hand, by the ms their lease ends | the slice ends, or recovery reaps it |
 | `P:waiting` | sorted set | runs and branches that were woken, by the ms of the wake-up | a worker claims them |
+| `P:lines:<queue>` | sorted set | tenants with waiting runs, by the ms of their last turn; only where some have a tenant or a priority | its lines are empty |
+| `P:line:<queue>:<tenant>` | sorted set | a tenant's waiting runs, by priority and time | a worker claims them, or finds that they do not wait |
 | `P:due` | sorted set | runs that wait for a time, by that ms | recovery promotes them |
 | `P:cuts` | sorted set | runs of which a fan-out is to be cut off on other workers, by that ms | the time has come |
 | `P:ended` | sorted set | runs that ended, by the ms of their end | pruned |
@@ -231,6 +233,12 @@ class Partition:
     @property
     def waiting(self) -> str:
         return f"{self.tag}:waiting"
+
+    def lines(self, queue: str) -> str:
+        return f"{self.tag}:lines:{queue}"
+
+    def line(self, queue: str, tenant: str) -> str:
+        return f"{self.tag}:line:{queue}:{tenant}"
 
     @property
     def due(self) -> str:

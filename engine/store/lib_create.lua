@@ -1,5 +1,5 @@
 -- create_run(keys, args): record a run, or refuse it, with the keys and arguments of the script create_run. Its errors:
--- THREAD_NOT_FOUND, THREAD_BUSY. Needs the libraries clock and tenant.
+-- THREAD_NOT_FOUND, THREAD_BUSY. Needs the libraries clock, tenant and line.
 local function create_run(keys, args)
   local known = redis.call('HMGET', keys[1], 'phase', 'created_at')
   if known[1] then return {known[1], tonumber(known[2])} end
@@ -37,6 +37,7 @@ local function create_run(keys, args)
   redis.call('HSET', keys[1], 'run_id', args[1], 'thread_id', args[2], 'strategy', args[3], 'phase', phase,
     'created_at', at, 'updated_at', at, unpack(args, 8))
   if args[7] ~= '' then redis.call('HSET', keys[1], 'tenant', args[7]) end
+  if phase == 'waiting' then join_line(keys[1], args[1], at) end
   redis.call('ZADD', keys[3], at, args[1])
   redis.call('HSET', keys[2], 'updated_at', at)
   redis.call('ZADD', listing_of(keys[7], keys[2]), at, args[2])

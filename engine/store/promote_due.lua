@@ -5,6 +5,7 @@
 -- Returns {member, queue, ...} of what is to be woken.
 --@include clock
 --@include member
+--@include line
 local at = now_ms()
 local woken = {}
 for _, run_id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', at, 'LIMIT', 0, ARGV[3])) do
@@ -28,6 +29,7 @@ for _, run_id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', at, 'LIMIT'
       redis.call('HSET', thread, 'active', run_id)
       redis.call('HSET', run, 'phase', 'waiting', 'updated_at', at)
       redis.call('ZADD', KEYS[2], at, run_id)
+      join_line(run, run_id, at)
       woken[#woken + 1] = run_id
       woken[#woken + 1] = state[3]
     end

@@ -49,6 +49,8 @@ class Claim:
     branches: dict[str, str]
     #: When the wake-up that led here was sent; 0 when that cannot be told.
     woken_ms: int
+    #: Since when the run has waited; another wake-up than its own may have led here.
+    waits_since_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,10 @@ class BranchClaim:
     woken_ms: int
     #: The attempt that the last holder was to be killed for, if it noted one.
     doom: dict[str, Any] | None = None
+
+    @property
+    def waits_since_ms(self) -> int:
+        return self.woken_ms
 
 
 def create(
@@ -88,7 +94,10 @@ def create(
 
 
 def claim(keys: Keys, run_id: str, *, owner: str, nonce: str, lease_ms: int) -> Call[Claim | None]:
-    """Take the lease, or None: somebody else has it, it is over, or there is no such run."""
+    """Take the lease of this run, or of one of its partition and queue whose turn it is rather (see claim_run.lua).
+
+    None: somebody else has it, it is over, or there is no such run.
+    """
     at = keys.of_run(run_id)
 
     def parse(reply: Any) -> Claim | None:
@@ -96,12 +105,13 @@ def claim(keys: Keys, run_id: str, *, owner: str, nonce: str, lease_ms: int) -> 
             return None
         fields = _flat(reply[1])
         run = decode(fields)
-        fence = Fence(at.run(run_id), "lease", fields["lease"].decode())
+        fence = Fence(at.run(run.run_id), "lease", fields["lease"].decode())
         branches = {name: value.decode() for name, value in _flat(reply[2]).items()}
-        return Claim(run, fence, int(reply[0]), fields.get("came_from", b"").decode(), branches, int(reply[3]))
+        came_from = fields.get("came_from", b"").decode()
+        return Claim(run, fence, int(reply[0]), came_from, branches, int(reply[3]), int(reply[4]))
 
-    wanted = (at.run(run_id), at.leases, at.waiting, at.branches(run_id), at.deadlines)
-    return Call(script("claim_run"), wanted, (run_id, owner, nonce, lease_ms), parse)
+    wanted = (at.run(run_id), at.leases, at.waiting, at.deadlines)
+    return Call(script("claim_run"), wanted, (run_id, owner, nonce, lease_ms, at.run("")), parse)
 
 
 def claim_branch(keys: Keys, run_id: str, name: str, *, nonce: str, lease_ms: int) -> Call[BranchClaim | None]:
@@ -487,6 +497,7 @@ def decode(fields: Mapping[str, bytes]) -> Run:
         tenant=text("tenant"),
         user=json("user"),
         delivery=_delivery(fields) if "webhook:state" in fields else None,
+        priority=number("priority") or 0,
         parked=json("parked") or [],
         parked_branches=[
             entry for name, value in fields.items() if name.startswith("parked:") for entry in wire.decode(value)
@@ -520,6 +531,7 @@ def _fields(run: Run) -> list[str | bytes]:
         "assistant_id", run.assistant_id, "graph_id", run.graph_id, "queue", run.queue,
         "request", wire.encode(asdict(run.request)), "metadata", wire.encode(run.metadata),
         "temporary", "1" if run.temporary else "",
+        *(("priority", str(run.priority)) if run.priority else ()),
         *(("user", wire.encode(run.user)) if run.user else ()),
         *(("timeout_ms", str(round(run.request.timeout_s * 1000))) if run.request.timeout_s else ()),
     ]  # fmt: skip

@@ -5,6 +5,7 @@
 --@include clock
 --@include fence
 --@include release
+--@include line
 if not held(KEYS[1], 'lease', ARGV[2]) then
   return already_released(KEYS[1], ARGV[2]) and 'waiting' or lease_lost()
 end
@@ -12,4 +13,5 @@ if redis.call('HEXISTS', KEYS[1], 'cancel') == 1 then return 'cancelling' end
 local at = now_ms()
 release(KEYS[1], KEYS[2], ARGV[1], ARGV[2], 'waiting', at)
 redis.call('ZADD', KEYS[3], at, ARGV[1])
+join_line(KEYS[1], ARGV[1], at)
 return 'waiting'

@@ -230,6 +230,7 @@ ANSWER_ONCE: dict[str, Make] = {
 }  # fmt: skip
 #: Scripts that are sent twice, and refused, in the tests of what they are for.
 ELSEWHERE = {
+    *("park_run", "park_branch", "unpark", "take_share", "give_share", "admit_call", "record_call", "force_circuit"),
     *("begin_effect", "note_death", "get_stale", "put_stale"),
     *("claim_webhook", "settle_webhook", "put_cron", "fire_cron", "delete_cron"),
     *("create_assistant", "delete_assistant", "edit_assistant", "use_version"),
@@ -237,7 +238,7 @@ ELSEWHERE = {
 }
 #: Scripts that are sent again and again on purpose (the later time counts), or that only read.
 TIMED_OR_READING = {
-    *("renew_leases", "lead", "edit_thread", "get_checkpoint", "read_checkpoints", "walk_ancestors"),
+    *("renew_leases", "renew_shares", "lead", "edit_thread", "get_checkpoint", "read_checkpoints", "walk_ancestors"),
     *("set_ttl", "expire_thread", "note_state", "keep_run"),
     *("wake_webhooks", "resend_webhook"),
 }
@@ -270,7 +271,7 @@ def test_a_script_that_is_sent_twice_does_and_answers_the_same_as_once(bench: Be
     again = bench.do(call)
     assert bench.dump() == after
     if name.startswith("claim_"):  # the instant of the answer, and of a wake-up that is used up
-        until = -1 if name == "claim_run" else 4
+        until = -2 if name == "claim_run" else 4
         first, again = first[1:until], again[1:until]
     elif name == "end_run":  # whom it admitted is in `waiting`: find_lost finds it
         first, again = [first[1:]], [again]

@@ -24,7 +24,8 @@ def made_by(of: Keys | Partition, prefix: str) -> dict[str, str]:
     """Every key of an object by the name of its function, arguments as the table names them."""
     words = {
         "run_id": "<run>", "thread_id": "<thread>", "namespace": "<ns>", "checkpoint_id": "<id>", "worker_id": "<id>",
-        "assistant_id": "<id>", "fingerprint": "<fingerprint>", "name": "<name>", "tenant": "<tenant>",
+        "assistant_id": "<id>", "fingerprint": "<fingerprint>", "name": "<name>", "queue": "<queue>",
+        "tenant": "<tenant>",
         "key_id": "<id>", "node": "<node>", "digest": "<digest>",
         "cron_id": "<cron>",
     }  # fmt: skip
