@@ -89,7 +89,7 @@ class Live:
         try:
             yield bell.rung
         finally:
-            await asyncio.shield(asyncio.to_thread(self._watch.leave, channel, bell))
+            await asyncio.shield(asyncio.to_thread(self._watch.leave, channel, bell, only_end=only_end))
 
 
 class _Bell:

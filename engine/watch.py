@@ -46,8 +46,8 @@ class Watch:
 
     def __init__(self, store: SyncStore, keys: Keys) -> None:
         self._store, self._keys = store, keys
-        #: For each channel who waits there, and whether only for the end.
-        self._bells: dict[str, dict[Bell, bool]] = defaultdict(dict)
+        #: For each channel who waits there.
+        self._bells: dict[str, set[Bell]] = defaultdict(set)
         self._lock = threading.Lock()
         self._channel: redis.client.PubSub | None = None
 
@@ -95,19 +95,22 @@ class Watch:
         try:
             yield bell
         finally:
-            self.leave(channel, bell)
+            self.leave(channel, bell, only_end=only_end)
 
     def enter(self, channel: str, bell: Bell, *, only_end: bool) -> None:
         """Ring ``bell`` for what is told on a channel from now on, or only for a run's end, until it leaves."""
+        channel = _told_on(channel, only_end=only_end)
         with self._lock:
             first = not self._bells[channel]
-            self._bells[channel][bell] = only_end
+            self._bells[channel].add(bell)
             if first:
                 self._tell("subscribe", channel)
 
-    def leave(self, channel: str, bell: Bell) -> None:
+    def leave(self, channel: str, bell: Bell, *, only_end: bool) -> None:
+        """Ring ``bell`` no more; with what it was entered with."""
+        channel = _told_on(channel, only_end=only_end)
         with self._lock:
-            self._bells[channel].pop(bell, None)
+            self._bells[channel].discard(bell)
             if not self._bells[channel]:
                 del self._bells[channel]
                 self._tell("unsubscribe", channel)
@@ -127,7 +130,7 @@ class Watch:
                     time.sleep(0.01)
                     continue
                 if message := channel.get_message(timeout=30.0):
-                    self._ring(message["channel"].decode(), ended=message["data"] == events.END.encode())
+                    self._ring(message["channel"].decode())
             except (redis.RedisError, OSError, ValueError, TypeError, AttributeError):
                 # The last two: a subscription from another thread reconnects while this one reads. redis-py subscribes
                 # anew by itself when the connection is back.
@@ -136,8 +139,13 @@ class Watch:
                 log.exception("watch.failed")
                 time.sleep(0.2)
 
-    def _ring(self, channel: str, *, ended: bool) -> None:
+    def _ring(self, channel: str) -> None:
         with self._lock:
-            bells = [bell for bell, only_end in self._bells.get(channel, {}).items() if ended or not only_end]
+            bells = list(self._bells.get(channel, ()))
         for bell in bells:
             bell.set()
+
+
+def _told_on(channel: str, *, only_end: bool) -> str:
+    """A run's end is also told on a channel of its own: who waits for nothing else is not woken for every event."""
+    return f"{channel}:{events.END}" if only_end else channel

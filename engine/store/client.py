@@ -152,10 +152,27 @@ class SyncStore:
         return replies
 
     def _send(self, calls: Sequence[Call[Any]], *, source: bool) -> list[Any]:
-        pipe = self.client.pipeline(transaction=False)
-        for call in calls:
-            pipe.execute_command(*call.words(source=source))  # type: ignore[no-untyped-call]
-        return pipe.execute(raise_on_error=False)
+        """One write, and the replies as they come. The driver's pipeline does the same at twice the cost."""
+        packed = b"".join([pack_command(call.words(source=source)) for call in calls])  # type: ignore[arg-type]
+        pool = self.client.connection_pool
+        connection: Any = pool.get_connection()
+        try:
+            replies: list[Any] = connection.retry.call_with_retry(
+                lambda: _exchange(connection, packed, len(calls)), lambda _: connection.disconnect()
+            )
+        except BaseException:
+            connection.disconnect()  # replies may be on their way that belong to nobody
+            raise
+        finally:
+            pool.release(connection)
+        return [self._as_the_driver_gives(call, reply) for call, reply in zip(calls, replies, strict=True)]
+
+    def _as_the_driver_gives(self, call: Call[Any], reply: Any) -> Any:
+        """Plain commands have answers that the driver turns into something handier: INFO a dict, for instance."""
+        if call.script is not None or isinstance(reply, Exception):
+            return reply
+        shaped = self.client.response_callbacks.get(call.args[0])  # type: ignore[no-untyped-call]
+        return shaped(reply) if shaped else reply
 
     def subscription(self) -> redis.client.PubSub:
         """A connection of its own that listens to channels; it subscribes anew by itself after a fault."""
@@ -278,6 +295,17 @@ class AsyncStore:
             self._connection = None
         await self.client.aclose()
         await self.client.connection_pool.disconnect()
+
+
+def _exchange(connection: Any, packed: bytes, count: int) -> list[Any]:
+    connection.send_packed_command([packed])
+    replies: list[Any] = []
+    for _ in range(count):
+        try:
+            replies.append(connection.read_response())
+        except ResponseError as error:  # what the server answered
+            replies.append(error)
+    return replies
 
 
 async def _reply(connection: redis.asyncio.Connection) -> Any:

@@ -36,4 +36,5 @@ local function settle(run, events, ended, run_id, phase, report, at, events_ttl_
   redis.call('XADD', events, '*', 'e', 'end', 'd', report)
   redis.call('PEXPIRE', events, events_ttl_ms)
   redis.call('PUBLISH', events, 'end')
+  redis.call('PUBLISH', events .. ':end', 'end')
 end
