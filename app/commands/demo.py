@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from runyard.app.exit_codes import ExitCode
 from runyard.app.up import Stop
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+DEAD = ("sections", "paragraphs", "definitions", "model")
 QUESTION = "What happens to a run when its worker is killed?"
 
 
@@ -28,23 +29,31 @@ class Story:
 
     question: str
     docs: Path | None
+    dead: tuple[str, ...]
     progress: Progress
     started: Started | None = None
     result: dict[str, Any] | None = None
+    degraded: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0
 
 
 @click.command()
 @click.option("--docs", type=FOLDER, help="Folder of text files. Default: this project's README and docs.")
 @click.option("--ask", metavar="QUESTION", help=f"Default: {QUESTION}")
+@click.option(
+    "--dead",
+    multiple=True,
+    type=click.Choice(DEAD),
+    help="Let this fail, and see what the answer does without it. May be repeated.",
+)
 @json_option
-def demo(docs: Path | None, ask: str | None, as_json: bool) -> int:
+def demo(docs: Path | None, ask: str | None, dead: tuple[str, ...], as_json: bool) -> int:
     """Answer a question about your documents with the whole stack, live.
 
     Starts a store, web, workers and Flower, asks over HTTP, shows the run's events and stops everything.
     """
     began = time.monotonic()
-    story = Story((ask or "").strip() or QUESTION, docs, Progress())
+    story = Story((ask or "").strip() or QUESTION, docs, dead, Progress())
     view = JsonView() if as_json else DemoView()
     try:
         with Stop().listening() as stop, stack(docs, stop) as running:
@@ -63,7 +72,7 @@ def demo(docs: Path | None, ask: str | None, as_json: bool) -> int:
 def _play(running: Stack, story: Story, view: DemoView | JsonView) -> None:
     with view.starting(running) as redraw:
         running.wait_until_up(redraw)
-    with Client(running.place.url, story.question) as client:
+    with Client(running.place.url, story.question, story.dead) as client:
         story.progress = Progress(client.deciding())
         view.ask(story)
         client.start()
@@ -79,8 +88,8 @@ def _listen(client: Client, story: Story) -> None:
         match message:
             case Started():
                 story.started = message
-            case Ended(result):
-                story.result = result
+            case Ended(result, degraded):
+                story.result, story.degraded = result, degraded
                 story.progress.take("end", None, 0)
             case told:
                 story.progress.take(told.name, told.data, told.at_ms)

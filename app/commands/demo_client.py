@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -34,17 +34,18 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """``result`` is what joining the run answered."""
+    """``result`` is what joining the run answered, ``degraded`` what it did without."""
 
     result: dict[str, Any]
+    degraded: list[dict[str, Any]]
 
 
 class Client:
     """Asks one question. ``messages`` gives what has come so far and never waits."""
 
-    def __init__(self, url: str, question: str) -> None:
+    def __init__(self, url: str, question: str, dead: Sequence[str] = ()) -> None:
         self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(10, read=None))
-        self._question = question
+        self._question, self._dead = question, list(dead)
         self._inbox: queue.Queue[Told | Started | Ended | Exception] = queue.Queue()
 
     def __enter__(self) -> Self:
@@ -74,14 +75,14 @@ class Client:
 
     def _ask(self) -> None:
         try:
-            self._inbox.put(Ended(self._run()))
+            self._inbox.put(self._run())
         except Exception as problem:  # noqa: BLE001 - the thread's edge: whoever reads the messages is told
             self._inbox.put(problem)
 
-    def _run(self) -> dict[str, Any]:
+    def _run(self) -> Ended:
         thread_id = self._post("/threads", {})["thread_id"]
         asked = {"assistant_id": GRAPH, "input": {"question": self._question}}
-        how = {"stream_mode": STREAM_MODES, "stream_resumable": True}
+        how = {"stream_mode": STREAM_MODES, "stream_resumable": True, "config": {"configurable": {"dead": self._dead}}}
         run_id = self._post(f"/threads/{thread_id}/runs", {**asked, **how})["run_id"]
         self._inbox.put(Started(thread_id, run_id))
         address = f"/threads/{thread_id}/runs/{run_id}"
@@ -89,7 +90,7 @@ class Client:
             stream.raise_for_status()
             for told in read_sse(stream.iter_lines()):
                 self._inbox.put(told)
-        return dict(self._get(f"{address}/join"))
+        return Ended(dict(self._get(f"{address}/join")), self._get(address)["degraded"])
 
     def _get(self, path: str) -> Any:
         return self._http.get(path).raise_for_status().json()

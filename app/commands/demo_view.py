@@ -16,6 +16,7 @@ from rich.text import Text
 
 from runyard.app.commands import shown
 from runyard.app.commands.demo_stack import NAMES, STORE, Stack
+from runyard.app.commands.letters_shown import told_missing
 from runyard.app.commands.progress import Row
 from runyard.app.processes import FLOWER, WEB, WORKER, WORKER_CPU
 
@@ -47,7 +48,10 @@ class DemoView:
 
     def ask(self, story: Story) -> None:
         where = str(story.docs) if story.docs else "README.md and docs/ of this project"
-        self._out.print(shown.facts({"": "", "question": Text(story.question, "bold"), "documents": where}))
+        facts = {"": "", "question": Text(story.question, "bold"), "documents": where}
+        if story.dead:
+            facts["dead"] = Text(", ".join(story.dead), "yellow")
+        self._out.print(shown.facts(facts))
         self._out.print()
 
     @contextmanager
@@ -60,6 +64,7 @@ class DemoView:
         result = story.result or {}
         self._out.print()
         self._answer(result)
+        self._without(story)
         self._out.print(Rule(style="dim"))
         self._out.print(_totals(story))
         self._out.print(Text("\n  While this ran, these were up:\n"))
@@ -69,6 +74,12 @@ class DemoView:
             "\n  To keep them, and ask again over HTTP:  ", ("make up", "bold"), "  (or ", ("runyard up", "bold"), ")\n"
         )
         self._out.print(keep)
+
+    def _without(self, story: Story) -> None:
+        """What the run did without, as its record says."""
+        if missing := told_missing(story.degraded):
+            self._out.print(Rule("Done without", style="dim", align="left"))
+            self._out.print(Padding(missing, (1, 2)))
 
     def _answer(self, result: dict[str, Any]) -> None:
         if error := result.get("__error__"):
@@ -105,6 +116,7 @@ class JsonView:
             "sources": result.get("sources", []),
             "model": result.get("model"),
             "error": result.get("__error__"),
+            "degraded": story.degraded,
             "nodes": [_row(row) for row in story.progress.rows],
             "seconds": round(story.seconds, 2),
             "started_s": {name: round(seconds, 2) for name, seconds in stack.up.items()},

@@ -60,7 +60,7 @@ def print_letter(letter: Json) -> None:
     out.print(shown.facts({name: value for name, value in rows.items() if value}))
     _section("attempts", _attempts(letter["attempts"]))
     _section("finished beside it, and kept", _writes(letter["siblings"]))
-    _section("did without", _missing(letter["degraded"]))
+    _section("did without", told_missing(letter["degraded"]))
     _section("state", _values(letter["values"] or {}))
     _section("traceback", Text(cut(own_frames(letter["traceback"] or ""), 4000), "dim"))
     click.echo(f"\ntry again what failed:  runyard dead-letters replay {letter['run_id']}")
@@ -78,7 +78,7 @@ def print_partial(told: Json) -> None:
     out = shown.console()
     status = Text.assemble((told["status"], shown.STATUS_STYLE.get(told["status"], "cyan")), f"  {told['reason']}")
     out.print(shown.facts({"run": told["run_id"], "status": status}))
-    _section("did without", _missing(told["degraded"]))
+    _section("did without", told_missing(told["degraded"]))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="dim")
     table.add_column(width=1)
@@ -140,12 +140,23 @@ def _values(values: Json) -> RenderableType | None:
     return Group(*lines) if lines else None
 
 
-def _missing(degraded: list[Json]) -> RenderableType | None:
+def told_missing(degraded: list[Json]) -> RenderableType | None:
+    """What a run did without, a line each; None when there is nothing to tell."""
     lines = [
-        Text.assemble((part["node"], "bold"), f"  {_error(part)}  ({part['instead']} in its place)")
+        Text.assemble(
+            (part["node"], "bold"),
+            f" {cut(wire.encode(part['input']).decode(), 80)}" if "input" in part else "",
+            "  ",
+            (_error(part), "yellow"),
+            f"  ({_instead(part)} in its place)",
+        )
         for part in degraded
-    ]  # fmt: skip
+    ]
     return Group(*lines) if lines else None
+
+
+def _instead(part: Json) -> str:
+    return f"a result {shown.duration(part['age_s'] * 1000)} old" if "age_s" in part else str(part["instead"])
 
 
 def _where(letter: Json) -> Text:

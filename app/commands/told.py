@@ -11,6 +11,7 @@ from rich.text import Text
 
 from runyard.app.commands import shown
 from runyard.app.commands.door import Door
+from runyard.app.commands.letters_shown import told_missing
 from runyard.engine.errors import ThreadNotFound
 from runyard.engine.run import TERMINAL, Phase, Run
 
@@ -47,6 +48,7 @@ def document(run: Run) -> dict[str, Any]:
         "slices": run.slices,
         "crashes": run.crashes,
         "error": run.error,
+        "degraded": run.degraded,
         "metadata": run.metadata,
     }
 
@@ -61,6 +63,8 @@ def print_run(run: Run) -> None:
         rows["crashes"] = f"{run.crashes} (workers that died over it since it last came further)"
     if run.error:
         rows["error"] = Text(f"{run.error['error']}: {run.error['message']}", "red")
+    if missing := told_missing(run.degraded):
+        rows["did without"] = missing
     out.print(shown.facts({name: value for name, value in rows.items() if value}))
 
 
@@ -77,6 +81,8 @@ def print_end(door: Door, run: Run, *, as_json: bool) -> None:
         click.echo(f"paused; go on with: runyard resume {run.run_id} --value JSON", err=True)
     elif run.phase is Phase.CANCELLED:
         click.echo("cancelled", err=True)
+    if missing := told_missing(run.degraded):
+        err.print(shown.facts({"did without": missing}))
     if run.phase in (Phase.SUCCEEDED, Phase.PAUSED, Phase.CANCELLED):
         click.echo(shown.pretty(result))
 

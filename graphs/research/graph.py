@@ -6,13 +6,16 @@
               └──────── words are missing ────────┘
 
 Each round searches three sources at once and looks more loosely than the one before. It needs no model: without one the
-answer is made of quotations, and says so.
+answer is made of quotations, and says so. What is dead is gone without, as the policies at the end say: one source of
+the three is enough, and a model that fails is replaced by rules. The answer then says what it had to do without.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
@@ -22,6 +25,7 @@ from runyard.graphs.inputs import number, text
 from runyard.graphs.library import open_library
 from runyard.graphs.models import chat_model, model_name
 from runyard.graphs.research.answering import nothing, place, quoted, written
+from runyard.graphs.research.outage import MODEL, dead_on_purpose, degraded, lost_its_model, without
 from runyard.graphs.research.planning import model_queries, plain_queries
 from runyard.graphs.research.ranking import Index, Query, rank
 from runyard.graphs.research.sources import SOURCES, Passage, passages
@@ -35,6 +39,8 @@ EVIDENCE = 6
 # Models fail for a moment, or hang; the rest of this graph either works or has bad input.
 MODEL_RETRY = RetryPolicy(max_attempts=3)
 MODEL_TIMEOUT_S = 120
+#: Seconds that the slower sources get once one has answered.
+REST_S = 30
 
 
 def together(known: list[Passage], new: list[Passage]) -> list[Passage]:
@@ -86,10 +92,20 @@ def round_limit(config: RunnableConfig) -> int:
     return number(config.get("configurable", {}), "max_rounds", default=MAX_ROUNDS, most=10)
 
 
+def living_model(config: RunnableConfig) -> BaseChatModel | None:
+    """The model, unless there is none or it has failed in this run. Raises when it is dead on purpose."""
+    if lost_its_model(config):
+        return None
+    if MODEL in dead_on_purpose(config, SOURCES):
+        raise ConnectionError("the model is dead")
+    return chat_model(config)
+
+
 def check(state: State, config: RunnableConfig) -> dict[str, Any]:
     """Refuse bad input, and forget what an earlier question on this thread has left."""
     question = text(state, "question", limit=MAX_QUESTION)
     round_limit(config)
+    dead_on_purpose(config, SOURCES)
     files = len(open_library(state.get("docs")).names())
     say(f"reading {files} files")
     fresh = {"rounds": 0, "asked": [], "evidence": [], "found": Overwrite([])}
@@ -99,7 +115,7 @@ def check(state: State, config: RunnableConfig) -> dict[str, Any]:
 async def plan(state: State, config: RunnableConfig) -> dict[str, Any]:
     """Choose this round's queries: the model's, or by rule. What was asked before is not asked again."""
     round_, question, missing = state["rounds"] + 1, state["question"], state["missing"]
-    if model := chat_model(config):
+    if model := living_model(config):
         queries = await model_queries(model, question, missing, state["evidence"])
     else:
         queries = plain_queries(question, missing, round_)
@@ -116,8 +132,10 @@ def fan_out(state: State) -> list[Send] | Literal["answer"]:
     return [Send("search", Search(source=source, queries=queries, docs=docs)) for source in SOURCES]
 
 
-def search(state: Search) -> dict[str, Any]:
+def search(state: Search, config: RunnableConfig) -> dict[str, Any]:
     """Look through one source for each of the queries."""
+    if state["source"] in dead_on_purpose(config, SOURCES):
+        raise ConnectionError(f"source {state['source']!r} is dead")
     everything = passages(open_library(state["docs"]), state["source"])
     with Index(everything) as index:
         found = [passage for query in state["queries"] for passage in index.search(query, FOUND_PER_QUERY)]
@@ -139,24 +157,51 @@ def enough(state: State, config: RunnableConfig) -> Literal["plan", "answer"]:
 
 async def answer(state: State, config: RunnableConfig) -> Answer:
     """Write the answer from the evidence, or quote it; with no evidence, say that instead."""
-    evidence, missing = state["evidence"], state["missing"]
-    model, used = chat_model(config), None
-    if not evidence:
-        reply = nothing(missing, state["files"])
-    elif model:
-        reply, used = await written(model, state["question"], evidence), model_name(config)
-    else:
-        reply = quoted(state["question"], evidence)
-        reply += f"\n\n{nothing(missing, state['files'])}" if missing else ""
-    return Answer(answer=reply, sources=[place(p) for p in evidence], rounds=state["rounds"], model=used)
+    evidence, model = state["evidence"], living_model(config)
+    if not evidence or model is None:
+        return by_rule(state, degraded(config))
+    reply = await written(model, state["question"], evidence) + without(degraded(config))
+    sources = [place(p) for p in evidence]
+    return Answer(answer=reply, sources=sources, rounds=state["rounds"], model=model_name(config))
+
+
+def by_rule(state: State, missing: Sequence[Mapping[str, Any]]) -> Answer:
+    """The answer that needs no model."""
+    evidence, words = state["evidence"], state["missing"]
+    reply = quoted(state["question"], evidence) if evidence else nothing(words, state["files"])
+    reply += f"\n\n{nothing(words, state['files'])}" if evidence and words else ""
+    sources = [place(p) for p in evidence]
+    return Answer(answer=reply + without(missing), sources=sources, rounds=state["rounds"], model=None)
+
+
+def plan_by_rule(state: State) -> dict[str, Any]:
+    """What takes the place of a plan whose model has failed."""
+    round_ = state["rounds"] + 1
+    queries = plain_queries(state["question"], state["missing"], round_)
+    fresh = [query for query in queries if query not in state["asked"]]
+    return {"rounds": round_, "queries": fresh, "asked": state["asked"] + fresh}
+
+
+def answer_by_rule(state: State, error: Exception, config: RunnableConfig) -> Answer:
+    """What takes the place of an answer whose model has failed."""
+    failed = {"node": "answer", "error": type(error).__name__, "message": str(error)}
+    return by_rule(state, [*degraded(config), failed])
 
 
 builder = StateGraph(State, input_schema=Question, output_schema=Answer)
 builder.add_node("check", check)
-builder.add_node("plan", plan, retry_policy=MODEL_RETRY, timeout=MODEL_TIMEOUT_S)
-builder.add_node("search", search, input_schema=Search)
+builder.add_node(
+    "plan", plan, retry_policy=MODEL_RETRY, timeout=MODEL_TIMEOUT_S, metadata={"runyard": {"fallback": plan_by_rule}}
+)
+builder.add_node("search", search, input_schema=Search, metadata={"runyard": {"quorum": 1, "rest_s": REST_S}})
 builder.add_node("analyse", analyse)
-builder.add_node("answer", answer, retry_policy=MODEL_RETRY, timeout=MODEL_TIMEOUT_S)
+builder.add_node(
+    "answer",
+    answer,
+    retry_policy=MODEL_RETRY,
+    timeout=MODEL_TIMEOUT_S,
+    metadata={"runyard": {"fallback": answer_by_rule}},
+)
 builder.add_edge(START, "check")
 builder.add_edge("check", "plan")
 builder.add_conditional_edges("plan", fan_out, ["search", "answer"])
