@@ -13,8 +13,8 @@ from runyard.app import answers
 from runyard.app.auth.scopes import needs
 from runyard.app.resources import Resource
 from runyard.app.schemas.store import (
+    ITEM_OR_NULL,
     FoundItems,
-    Item,
     ItemDelete,
     ItemPut,
     ItemQuery,
@@ -45,7 +45,7 @@ def put(body: Json) -> Response:
 
 @blueprint.route("/items")
 @blueprint.query(ItemQuery)
-@blueprint.response(200, Item)
+@blueprint.response(200, ITEM_OR_NULL)
 @needs("store:read")
 def get(query: Json) -> Response:
     """An item; null when there is none."""

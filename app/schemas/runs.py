@@ -205,6 +205,9 @@ class Run(Schema):
     reason = fields.String(metadata={"description": "Where it stands and since when, in words."})
     due_at = fields.DateTime(allow_none=True, metadata={"description": "When a delayed run, or an attempt, is due."})
     deadline_at = fields.DateTime(allow_none=True, metadata={"description": "When it must have ended."})
+    waits_for = fields.List(
+        fields.Dict(keys=fields.String()), metadata={"description": "What a parked run waits for, by node."}
+    )
     error = fields.Dict(keys=fields.String(), allow_none=True)
     partial = fields.Boolean(metadata={"description": "Whether something is missing."})
     missing = fields.List(

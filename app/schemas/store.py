@@ -97,6 +97,21 @@ class Item(Schema):
     updated_at = fields.DateTime()
 
 
+_TIME = {"type": "string", "format": "date-time"}
+#: The same, or null when there is none, which marshmallow has no word for.
+ITEM_OR_NULL = {
+    "type": ["object", "null"],
+    "properties": {
+        "namespace": {"type": "array", "items": {"type": "string"}},
+        "key": {"type": "string"},
+        "value": {"type": "object", "additionalProperties": {}},
+        "created_at": _TIME,
+        "updated_at": _TIME,
+    },
+    "additionalProperties": False,
+}
+
+
 class FoundItem(Item):
     score = fields.Float(allow_none=True)
 

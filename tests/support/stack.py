@@ -41,7 +41,7 @@ class Stack:
 
     def start(self, *kinds: Process) -> None:
         for kind in kinds:
-            self.members.append(Member(kind, self.env, self.folder / f"{kind.name}.log", kind.name))
+            self.members.append(Member(kind, self.env, self.folder / f"{kind.name}.log"))
 
     def await_ready(self) -> None:
         def is_ready() -> bool:
