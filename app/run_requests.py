@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
+
+from flask import has_request_context, request as http
 
 from runyard.app import assistants
 from runyard.app.auth import identity
@@ -12,21 +15,24 @@ from runyard.app.ids import canonical
 from runyard.app.wiring import Wiring
 from runyard.engine.assistants import under
 from runyard.engine.errors import InvalidInput
-from runyard.engine.ids import new_thread_id
+from runyard.engine.idempotency import Idempotency
 from runyard.engine.run import Run, RunRequest
 from runyard.engine.store.assistants import Assistant
 
 Json = dict[str, Any]
+_IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 _NAMES_OF_CHECKPOINT = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 
 
-def start(wiring: Wiring, body: Json, thread_id: str | None = None) -> Run:
+def start(wiring: Wiring, body: Json, thread_id: str | None = None, *, part: int | None = None) -> Run:
     """Record the run that ``body`` asks for, on a thread, or on a hidden one of its own when there is none.
 
-    Everything is checked before anything is written. Raises AssistantNotFound, InvalidInput, GraphBroken, and what
-    Service.create_run does.
+    With the header Idempotency-Key it is the run that the same request has made before; ``part`` tells the runs of one
+    request apart. Everything is checked before anything is written. Raises AssistantNotFound, InvalidInput,
+    GraphBroken, and what Service.create_run does.
     """
+    once = _idempotency(body, thread_id, part)
     assistant = wiring.catalog.find(body["assistant_id"])
     request = to_request(body, assistant)
     wiring.catalog.check_input(assistant.graph_id, request.input)
@@ -36,21 +42,32 @@ def start(wiring: Wiring, body: Json, thread_id: str | None = None) -> Run:
         request,
         graph_id=assistant.graph_id,
         assistant_id=assistant.assistant_id,
-        thread_id=new_thread_id() if kept else thread_id,
+        thread_id=wiring.service.fresh_thread_id(once) if kept else thread_id,
         metadata={**assistants.labels(wiring, assistant), **(body.get("metadata") or {})},
         strategy=body.get("multitask_strategy") or "enqueue",
         create_thread=kept or body.get("if_not_exists") == "create",
         after_s=body.get("after_seconds") or 0,
         priority=body.get("priority") or 0,
         user=identity.current().user,
+        idempotency=once,
     )
+
+
+def _idempotency(body: Json, thread_id: str | None, part: int | None) -> Idempotency | None:
+    key = http.headers.get("Idempotency-Key") if has_request_context() else None
+    if key is None:
+        return None
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidInput("Idempotency-Key: must be 1 to 255 printable ASCII characters")
+    key = key if part is None else f"{key}\0{part}"
+    return Idempotency.of(key, body, tenant=identity.current().tenant, thread_id=thread_id or "")
 
 
 def start_all(wiring: Wiring, bodies: Sequence[Json]) -> list[Run]:
     """Record stateless runs; none when one of them is wrong. A crash, or the store's end, may leave some recorded."""
     for body in bodies:
         check(wiring, body)
-    return [start(wiring, body) for body in bodies]
+    return [start(wiring, body, part=number) for number, body in enumerate(bodies)]
 
 
 def check(wiring: Wiring, body: Json) -> None:

@@ -3,8 +3,9 @@
     EngineError
     ├── ConfigError            the operator: refuse to start; name the variable and the accepted form
     ├── InvalidInput           the caller: the request is wrong, and says which field
-    ├── NotFound               the caller: RunNotFound, ThreadNotFound, AssistantNotFound, CircuitNotFound, …
-    ├── Conflict               the caller: InvalidTransition, ThreadBusy, ThreadExists, AssistantExists, RunInFlight
+    ├── NotFound               the caller: RunNotFound, ThreadNotFound, AssistantNotFound, ApiKeyNotFound, …
+    ├── Conflict               the caller: InvalidTransition, ThreadBusy, ThreadExists, AssistantExists, RunInFlight,
+    │                          IdempotencyConflict
     ├── StoreUnavailable       nobody: Redis is away; retried outside the attempt budget
     ├── LeaseLost              nobody: someone else owns the run; stop, write nothing, never retry
     ├── Unserializable         the graph's author: names the state key whose value cannot be stored
@@ -119,6 +120,12 @@ class RunInFlight(Conflict):
     """A run is in flight on this thread; its state cannot be edited now."""
 
     code = "run_in_flight"
+
+
+class IdempotencyConflict(Conflict):
+    """The Idempotency-Key was used for another request before."""
+
+    code = "idempotency_conflict"
 
 
 class StoreUnavailable(EngineError):

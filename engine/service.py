@@ -22,6 +22,7 @@ from runyard.engine.errors import (
     StoreUnavailable,
     ThreadNotFound,
 )
+from runyard.engine.idempotency import Idempotency
 from runyard.engine.ids import is_uuid, new_run_id, new_thread_id
 from runyard.engine.run import TERMINAL, CancelAction, MultitaskStrategy, Phase, Run, RunRequest, ThreadStatus, Wake
 from runyard.engine.saver import RedisSaver
@@ -77,31 +78,38 @@ class Service:
         user: dict[str, Any] | None = None,
         priority: int = 0,
         thread_metadata: dict[str, Any] | None = None,
+        idempotency: Idempotency | None = None,
     ) -> Run:
         """Record a run and wake a worker. Once this returns the run is accepted and will be carried out.
 
         Of a tenant's runs that wait for a worker those of a higher ``priority`` go first.
         Without a ``thread_id`` the run gets a hidden thread of its own, which goes when it ends. ``thread_metadata`` is
         for a thread that is made here; ``user`` is whom nodes are to know as the one who asked. When the wake-up cannot
-        be sent (the broker is away) the run is accepted all the same, and recovery starts it.
-        Raises ThreadNotFound, ThreadBusy, StoreUnavailable (then nothing was recorded, or, if only the answer was lost,
-        all of it was: ask for the run by listing the thread).
+        be sent (the broker is away) the run is accepted all the same, and recovery starts it. With ``idempotency`` the
+        answer is the run that the same request has made before, if one has.
+        Raises ThreadNotFound, ThreadBusy, IdempotencyConflict, StoreUnavailable (then nothing was recorded, or, if only
+        the answer was lost, all of it was: ask for the run by listing the thread).
         """
-        interrupting = strategy in ("interrupt", "rollback")
-        if thread_id is not None and (self.visible or interrupting):
+        replaces = strategy in ("interrupt", "rollback")
+        if thread_id is not None and (self.visible or replaces):
             self.reach(thread_id)
-        if thread_id is not None and interrupting:
-            self._cancel_unfinished(thread_id, "rollback" if strategy == "rollback" else "interrupt")
+        if thread_id is not None and replaces and idempotency is None:
+            self._cancel_unfinished(thread_id, _action(strategy))
         run = self.to_run(
-            request, graph_id=graph_id, assistant_id=assistant_id, thread_id=thread_id or new_thread_id(),
-            metadata=metadata or {}, strategy=strategy, temporary=thread_id is None, tenant=self.tenant or "",
-            user=user, priority=priority,
+            request, graph_id=graph_id, assistant_id=assistant_id,
+            thread_id=thread_id or self.fresh_thread_id(idempotency), metadata=metadata or {}, strategy=strategy,
+            temporary=thread_id is None, tenant=self.tenant or "", user=user, priority=priority,
         )  # fmt: skip
         call = runs.create(
             self.keys, run, delay_ms=round(after_s * 1000), create_thread=create_thread or run.temporary,
-            thread_metadata=thread_metadata,
+            thread_metadata=thread_metadata, idempotency=idempotency,
         )  # fmt: skip
-        return self.begun(run, *self.store.do(call))
+        phase, at, made_id = self.store.do(call)
+        if made_id != run.run_id:
+            return self.get_run(made_id)
+        if replaces and idempotency is not None:  # only now: a duplicate must cancel nothing
+            self._cancel_all([each for each in self._delayed(run.thread_id) if each != made_id], _action(strategy))
+        return self.begun(run, phase, at)
 
     def to_run(self, request: RunRequest, **facts: Any) -> Run:
         """A run that is not recorded yet."""
@@ -115,11 +123,14 @@ class Service:
     def begun(self, run: Run, phase: Phase, at: int) -> Run:
         """What follows once a run is recorded: what is before it makes way, if that was asked for, and it is woken."""
         if run.strategy in ("interrupt", "rollback") and phase is Phase.QUEUED:  # behind one that came in between
-            action: CancelAction = "rollback" if run.strategy == "rollback" else "interrupt"
-            self._cancel_unfinished(run.thread_id, action, before=run.run_id)
+            self._cancel_unfinished(run.thread_id, _action(run.strategy), before=run.run_id)
         if phase is Phase.WAITING:
             self.wake([Wake(run_id=run.run_id, queue=run.queue, graph_id=run.graph_id, label=run.graph_id)])
         return dataclasses.replace(run, phase=phase, created_at=at, updated_at=at)
+
+    def fresh_thread_id(self, idempotency: Idempotency | None = None) -> str:
+        """An id for a thread that is made for a request of a client that named none."""
+        return idempotency.new_thread_id(self.keys.partitions) if idempotency else new_thread_id()
 
     def get_run(self, run_id: str, thread_id: str | None = None) -> Run:
         """A run by its id, which must be of ``thread_id`` when that is given. Raises RunNotFound."""
@@ -191,7 +202,10 @@ class Service:
             active, queued = (active if before in queued else []), ahead
         else:
             queued = [*queued, *self._delayed(thread_id)]
-        for run_id in [*reversed(queued), *active]:  # the queue first, so that nothing of it is admitted in between
+        self._cancel_all([*reversed(queued), *active], action)  # the queue first, so that nothing of it is admitted
+
+    def _cancel_all(self, run_ids: Sequence[str], action: CancelAction) -> None:
+        for run_id in run_ids:
             run = self.store.do(runs.get(self.keys, run_id))
             if run is not None and run.phase not in TERMINAL:
                 with suppress(InvalidTransition, RunNotFound):  # it ended in the meantime
@@ -416,6 +430,11 @@ class Service:
             if queue:
                 waits[queue] = max(waited_ms, waits.get(queue, 0))
         return waits
+
+
+def _action(strategy: MultitaskStrategy) -> CancelAction:
+    """How a run that takes the place of others ends them."""
+    return "rollback" if strategy == "rollback" else "interrupt"
 
 
 def _contains(whole: Any, part: Any) -> bool:

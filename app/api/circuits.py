@@ -7,6 +7,7 @@ from typing import Any
 from flask import Response
 
 from runyard.app import answers
+from runyard.app.auth.scopes import needs
 from runyard.app.resources import Resource
 from runyard.app.schemas.circuits import Circuit, CircuitForce, CircuitWithHistory
 from runyard.app.shapes import of_circuit
@@ -20,6 +21,7 @@ Json = dict[str, Any]
 
 @blueprint.route("")
 @blueprint.response(200, Circuit(many=True))
+@needs("circuits:read")
 def list_() -> Response:
     """Every circuit that a node has been called through."""
     return answers.json([of_circuit(found) for found in desk().all()])
@@ -27,6 +29,7 @@ def list_() -> Response:
 
 @blueprint.route("/<name>")
 @blueprint.response(200, CircuitWithHistory)
+@needs("circuits:read")
 def get(name: str) -> Response:
     """One circuit, with how it changed lately."""
     return answers.json(of_circuit(desk().get(name)))
@@ -35,6 +38,7 @@ def get(name: str) -> Response:
 @blueprint.route("/<name>", methods=["POST"])
 @blueprint.body(CircuitForce)
 @blueprint.response(200, CircuitWithHistory)
+@needs("circuits:admin")
 def force(body: Json, name: str) -> Response:
     """Keep a circuit open or closed, or leave it to itself again. What was parked until it closes goes on."""
     return answers.json(of_circuit(desk().force(name, body["state"], why=body["reason"].strip(), by="api")))

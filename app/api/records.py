@@ -8,6 +8,7 @@ from flask import Response, request
 from marshmallow import RAISE
 
 from runyard.app import answers
+from runyard.app.auth.scopes import needs
 from runyard.app.resources import Resource
 from runyard.app.schemas.records import RecordList, RecordSchema, WhySchema
 from runyard.app.shapes import of_record
@@ -26,6 +27,7 @@ PAGE = 100
 @blueprint.route("/<run:run_id>/records")
 @blueprint.arguments(RecordList, location="query", unknown=RAISE)
 @blueprint.response(200, RecordSchema(many=True))
+@needs("runs:read")
 def list_records(query: Json, run_id: str) -> Response:
     """A run's ledger, oldest first: attempts, tool calls, model calls, decisions.
 
@@ -40,6 +42,7 @@ def list_records(query: Json, run_id: str) -> Response:
 
 @blueprint.route("/<run:run_id>/why")
 @blueprint.response(200, WhySchema)
+@needs("runs:read")
 def why(run_id: str) -> Response:
     """Why a run is where it is: what failed, after what, what was decided before, what it cost, what to do next."""
     run = service().get_run(run_id)

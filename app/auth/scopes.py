@@ -26,6 +26,8 @@ SCOPES = {
     "store:write": "Write to the long-term store.",
     "dead-letters:read": "See dead letters, with inputs, state and tracebacks.",
     "dead-letters:admin": "Replay, repair and discard dead letters.",
+    "circuits:read": "See the circuits of the fleet, which all tenants share.",
+    "circuits:admin": "Force circuits open or closed, for all tenants.",
 }
 #: For routes that ask nobody who they are.
 OPEN = "open"

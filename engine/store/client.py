@@ -55,6 +55,7 @@ REPLIES: dict[str, type[errors.EngineError]] = {
     "API_KEY_NOT_FOUND": errors.ApiKeyNotFound,
     "ASSISTANT_EXISTS": errors.AssistantExists,
     "THREAD_BUSY": errors.ThreadBusy,
+    "IDEMPOTENCY_CONFLICT": errors.IdempotencyConflict,
     "RUN_IN_FLIGHT": errors.RunInFlight,
     "INVALID_TRANSITION": errors.InvalidTransition,
 }

@@ -1,11 +1,13 @@
 -- Record a run, or refuse it, in one step: from here on it is accepted and survives everything but the disk.
 -- KEYS 1 run  2 thread  3 thread's runs  4 thread's queue  5 waiting  6 due  7 threads
+--      8 the request's idempotency key, or KEYS[1] again when it has none
 -- ARGV 1 run id  2 thread id  3 strategy (reject | enqueue | interrupt | rollback)  4 'create' to make a missing thread,
 --      'hidden' to make one for this run alone
 --      5 delay in ms  6 JSON metadata for a thread that is made here  7 tenant, '' the default
---      8.. field, value of the run
--- Returns {phase, ms now}; the same again when sent twice. Errors THREAD_NOT_FOUND, also for
--- another tenant's, THREAD_BUSY.
+--      8 digest of the request, for its idempotency key  9 ms that the key is kept  10.. field, value of the run
+-- Returns {phase, ms now, run id}; the same again when sent twice. When the idempotency key has made a run before, that
+-- run's id, and nothing is recorded. Errors THREAD_NOT_FOUND, also for another tenant's, THREAD_BUSY,
+-- IDEMPOTENCY_CONFLICT when the key stands for another request.
 -- With interrupt or rollback the service has cancelled the runs before this one; what is still in hand of a worker
 -- ends on its own and admits this one.
 --@include clock

@@ -66,6 +66,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:crons_due` | sorted set | crons that are to fire, by the ms of the next time | disabled, past their end, or with the cron |
 | `P:webhooks` | sorted set | ended runs whose webhook is not delivered yet, by the ms a wake-up is sent for it | delivered or given up |
 | `P:webhooks_failed` | sorted set | ended runs whose webhook was given up, by that ms | sent anew, or with the run |
+| `P:idempotency:<name>` | hash | the run that an Idempotency-Key has made, and a digest of its request; `<name>` is a digest of tenant, thread and key | a day after it was made |
 | `P:item:<name>` | hash | one item of the long-term store: value, instants, time to live; `<name>` is `<ns>\\0\\0<key>` | deleted, or its time to live is over |
 | `P:items:<ns>` | sorted set | keys of a namespace's items by order of their making | with its items |
 | `P:item_namespaces` | sorted set | namespaces that have items, at score 0: labels joined by `\\0`, so that a prefix is a range | with its items |
@@ -301,6 +302,9 @@ class Partition:
     @property
     def items_expiring(self) -> str:
         return f"{self._own}items_expiring"
+
+    def idempotency(self, name: str) -> str:
+        return f"{self.tag}:idempotency:{name}"
 
     def item(self, name: str) -> str:
         return f"{self._own}item:{name}"

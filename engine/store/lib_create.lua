@@ -1,9 +1,17 @@
 -- create_run(keys, args): record a run, or refuse it, with the keys and arguments of the script create_run. Its errors:
--- THREAD_NOT_FOUND, THREAD_BUSY. Needs the libraries clock, tenant and line.
+-- THREAD_NOT_FOUND, THREAD_BUSY, IDEMPOTENCY_CONFLICT. Needs the libraries clock, tenant and line.
 local function create_run(keys, args)
   local known = redis.call('HMGET', keys[1], 'phase', 'created_at')
-  if known[1] then return {known[1], tonumber(known[2])} end
+  if known[1] then return {known[1], tonumber(known[2]), args[1]} end
   local at = now_ms()
+  local keyed = keys[8] ~= keys[1]
+  if keyed then
+    local before = redis.call('HMGET', keys[8], 'run_id', 'digest')
+    if before[1] and before[2] ~= args[8] then
+      return redis.error_reply('IDEMPOTENCY_CONFLICT The Idempotency-Key was used for another request before.')
+    end
+    if before[1] then return {'', at, before[1]} end
+  end
   if redis.call('EXISTS', keys[2]) == 0 then
     if args[4] == '' then return redis.error_reply('THREAD_NOT_FOUND Thread not found.') end
     redis.call('HSET', keys[2], 'thread_id', args[2], 'created_at', at, 'metadata', args[6],
@@ -35,11 +43,15 @@ local function create_run(keys, args)
     redis.call('ZADD', keys[5], at, args[1])
   end
   redis.call('HSET', keys[1], 'run_id', args[1], 'thread_id', args[2], 'strategy', args[3], 'phase', phase,
-    'created_at', at, 'updated_at', at, unpack(args, 8))
+    'created_at', at, 'updated_at', at, unpack(args, 10))
   if args[7] ~= '' then redis.call('HSET', keys[1], 'tenant', args[7]) end
   if phase == 'waiting' then join_line(keys[1], args[1], at) end
   redis.call('ZADD', keys[3], at, args[1])
   redis.call('HSET', keys[2], 'updated_at', at)
   redis.call('ZADD', listing_of(keys[7], keys[2]), at, args[2])
-  return {phase, at}
+  if keyed then
+    redis.call('HSET', keys[8], 'run_id', args[1], 'digest', args[8])
+    redis.call('PEXPIRE', keys[8], args[9])
+  end
+  return {phase, at, args[1]}
 end

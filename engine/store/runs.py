@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from runyard.engine import wire
+from runyard.engine.idempotency import KEPT_MS, Idempotency
 from runyard.engine.run import (
     REVIVABLE,
     TERMINAL,
@@ -75,10 +76,12 @@ def create(
     delay_ms: int = 0,
     create_thread: bool = False,
     thread_metadata: dict[str, Any] | None = None,
-) -> Call[tuple[Phase, int]]:
+    idempotency: Idempotency | None = None,
+) -> Call[tuple[Phase, int, str]]:
     """Record a run; ``thread_metadata`` is for a thread that is made here. Sending it twice is the same as once.
 
-    Raises ThreadNotFound, also for another tenant's, ThreadBusy.
+    Answers phase, ms now and the run's id: that of another run when the idempotency key has made one before; then the
+    phase says nothing. Raises ThreadNotFound, also for another tenant's, ThreadBusy, IdempotencyConflict.
     """
     at = keys.of_thread(run.thread_id)
     thread_id = run.thread_id
@@ -86,10 +89,10 @@ def create(
     return Call(
         script("create_run"),
         (at.run(run.run_id), at.thread(thread_id), at.thread_runs(thread_id), at.thread_queue(thread_id), at.waiting,
-         at.due, at.threads),
+         at.due, at.threads, at.idempotency(idempotency.name) if idempotency else at.run(run.run_id)),
         (run.run_id, thread_id, run.strategy, if_missing, delay_ms, wire.encode(thread_metadata or {}), run.tenant,
-         *_fields(run)),
-        lambda reply: (Phase(reply[0].decode()), int(reply[1])),
+         idempotency.digest if idempotency else "", KEPT_MS, *_fields(run)),
+        lambda reply: (Phase(reply[0].decode() or Phase.WAITING), int(reply[1]), reply[2].decode()),
     )  # fmt: skip
 
 

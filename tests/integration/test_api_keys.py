@@ -17,8 +17,10 @@ from runyard.app.cli import cli
 from runyard.app.errors import NotAuthenticated
 from runyard.engine.api_keys import ApiKeys
 from runyard.engine.errors import ApiKeyNotFound
+from runyard.engine.store import api_keys as stored
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.keys import Keys
+from tests.support.store import dump
 from tests.support.web import Web
 
 
@@ -114,6 +116,15 @@ def test_a_remembered_key_costs_no_round_trip_and_its_use_is_noted_once(
     after = redis.info("commandstats")
     assert after["cmdstat_hgetall"]["calls"] == before["cmdstat_hgetall"]["calls"]
     assert after["cmdstat_hset"]["calls"] == before["cmdstat_hset"]["calls"]
+
+
+def test_a_script_whose_reply_was_lost_does_nothing_the_second_time(api_keys: ApiKeys, redis: redis_py.Redis) -> None:
+    old, _ = api_keys.create("old", ["runs:read"])
+    store, fields = api_keys._store, {"name": "n", "digest": "d", "scopes": "runs:read", "tenant": ""}
+    for call in (stored.save(Keys(), "new", fields, replaces=old.key_id, overlap_ms=5), stored.revoke(Keys(), "new")):
+        first, after = store.do(call), dump(redis)
+        assert store.do(call) == first
+        assert dump(redis) == after
 
 
 def test_keys_are_managed_from_the_command_line(redis_url: str, tmp_path: Path) -> None:

@@ -46,7 +46,10 @@ class Doors:
         dead = call("POST", "/runs", {"assistant_id": "failing", "metadata": {"s": SECRET}}, **mine).json
         call("PUT", "/store/items", {"namespace": ["a", "b"], "key": "k", "value": {"s": SECRET}}, **mine)
         self._bury(store, dead["run_id"])
+        fires = {"assistant_id": "plain", "schedule": "0 0 1 1 *", "metadata": {"s": SECRET}}
+        cron = call("POST", "/runs/crons", fires, **mine).json
         self.ids = {
+            "cron_id": cron["cron_id"],
             "thread_id": thread["thread_id"],
             "run_id": run["run_id"],
             "dead_id": dead["run_id"],
@@ -99,6 +102,9 @@ class Doors:
             "assistants.latest": {"version": 1},
             "dead letters.replay_all": {"graph_id": "failing"},
             "dead letters.discard": {"reason": "mine"},
+            "crons.create": {"assistant_id": "plain", "schedule": "0 0 1 1 *"},
+            "crons.create_for_thread": {"assistant_id": "plain", "schedule": "0 0 1 1 *"},
+            "crons.patch": {"enabled": False},
         }
         on_thread = {"assistant_id": "plain", "if_not_exists": "create", "multitask_strategy": "rollback"}
         if endpoint in ("runs.create", "streams.wait", "streams.stream"):

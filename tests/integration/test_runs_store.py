@@ -233,6 +233,7 @@ ELSEWHERE = {
     *("park_run", "park_branch", "unpark", "take_share", "give_share", "admit_call", "record_call", "force_circuit"),
     *("begin_effect", "note_death", "get_stale", "put_stale"),
     *("claim_webhook", "settle_webhook", "put_cron", "fire_cron", "delete_cron"),
+    *("save_api_key", "revoke_api_key"),
     *("create_assistant", "delete_assistant", "edit_assistant", "use_version"),
     *("delete_item", "get_item", "put_item", "sweep_items"),
 }
