@@ -82,6 +82,7 @@ def update(body: Json, thread_id: str) -> Response:
 @blueprint.route("/state", methods=["PATCH"])
 @blueprint.body(StatePatch)
 @blueprint.response(200, Thread)
+@needs("threads:write")
 def patch(body: Json, thread_id: str) -> Response:
     """Merge labels into the thread's, as PATCH /threads/{thread_id} does: an older way to say it."""
     return answers.json(of_thread(service().update_thread(thread_id, body.get("metadata") or {})))
