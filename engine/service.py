@@ -28,7 +28,7 @@ from runyard.engine.run import TERMINAL, CancelAction, MultitaskStrategy, Phase,
 from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings
 from runyard.engine.store import events, recovery, runs, threads
-from runyard.engine.store.client import SyncStore
+from runyard.engine.store.client import Call, SyncStore
 from runyard.engine.store.events import Event
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.threads import Thread, TtlStrategy
