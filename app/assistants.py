@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from runyard.app.auth.handlers import sees
 from runyard.app.errors import BadRequest
 from runyard.app.wiring import Wiring
 from runyard.engine.errors import AssistantExists, AssistantNotFound, Conflict
@@ -94,6 +95,7 @@ def search(wiring: Wiring, wanted: Json) -> list[Assistant]:
         if wanted.get("graph_id") in (None, each.graph_id)
         and name in each.name.lower()
         and _contains(each.metadata, wanted.get("metadata") or {})
+        and sees(each.metadata)
     ]
 
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runyard.app.auth import identity
+from runyard.app.auth.handlers import check_assistant
 from runyard.app.run_requests import check_webhook, to_request
-from runyard.app.schemas.crons import instant
 from runyard.app.wiring import Wiring
 from runyard.engine.errors import AssistantNotFound, InvalidInput
 from runyard.engine.schedule import zone_of
@@ -29,6 +29,7 @@ def create(wiring: Wiring, body: Json, thread_id: str | None = None) -> Cron:
     Raises what starting its run would, and InvalidInput for a schedule that cannot be.
     """
     assistant = wiring.catalog.find(body["assistant_id"])
+    check_assistant(wiring, assistant)
     payload = {key: value for key, value in body.items() if value is not None}
     blank = Cron(
         cron_id="", assistant_id=assistant.assistant_id, graph_id=assistant.graph_id,
@@ -57,7 +58,7 @@ def _says(wiring: Wiring, cron: Cron, payload: Json, *, ends_anew: bool = True) 
     request = to_request({key: value for key, value in payload.items() if key not in _OWN})
     wiring.catalog.check_input(cron.graph_id, request.input)
     check_webhook(wiring, request)
-    end_at = round(instant(payload["end_time"]).timestamp() * 1000) if payload.get("end_time") else None
+    end_at = _instant(payload.get("end_time"))
     if ends_anew and end_at is not None and end_at <= datetime.now(UTC).timestamp() * 1000:
         raise InvalidInput(f"end_time: must lie in the future, not {payload['end_time'][:60]!r}")
     own_threads = cron.thread_id is None
@@ -72,8 +73,14 @@ def _says(wiring: Wiring, cron: Cron, payload: Json, *, ends_anew: bool = True) 
         strategy=payload.get("multitask_strategy") or "enqueue",
         payload={key: value for key, value in payload.items() if value is not None},
         metadata=payload.get("metadata") or {},
-        priority=payload.get("priority") or 0,
     )
+
+
+def _instant(text: str | None) -> int | None:
+    if not text:
+        return None
+    when = datetime.fromisoformat(text)
+    return round((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def search(wiring: Wiring, wanted: Json) -> list[Cron]:

@@ -55,6 +55,14 @@ class Forbidden(errors.EngineError):
     code = "forbidden"
 
 
+class HandlerRefused(Exception):
+    """A handler of the project's Auth object has said no, and with which status."""
+
+    def __init__(self, detail: str, status: int, headers: dict[str, str]) -> None:
+        super().__init__(detail)
+        self.status, self.headers = status if 400 <= status < 600 else 500, headers
+
+
 #: The first that fits counts, so the special stand before the general.
 STATUS: tuple[tuple[type[Exception], int], ...] = (
     (BadRequest, 400),
@@ -86,6 +94,7 @@ def register(app: Flask) -> None:
     """Let every error of ``app`` leave as a JSON sentence."""
     for kind, status in STATUS:
         app.register_error_handler(kind, _known(status))
+    app.register_error_handler(HandlerRefused, lambda error: answer(str(error), error.status, error.headers))
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _unexpected)
 

@@ -21,7 +21,6 @@ from runyard.app.api import (
     commands,
     crons,
     dead_letters,
-    metrics,
     partial,
     records,
     runs,
@@ -32,9 +31,9 @@ from runyard.app.api import (
     system,
     threads,
 )
+from runyard.app.auth.custom import load_auth
 from runyard.app.auth.gate import Gate
 from runyard.app.catalog import Catalog
-from runyard.app.counting import count
 from runyard.app.outbox import Outbox
 from runyard.app.place import bound_hosts, may_be_open, refuse_open_host
 from runyard.app.relay import over_relay
@@ -54,7 +53,7 @@ log = structlog.get_logger(__name__)
 
 RESOURCES = (
     *(system, assistants, threads, state, runs, streams, commands, stateless, crons, store),
-    *(partial, dead_letters, records, circuits, metrics),
+    *(partial, dead_letters, records, circuits),
 )
 #: A client waits for an answer while the store is away: not for long, since it will try again.
 STORE_RETRY_S, STORE_TIMEOUT_S = 1.5, 2.0
@@ -76,8 +75,6 @@ def create_app(settings: Settings | None = None, *, wake: SendWakes | None = Non
     app = Flask("runyard.app", static_folder=None, instance_path=str(Path(__file__).resolve().parent))
     app.extensions[NAME] = wiring
     app.config.update(_flask_config(wiring.settings))
-    if wiring.settings.metrics == "on":
-        count(app, wiring, alone=alone)
     app.before_request(_name_request)
     app.after_request(_return_name)
     cors.register(app, cors.Cors.from_config(wiring.project.http.get("cors") or {}))
@@ -111,7 +108,8 @@ def wire_up(settings: Settings, wake: SendWakes | None = None) -> Wiring:
 
 def _close(app: Flask, wiring: Wiring) -> None:
     """Ask clients who they are, or refuse to listen where others can reach us."""
-    gate = Gate(wiring.settings, wiring.api_keys)
+    wiring.custom_auth = load_auth(wiring.project.auth, wiring.project.root)
+    gate = Gate(wiring.settings, wiring.api_keys, wiring.custom_auth)
     if gate.is_open:
         for host in (wiring.settings.host, *bound_hosts(sys.argv)):
             refuse_open_host(host)

@@ -8,6 +8,7 @@ from typing import Any
 from marshmallow import ValidationError
 
 from runyard.app.body import sentence
+from runyard.app.errors import Forbidden
 from runyard.app.run_requests import start
 from runyard.app.schemas.runs import RunCreate
 from runyard.app.wiring import Wiring
@@ -42,6 +43,8 @@ def carry_out(wiring: Wiring, thread_id: str, command: Json) -> Json:
         raise
     except Refused as error:
         return _refusal(command, error.code, str(error))
+    except Forbidden as error:
+        return _refusal(command, "permission_denied", str(error))
     except (InvalidInput, AssistantNotFound, UnknownGraph) as error:
         return _refusal(command, "invalid_argument", str(error))
     except EngineError as error:

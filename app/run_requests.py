@@ -10,6 +10,7 @@ from flask import has_request_context, request as http
 
 from runyard.app import assistants
 from runyard.app.auth import identity
+from runyard.app.auth.handlers import authorize_run
 from runyard.app.errors import BadRequest
 from runyard.app.ids import canonical
 from runyard.app.wiring import Wiring
@@ -34,6 +35,7 @@ def start(wiring: Wiring, body: Json, thread_id: str | None = None, *, part: int
     """
     once = _idempotency(body, thread_id, part)
     assistant = wiring.catalog.find(body["assistant_id"])
+    authorize_run(wiring, body, thread_id, assistant)
     request = to_request(body, assistant)
     wiring.catalog.check_input(assistant.graph_id, request.input)
     check_webhook(wiring, request)
@@ -50,6 +52,8 @@ def start(wiring: Wiring, body: Json, thread_id: str | None = None, *, part: int
         priority=body.get("priority") or 0,
         user=identity.current().user,
         idempotency=once,
+        # handlers filter threads by what they have put there
+        thread_metadata=body.get("metadata") if wiring.custom_auth else None,
     )
 
 

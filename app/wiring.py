@@ -9,9 +9,9 @@ from typing import cast
 
 from celery import Celery
 from flask import current_app, g, has_request_context
-from prometheus_client import CollectorRegistry as Collected
 
 from runyard.app.auth import identity
+from runyard.app.auth.custom import CustomAuth
 from runyard.app.catalog import Catalog
 from runyard.app.relay import Relay
 from runyard.engine.api_keys import ApiKeys
@@ -48,10 +48,10 @@ class Wiring:
     queue_depth: Callable[[str], int | None]
     _service: Service
     relay: Relay
-    #: What Prometheus is answered, made for each scrape.
-    registries: Callable[[], list[Collected]] = field(default=list, kw_only=True)
     #: Threads that may wait for a moment: the others are there for short requests.
     spare: threading.Semaphore
+    #: The project's own Auth object.
+    custom_auth: CustomAuth | None = None
     _opened: bool = False
     _opening: threading.Lock = field(default_factory=threading.Lock)
 
@@ -69,7 +69,7 @@ class Wiring:
 
     @property
     def crons(self) -> Crons:
-        return Crons(self.service)
+        return Crons(self.service, g.get("visible") if has_request_context() else None)
 
     def _stored(self, assistant_id: str) -> Assistant | None:
         return self.assistants.find(assistant_id)  # only now: there may have been no store when the process started

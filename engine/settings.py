@@ -98,6 +98,17 @@ def _words(value: str) -> tuple[str, ...]:
     return tuple(value.replace(",", " ").split())
 
 
+def _jwks(value: str) -> str | None:
+    here = value.startswith(("http://127.0.0.1", "http://localhost", "http://[::1]"))
+    return None if here or not value.startswith("http://") else "a file, or an address that begins with https://"
+
+
+def _algorithms(value: str) -> str | None:
+    known = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+    fits = _words(value) and all(word in known for word in _words(value))
+    return None if fits else f"one or more of {', '.join(known)}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything an operator can set. ``_s`` are seconds, ``_ms`` milliseconds, ``_bytes`` bytes."""
@@ -123,6 +134,26 @@ class Settings:
         "RUNYARD_AUTH_CACHE_S", 5.0, "How long a web process remembers a key, and lets in a revoked one.",
         check=_not_negative,
     )  # fmt: skip
+    jwt_issuer: str = setting("RUNYARD_JWT_ISSUER", "", "Who must have issued a token: its claim iss.")
+    jwt_audience: str = setting(
+        "RUNYARD_JWT_AUDIENCE", "", "Whom a token must be for: its claim aud. Several with spaces between: any of them."
+    )
+    jwt_jwks: str = setting(
+        "RUNYARD_JWT_JWKS", "", "The issuer's public keys: a file, or an https:// address.", check=_jwks
+    )
+    jwt_algorithms: str = setting(
+        "RUNYARD_JWT_ALGORITHMS", "RS256 ES256", "Algorithms a token may be signed with; none that shares a secret.",
+        check=_algorithms,
+    )  # fmt: skip
+    jwt_skew_s: float = setting(
+        "RUNYARD_JWT_SKEW_S", 30.0, "How far the issuer's clock may be off.", check=_not_negative
+    )
+    jwt_tenant_claim: str = setting(
+        "RUNYARD_JWT_TENANT_CLAIM", "", "The claim that names the tenant. Empty: all are of the default tenant."
+    )
+    jwt_scopes_claim: str = setting(
+        "RUNYARD_JWT_SCOPES_CLAIM", "scope", "The claim with the scopes: words, or a list; a.b is b inside a."
+    )
     queue: str = setting("RUNYARD_QUEUE", "default", "Queue of runs, and of nodes that name none.")
     isolated_queue: str = setting(
         "RUNYARD_ISOLATED_QUEUE", "cpu", "Queue of nodes that run in a process that may be killed (worker-cpu)."
@@ -209,11 +240,6 @@ class Settings:
     cron_min_interval_s: float = setting(
         "RUNYARD_CRON_MIN_INTERVAL_S", 60.0, "Least time between two firings of a cron.", check=_not_negative
     )
-    metrics: str = setting("RUNYARD_METRICS", "on", "Count for Prometheus: on or off.", check=_switch)
-    metrics_host: str = setting("RUNYARD_METRICS_HOST", "127.0.0.1", "Address that workers are scraped at.")
-    metrics_port: int = setting(
-        "RUNYARD_METRICS_PORT", 9464, "Port that a worker is scraped at; the next free one if it is taken.", check=_port
-    )
     log_level: str = setting(
         "RUNYARD_LOG_LEVEL", "INFO", "Level of the log: DEBUG, INFO, WARNING, ERROR.", check=_level
     )
@@ -241,6 +267,14 @@ class Settings:
         return _words(self.auth)
 
     @property
+    def jwt_audiences(self) -> tuple[str, ...]:
+        return _words(self.jwt_audience)
+
+    @property
+    def jwt_algorithm_names(self) -> tuple[str, ...]:
+        return _words(self.jwt_algorithms)
+
+    @property
     def celery_broker(self) -> str:
         """The broker in the form Celery knows: it spells a unix socket differently."""
         return (self.broker_url or self.redis_url).replace("unix://", "redis+socket://", 1)
@@ -252,6 +286,10 @@ class Settings:
             if accepted:
                 shown = f"={value!r}" if item.repr else ""
                 raise ConfigError(f"{item.metadata['env']}{shown} is not valid: it must be {accepted}.")
+        needed = {"RUNYARD_JWT_ISSUER": self.jwt_issuer, "RUNYARD_JWT_AUDIENCE": self.jwt_audiences}
+        for name, value in {**needed, "RUNYARD_JWT_JWKS": self.jwt_jwks}.items():
+            if "jwt" in self.auth_ways and not value:
+                raise ConfigError(f"{name} is missing: RUNYARD_AUTH={self.auth!r} needs it to tell tokens apart.")
 
 
 def _read(environment: Mapping[str, str], item: Any) -> Any:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import RunnableConfig
 
 from runyard.graphs.errors import GraphBroken, GraphConfigError, GraphsError, UnknownGraph
 from runyard.graphs.factories import Factory, Graph, Runtime, as_target, asettle, needs_loop, server_runtime, settle
+from runyard.graphs.loops import LoopThread
 from runyard.graphs.modules import load_object
 from runyard.graphs.project import GraphSpec, Project, load_project
 
@@ -57,7 +58,7 @@ class Registry:
         self._failures: dict[str, BaseException] = {}
         self._made: dict[str, Graph] = {}
         self._kept, self._kept_async = ExitStack(), AsyncExitStack()
-        self._loop = _LoopThread()
+        self._loop = LoopThread("graph-factories")
 
     def graph_ids(self) -> list[str]:
         """Every graph of the project, broken or not, in the order of the file."""
@@ -210,31 +211,3 @@ class Registry:
 
 def _broken(spec: GraphSpec, cause: BaseException) -> GraphBroken:
     return GraphBroken(spec.id, spec.path, spec.attribute, cause)
-
-
-class _LoopThread:
-    """An event loop of its own, started when first needed: what an async factory opened must outlive the call."""
-
-    def __init__(self) -> None:
-        self._changing = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._running()).result()
-
-    def stop(self) -> None:
-        with self._changing:
-            if self._loop and self._thread:
-                self._loop.call_soon_threadsafe(self._loop.stop)
-                self._thread.join()
-                self._loop.close()
-            self._loop = self._thread = None
-
-    def _running(self) -> asyncio.AbstractEventLoop:
-        with self._changing:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="graph-factories", daemon=True)
-                self._thread.start()
-            return self._loop

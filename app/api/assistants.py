@@ -7,6 +7,7 @@ from typing import Any
 from flask import Response
 
 from runyard.app import answers, assistants
+from runyard.app.auth import identity
 from runyard.app.auth.scopes import needs
 from runyard.app.catalog import drawing_of
 from runyard.app.json_schemas import schemas_of
@@ -38,7 +39,7 @@ Json = dict[str, Any]
 @blueprint.route("", methods=["POST"])
 @blueprint.body(AssistantCreate)
 @blueprint.response(200, Assistant)
-@needs("assistants:write")
+@needs("assistants:write", "assistants.create")
 def create(body: Json) -> Response:
     """Make an assistant: a graph with a configuration of its own."""
     return answers.json(of_assistant(assistants.create(wired(), body)))
@@ -47,7 +48,7 @@ def create(body: Json) -> Response:
 @blueprint.route("/search", methods=["POST"])
 @blueprint.body(AssistantSearch, required=False)
 @blueprint.response(200, Assistant(many=True))
-@needs("assistants:read")
+@needs("assistants:read", "assistants.search")
 def search(body: Json) -> Response:
     """Assistants that match all that is given."""
     sort_by = body.get("sort_by") or "created_at"
@@ -63,7 +64,7 @@ def search(body: Json) -> Response:
 @blueprint.route("/count", methods=["POST"])
 @blueprint.body(AssistantFilter, required=False)
 @blueprint.response(200, {"type": "integer"})
-@needs("assistants:read")
+@needs("assistants:read", "assistants.search")
 def count(body: Json) -> Response:
     """How many assistants match."""
     return answers.json(len(assistants.search(wired(), body)))
@@ -71,7 +72,7 @@ def count(body: Json) -> Response:
 
 @blueprint.route("/<assistant:assistant_id>")
 @blueprint.response(200, Assistant)
-@needs("assistants:read")
+@needs("assistants:read", "assistants.read")
 def get(assistant_id: str) -> Response:
     """An assistant by its id."""
     return answers.json(of_assistant(wired().catalog.find(assistant_id)))
@@ -80,7 +81,7 @@ def get(assistant_id: str) -> Response:
 @blueprint.route("/<assistant:assistant_id>", methods=["PATCH"])
 @blueprint.body(AssistantPatch)
 @blueprint.response(200, Assistant)
-@needs("assistants:write")
+@needs("assistants:write", "assistants.update")
 def patch(body: Json, assistant_id: str) -> Response:
     """Give an assistant a new version, which is in force at once."""
     return answers.json(of_assistant(assistants.change(wired(), assistant_id, body)))
@@ -89,9 +90,11 @@ def patch(body: Json, assistant_id: str) -> Response:
 @blueprint.route("/<assistant:assistant_id>", methods=["DELETE"])
 @blueprint.query(DeleteQuery)
 @blueprint.response(204)
-@needs("assistants:write")
+@needs("assistants:write", "assistants.delete")
 def delete(query: Json, assistant_id: str) -> Response:
     """Delete an assistant and its versions; its runs and, unless asked otherwise, its threads stay."""
+    if query["delete_threads"]:
+        identity.ask("threads.delete")
     assistants.delete(wired(), assistant_id, threads=query["delete_threads"])
     return answers.nothing(204)
 
@@ -99,7 +102,7 @@ def delete(query: Json, assistant_id: str) -> Response:
 @blueprint.route("/<assistant:assistant_id>/versions", methods=["POST"])
 @blueprint.body(VersionSearch, required=False)
 @blueprint.response(200, AssistantVersion(many=True))
-@needs("assistants:read")
+@needs("assistants:read", "assistants.read")
 def versions(body: Json, assistant_id: str) -> Response:
     """An assistant's versions, newest first."""
     limit, offset = body.get("limit") or 10, body.get("offset") or 0
@@ -113,7 +116,7 @@ def versions(body: Json, assistant_id: str) -> Response:
 @blueprint.route("/<assistant:assistant_id>/latest", methods=["POST"])
 @blueprint.body(VersionChoice)
 @blueprint.response(200, Assistant)
-@needs("assistants:write")
+@needs("assistants:write", "assistants.update")
 def latest(body: Json, assistant_id: str) -> Response:
     """Put one of an assistant's versions in force."""
     return answers.json(of_assistant(assistants.use_version(wired(), assistant_id, body["version"])))
@@ -122,7 +125,7 @@ def latest(body: Json, assistant_id: str) -> Response:
 @blueprint.route("/<assistant_id>/graph")
 @blueprint.query(GraphQuery)
 @blueprint.response(200, Drawing)
-@needs("assistants:read")
+@needs("assistants:read", "assistants.read")
 def graph(query: Json, assistant_id: str) -> Response:
     """The nodes and edges of an assistant's graph; the graph's name serves as well as the id."""
     found = wired().catalog.find(assistant_id)
@@ -133,7 +136,7 @@ def graph(query: Json, assistant_id: str) -> Response:
 
 @blueprint.route("/<assistant:assistant_id>/schemas")
 @blueprint.response(200, GraphSchemas)
-@needs("assistants:read")
+@needs("assistants:read", "assistants.read")
 def schemas(assistant_id: str) -> Response:
     """What an assistant's graph takes and gives, as JSON Schema."""
     found = wired().catalog.find(assistant_id)
@@ -145,7 +148,7 @@ def schemas(assistant_id: str) -> Response:
 @blueprint.route("/<assistant:assistant_id>/subgraphs/<namespace>")
 @blueprint.query(SubgraphsQuery)
 @blueprint.response(200, {"type": "object"})
-@needs("assistants:read")
+@needs("assistants:read", "assistants.read")
 def subgraphs(query: Json, assistant_id: str, namespace: str | None) -> Response:
     """The schemas of the subgraphs of an assistant's graph, by namespace."""
     found = wired().catalog.find(assistant_id)

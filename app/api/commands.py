@@ -29,7 +29,7 @@ Json = dict[str, Any]
 @blueprint.route("/commands", methods=["POST"])
 @blueprint.response(200, Answered)
 @blueprint.alt_response(400, description="It is no command.")
-@needs("runs:write")
+@needs("runs:write", "threads.read")
 def command(thread_id: str) -> Response:
     """Carry out a command {id, method, params}; what is wrong with it is in the answer, whose status is 200."""
     try:
@@ -45,7 +45,7 @@ def command(thread_id: str) -> Response:
 @blueprint.route("/stream/events", methods=["POST"])
 @blueprint.response(200, **EVENT_STREAM)
 @blueprint.alt_response(400, description="It names no channels, or others than there are.")
-@needs("threads:read")
+@needs("threads:read", "threads.read")
 def stream_events(thread_id: str) -> Response:
     """What the thread's runs tell, in the protocol's events, until the client goes."""
     body = _event_stream()
@@ -59,7 +59,7 @@ def stream_events(thread_id: str) -> Response:
 @blueprint.route("/stream")
 @blueprint.query(ThreadStreamQuery)
 @blueprint.response(200, **EVENT_STREAM)
-@needs("threads:read")
+@needs("threads:read", "threads.read")
 def stream(query: Json, thread_id: str) -> Response:
     """What the thread's runs tell from now on, or after the header Last-Event-ID (-1: from the start)."""
     service().get_thread(thread_id)

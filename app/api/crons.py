@@ -21,7 +21,7 @@ Json = dict[str, Any]
 @blueprint.route("/threads/<thread:thread_id>/runs/crons", methods=["POST"])
 @blueprint.body(CronCreate)
 @blueprint.response(200, Cron)
-@needs("crons:write")
+@needs("crons:write", "crons.create")
 def create_for_thread(body: Json, thread_id: str) -> Response:
     """Start a run on a thread again and again."""
     return answers.json(of_cron(crons.create(wired(), body, thread_id)))
@@ -30,7 +30,7 @@ def create_for_thread(body: Json, thread_id: str) -> Response:
 @blueprint.route("/runs/crons", methods=["POST"])
 @blueprint.body(CronCreate)
 @blueprint.response(200, Cron)
-@needs("crons:write")
+@needs("crons:write", "crons.create")
 def create(body: Json) -> Response:
     """Start a run again and again, each on a thread of its own."""
     return answers.json(of_cron(crons.create(wired(), body)))
@@ -39,7 +39,7 @@ def create(body: Json) -> Response:
 @blueprint.route("/runs/crons/search", methods=["POST"])
 @blueprint.body(CronSearch, required=False)
 @blueprint.response(200, Cron(many=True))
-@needs("crons:read")
+@needs("crons:read", "crons.search")
 def search(body: Json) -> Response:
     """Crons that match all that is given. Headers tell how many there are and where the next page begins."""
     limit, offset = body.get("limit") or 10, body.get("offset") or 0
@@ -53,7 +53,7 @@ def search(body: Json) -> Response:
 @blueprint.route("/runs/crons/count", methods=["POST"])
 @blueprint.body(CronFilter, required=False)
 @blueprint.response(200, {"type": "integer"})
-@needs("crons:read")
+@needs("crons:read", "crons.search")
 def count(body: Json) -> Response:
     """How many crons match."""
     return answers.json(len(crons.search(wired(), body)))
@@ -61,7 +61,7 @@ def count(body: Json) -> Response:
 
 @blueprint.route("/runs/crons/<cron:cron_id>")
 @blueprint.response(200, Cron)
-@needs("crons:read")
+@needs("crons:read", "crons.read")
 def get(cron_id: str) -> Response:
     """A cron as it stands."""
     return answers.json(of_cron(wired().crons.get(cron_id)))
@@ -70,7 +70,7 @@ def get(cron_id: str) -> Response:
 @blueprint.route("/runs/crons/<cron:cron_id>", methods=["PATCH"])
 @blueprint.body(CronPatch)
 @blueprint.response(200, Cron)
-@needs("crons:write")
+@needs("crons:write", "crons.update")
 def patch(body: Json, cron_id: str) -> Response:
     """Change a cron. Its next time is counted anew when the schedule, the time zone, the end or `enabled` changes."""
     return answers.json(of_cron(crons.change(wired(), cron_id, body)))
@@ -78,7 +78,7 @@ def patch(body: Json, cron_id: str) -> Response:
 
 @blueprint.route("/runs/crons/<cron:cron_id>", methods=["DELETE"])
 @blueprint.response(204)
-@needs("crons:write")
+@needs("crons:write", "crons.delete")
 def delete(cron_id: str) -> Response:
     """Delete a cron. Runs that it has started go on."""
     wired().crons.delete(cron_id)

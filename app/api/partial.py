@@ -17,7 +17,7 @@ blueprint = Resource("partial results", __name__, url_prefix="/runs", descriptio
 
 @blueprint.route("/<run:run_id>/partial")
 @blueprint.response(200, Partial)
-@needs("runs:read")
+@needs("runs:read", "threads.read")
 def get(run_id: str) -> Response:
     """What each node of a run has produced so far: while it runs, after it failed, when it is over."""
     run = service().get_run(run_id)

@@ -27,7 +27,7 @@ PAGE = 100
 @blueprint.route("/<run:run_id>/records")
 @blueprint.arguments(RecordList, location="query", unknown=RAISE)
 @blueprint.response(200, RecordSchema(many=True))
-@needs("runs:read")
+@needs("runs:read", "threads.read")
 def list_records(query: Json, run_id: str) -> Response:
     """A run's ledger, oldest first: attempts, tool calls, model calls, decisions.
 
@@ -42,7 +42,7 @@ def list_records(query: Json, run_id: str) -> Response:
 
 @blueprint.route("/<run:run_id>/why")
 @blueprint.response(200, WhySchema)
-@needs("runs:read")
+@needs("runs:read", "threads.read")
 def why(run_id: str) -> Response:
     """Why a run is where it is: what failed, after what, what was decided before, what it cost, what to do next."""
     run = service().get_run(run_id)

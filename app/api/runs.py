@@ -36,7 +36,7 @@ def create(body: Json, thread_id: str) -> Response:
 @blueprint.route("")
 @blueprint.query(RunList)
 @blueprint.response(200, Run(many=True))
-@needs("runs:read")
+@needs("runs:read", "threads.search")
 def list_runs(query: Json, thread_id: str) -> Response:
     """The runs of a thread, newest first."""
     found = service().list_runs(thread_id, limit=query["limit"], offset=query["offset"], status=query.get("status"))
@@ -45,7 +45,7 @@ def list_runs(query: Json, thread_id: str) -> Response:
 
 @blueprint.route("/<run:run_id>")
 @blueprint.response(200, Run)
-@needs("runs:read")
+@needs("runs:read", "threads.read")
 def get(thread_id: str, run_id: str) -> Response:
     """A run as it stands."""
     return answers.json(of_run(service().get_run(run_id, thread_id)))
@@ -53,7 +53,7 @@ def get(thread_id: str, run_id: str) -> Response:
 
 @blueprint.route("/<run:run_id>", methods=["DELETE"])
 @blueprint.response(204)
-@needs("runs:write")
+@needs("runs:write", "threads.delete")
 def delete(thread_id: str, run_id: str) -> Response:
     """Forget a run, under way or over. What it did to the thread stays."""
     service().delete_run(service().get_run(run_id, thread_id))
@@ -64,7 +64,7 @@ def delete(thread_id: str, run_id: str) -> Response:
 @blueprint.query(CancelQuery)
 @blueprint.response(202, description="The run will end.")
 @blueprint.alt_response(200, schema={"type": "object"}, description="With wait=1: the run has ended.", success=True)
-@needs("runs:write")
+@needs("runs:write", "threads.update")
 def cancel(query: Json, thread_id: str, run_id: str) -> Response:
     """End a run early."""
     run = service().get_run(run_id, thread_id)

@@ -38,7 +38,7 @@ Json = dict[str, Any]
 @blueprint.route("/state")
 @blueprint.query(StateQuery)
 @blueprint.response(200, ThreadState)
-@needs("threads:read")
+@needs("threads:read", "threads.read")
 def get(query: Json, thread_id: str) -> Response:
     """A thread's state now; all-empty before its first run."""
     return answers.json(_selected(query, _read(thread_id, None, subgraphs=query["subgraphs"])))
@@ -47,7 +47,7 @@ def get(query: Json, thread_id: str) -> Response:
 @blueprint.route("/state/<checkpoint:checkpoint_id>")
 @blueprint.query(StateQuery)
 @blueprint.response(200, ThreadState)
-@needs("threads:read")
+@needs("threads:read", "threads.read")
 def get_at(query: Json, thread_id: str, checkpoint_id: str) -> Response:
     """A thread's state at one of its checkpoints."""
     found = _read(thread_id, {"checkpoint_id": checkpoint_id}, subgraphs=query["subgraphs"])
@@ -57,7 +57,7 @@ def get_at(query: Json, thread_id: str, checkpoint_id: str) -> Response:
 @blueprint.route("/state/checkpoint", methods=["POST"])
 @blueprint.body(StateRead)
 @blueprint.response(200, ThreadState)
-@needs("threads:read")
+@needs("threads:read", "threads.read")
 def get_at_checkpoint(body: Json, thread_id: str) -> Response:
     """A thread's state at a checkpoint, perhaps one of a subgraph; without a checkpoint_id, now."""
     return answers.json(_selected(body, _read(thread_id, body["checkpoint"], subgraphs=bool(body.get("subgraphs")))))
@@ -66,7 +66,7 @@ def get_at_checkpoint(body: Json, thread_id: str) -> Response:
 @blueprint.route("/state", methods=["POST"])
 @blueprint.body(StateUpdate)
 @blueprint.response(200, Updated)
-@needs("threads:write")
+@needs("threads:write", "threads.update")
 def update(body: Json, thread_id: str) -> Response:
     """Edit a thread's state, as if a node had written it; refused while a run is under way."""
     checkpoint = _named({**(body.get("checkpoint") or {}), "checkpoint_id": _checkpoint_id(body)})
@@ -82,7 +82,7 @@ def update(body: Json, thread_id: str) -> Response:
 @blueprint.route("/state", methods=["PATCH"])
 @blueprint.body(StatePatch)
 @blueprint.response(200, Thread)
-@needs("threads:write")
+@needs("threads:write", "threads.update")
 def patch(body: Json, thread_id: str) -> Response:
     """Merge labels into the thread's, as PATCH /threads/{thread_id} does: an older way to say it."""
     return answers.json(of_thread(service().update_thread(thread_id, body.get("metadata") or {})))
@@ -91,7 +91,7 @@ def patch(body: Json, thread_id: str) -> Response:
 @blueprint.route("/history", methods=["POST"])
 @blueprint.body(HistoryRead, required=False)
 @blueprint.response(200, ThreadState(many=True))
-@needs("threads:read")
+@needs("threads:read", "threads.read")
 def history(body: Json, thread_id: str) -> Response:
     """A thread's states, newest first."""
     return answers.json([_selected(body, found) for found in _history(thread_id, body)])
@@ -100,7 +100,7 @@ def history(body: Json, thread_id: str) -> Response:
 @blueprint.route("/history")
 @blueprint.query(HistoryQuery)
 @blueprint.response(200, ThreadState(many=True))
-@needs("threads:read")
+@needs("threads:read", "threads.read")
 def history_by_query(query: Json, thread_id: str) -> Response:
     """A thread's states, newest first."""
     return answers.json(_history(thread_id, query))

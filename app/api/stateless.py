@@ -45,7 +45,7 @@ def create_batch(bodies: list[Json]) -> Response:
 @blueprint.body(RunsCancel)
 @blueprint.query(ActionQuery)
 @blueprint.response(204)
-@needs("runs:write")
+@needs("runs:write", "threads.update")
 def cancel_many(body: Json, query: Json) -> Response:
     """End many runs early: those of a thread that are named, or all of a status."""
     if body.get("status"):
@@ -78,7 +78,7 @@ def stream(body: Json) -> Response:
 
 @blueprint.route("/<run:run_id>")
 @blueprint.response(200, Run)
-@needs("runs:read")
+@needs("runs:read", "threads.read")
 def get(run_id: str) -> Response:
     """A run as it stands, by its id alone."""
     return answers.json(of_run(service().get_run(run_id)))
@@ -87,7 +87,7 @@ def get(run_id: str) -> Response:
 @blueprint.route("/<run:run_id>/join")
 @blueprint.query(JoinQuery)
 @blueprint.response(200, {}, description='The values, or {"__error__": …}.')
-@needs("runs:read")
+@needs("runs:read", "threads.read")
 def join(query: Json, run_id: str) -> Response:
     """The result of a run, when it has ended."""
     return waiting(service().get_run(run_id), cancel=query["cancel_on_disconnect"], joined=True)
@@ -96,7 +96,7 @@ def join(query: Json, run_id: str) -> Response:
 @blueprint.route("/<run:run_id>/stream")
 @blueprint.query(StreamQuery)
 @blueprint.response(200, **EVENT_STREAM)
-@needs("runs:read")
+@needs("runs:read", "threads.read")
 def join_stream(query: Json, run_id: str) -> Response:
     """What a run tells from now on, or from the event after the header Last-Event-ID (-1: from the start)."""
     return joined(service().get_run(run_id), query)

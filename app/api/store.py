@@ -34,7 +34,7 @@ Json = dict[str, Any]
 @blueprint.route("/items", methods=["PUT"])
 @blueprint.body(ItemPut)
 @blueprint.response(204)
-@needs("store:write")
+@needs("store:write", "store.put")
 def put(body: Json) -> Response:
     """Store an item, new or in the place of the one there is."""
     ttl = NOT_PROVIDED if body.get("ttl") is None else body["ttl"]
@@ -46,18 +46,20 @@ def put(body: Json) -> Response:
 @blueprint.route("/items")
 @blueprint.query(ItemQuery)
 @blueprint.response(200, ITEM_OR_NULL)
-@needs("store:read")
+@needs("store:read", "store.get")
 def get(query: Json) -> Response:
     """An item; null when there is none."""
     with _items() as items:
-        found = items.get(tuple(query["namespace"].split(".")), query["key"], refresh_ttl=query["refresh_ttl"])
+        given = query["namespace"]
+        namespace = tuple(given.split(".") if isinstance(given, str) else given)  # labels, once a handler has seen it
+        found = items.get(namespace, query["key"], refresh_ttl=query["refresh_ttl"])
     return answers.json(found.dict() if found else None)
 
 
 @blueprint.route("/items", methods=["DELETE"])
 @blueprint.body(ItemDelete)
 @blueprint.response(204)
-@needs("store:write")
+@needs("store:write", "store.delete")
 def delete(body: Json) -> Response:
     """Delete an item, if there is one."""
     with _items() as items:
@@ -68,7 +70,7 @@ def delete(body: Json) -> Response:
 @blueprint.route("/items/search", methods=["POST"])
 @blueprint.body(ItemSearch, required=False)
 @blueprint.response(200, FoundItems)
-@needs("store:read")
+@needs("store:read", "store.search")
 def search(body: Json) -> Response:
     """Items below a namespace that pass a filter: namespaces by their labels, items in the order of their making."""
     with _items() as items:
@@ -86,7 +88,7 @@ def search(body: Json) -> Response:
 @blueprint.route("/namespaces", methods=["POST"])
 @blueprint.body(NamespaceSearch, required=False)
 @blueprint.response(200, Namespaces)
-@needs("store:read")
+@needs("store:read", "store.list_namespaces")
 def namespaces(body: Json) -> Response:
     """Namespaces that have items, by their labels."""
     with _items() as items:

@@ -50,7 +50,7 @@ def stream(body: Json, thread_id: str) -> Response:
 @blueprint.route("/<run:run_id>/join")
 @blueprint.query(JoinQuery)
 @blueprint.response(200, {}, description='The thread\'s values, or {"__error__": …}.')
-@needs("runs:read")
+@needs("runs:read", "threads.read")
 def join(query: Json, thread_id: str, run_id: str) -> Response:
     """The result of a run, when it has ended."""
     return waiting(service().get_run(run_id, thread_id), cancel=query["cancel_on_disconnect"], joined=True)
@@ -59,7 +59,7 @@ def join(query: Json, thread_id: str, run_id: str) -> Response:
 @blueprint.route("/<run:run_id>/stream")
 @blueprint.query(StreamQuery)
 @blueprint.response(200, **EVENT_STREAM)
-@needs("runs:read")
+@needs("runs:read", "threads.read")
 def join_stream(query: Json, thread_id: str, run_id: str) -> Response:
     """What a run tells from now on, or from the event after the header Last-Event-ID (-1: from the start)."""
     try:

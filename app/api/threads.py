@@ -35,7 +35,7 @@ Json = dict[str, Any]
 @blueprint.route("", methods=["POST"])
 @blueprint.body(ThreadCreate, required=False)
 @blueprint.response(200, Thread)
-@needs("threads:write")
+@needs("threads:write", "threads.create")
 def create(body: Json) -> Response:
     """Make a thread."""
     exist_ok = body.get("if_exists") == "do_nothing"
@@ -50,7 +50,7 @@ def create(body: Json) -> Response:
 @blueprint.route("/search", methods=["POST"])
 @blueprint.body(ThreadSearch, required=False)
 @blueprint.response(200, Thread(many=True))
-@needs("threads:read")
+@needs("threads:read", "threads.search")
 def search(body: Json) -> Response:
     """Threads that match all that is given. Headers tell how many there are and where the next page begins."""
     limit, offset = body.get("limit") or 10, body.get("offset") or 0
@@ -68,7 +68,7 @@ def search(body: Json) -> Response:
 @blueprint.route("/count", methods=["POST"])
 @blueprint.body(ThreadFilter, required=False)
 @blueprint.response(200, {"type": "integer"})
-@needs("threads:read")
+@needs("threads:read", "threads.search")
 def count(body: Json) -> Response:
     """How many threads match."""
     return answers.json(service().search_threads(**_filter(body), limit=0)[1])
@@ -77,7 +77,7 @@ def count(body: Json) -> Response:
 @blueprint.route("/prune", methods=["POST"])
 @blueprint.body(Prune)
 @blueprint.response(200, Pruned)
-@needs("threads:write")
+@needs("threads:write", "threads.delete")
 def prune(body: Json) -> Response:
     """Delete threads, or their history but for the latest state. Answers how many; what does not exist is left out,
     and so is a thread with an active run when its history is to go."""
@@ -88,7 +88,7 @@ def prune(body: Json) -> Response:
 @blueprint.route("/<thread:thread_id>")
 @blueprint.query(ThreadQuery)
 @blueprint.response(200, Thread)
-@needs("threads:read")
+@needs("threads:read", "threads.read")
 def get(query: Json, thread_id: str) -> Response:
     """A thread as it stands."""
     thread = service().get_thread(thread_id)
@@ -98,7 +98,7 @@ def get(query: Json, thread_id: str) -> Response:
 
 @blueprint.route("/<thread:thread_id>/copy", methods=["POST"])
 @blueprint.response(200, Thread)
-@needs("threads:write")
+@needs("threads:write", "threads.read", "threads.create")
 def copy(thread_id: str) -> Response:
     """A new thread with the same labels, state and history."""
     return answers.json(of_thread(service().copy_thread(thread_id)))
@@ -108,7 +108,7 @@ def copy(thread_id: str) -> Response:
 @blueprint.body(ThreadPatch)
 @blueprint.response(200, Thread)
 @blueprint.alt_response(204, description="With the header Prefer: return=minimal.", success=True)
-@needs("threads:write")
+@needs("threads:write", "threads.update")
 def patch(body: Json, thread_id: str) -> Response:
     """Merge labels into a thread's."""
     changed = service().update_thread(thread_id, body.get("metadata") or {})
@@ -121,7 +121,7 @@ def patch(body: Json, thread_id: str) -> Response:
 
 @blueprint.route("/<thread:thread_id>", methods=["DELETE"])
 @blueprint.response(204)
-@needs("threads:write")
+@needs("threads:write", "threads.delete")
 def delete(thread_id: str) -> Response:
     """Delete a thread with its runs and its history."""
     service().delete_thread(thread_id)

@@ -9,11 +9,15 @@ import structlog
 from flask import Flask, Request, g, request
 
 from runyard.app.auth.api_keys import KeyCheck
+from runyard.app.auth.custom import CustomAuth
+from runyard.app.auth.handlers import authorize
 from runyard.app.auth.identity import ANYBODY, NOBODY, Identity
 from runyard.app.auth.scopes import OPEN, declared
+from runyard.app.auth.tokens import TokenCheck
 from runyard.app.errors import Forbidden, NotAuthenticated
 from runyard.app.place import may_be_open, refuse_open_host
 from runyard.engine.api_keys import PREFIX, ApiKeys
+from runyard.engine.errors import ConfigError
 from runyard.engine.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -27,11 +31,19 @@ Identify = Callable[[Request], Identity]
 class Gate:
     """One for each process."""
 
-    def __init__(self, settings: Settings, keys: Callable[[], ApiKeys]) -> None:
+    def __init__(self, settings: Settings, keys: Callable[[], ApiKeys], custom: CustomAuth | None = None) -> None:
+        """Raises ConfigError for ways that exclude each other."""
         ways = settings.auth_ways
+        self._authenticates = custom is not None and custom.identifies
+        if self._authenticates and "jwt" in ways:
+            raise ConfigError(
+                "RUNYARD_AUTH names jwt, and the Auth object of langgraph.json authenticates: choose one."
+            )
+        self._custom = custom
+        self._token_check = TokenCheck(settings) if "jwt" in ways else None
         self._key_check = KeyCheck(keys, keep_s=settings.auth_cache_s) if "keys" in ways else None
         self._may_be_open = may_be_open()
-        self.is_open = not ways
+        self.is_open = not ways and not self._authenticates
 
     def register(self, app: Flask) -> None:
         """Stand before every view of ``app``, whose routes are all known by now."""
@@ -52,6 +64,8 @@ class Gate:
             raise Forbidden("Forbidden")
         if scope is not None and not who.may(scope):
             raise Forbidden(f"This needs the scope {scope!r}, which {who.name} does not have.")
+        if self._custom is not None:
+            g.authorize = authorize
 
     def _anybody(self) -> Identity:
         """Whoever reaches the server, as long as only this machine does. Whatever started it, and on what address."""
@@ -63,11 +77,22 @@ class Gate:
         text = credential(given)
         if self._key_check is not None and text.startswith(PREFIX):
             return self._key_check.identify(text)
+        if self._authenticates and self._custom is not None:
+            return self._custom.identify(given)
+        if not text:
+            raise NotAuthenticated(f"Say who you are: send {self._accepted()}.")
+        if self._token_check is not None and not text.startswith(PREFIX):
+            return self._token_check.identify(text)
         raise NotAuthenticated("The API key is not valid.")
+
+    def _accepted(self) -> str:
+        key = "an API key as X-Api-Key or as Authorization: Bearer" if self._key_check else ""
+        token = "a token as Authorization: Bearer" if self._token_check else ""
+        return ", or ".join(filter(None, (key, token)))
 
 
 def credential(given: Request) -> str:
-    """What a request shows of itself: a bearer token, or an API key. Raises NotAuthenticated.
+    """What a request shows of itself: a bearer token, an API key, or nothing. Raises NotAuthenticated.
 
     Both at once are no contradiction: LangGraph's SDKs add any X-Api-Key that they find in their environment. Then the
     bearer counts, which somebody has set on purpose; but two different keys of ours are one too many.
@@ -80,9 +105,7 @@ def credential(given: Request) -> str:
         raise NotAuthenticated("The credentials are longer than any that are known here.")
     if bearer.startswith(PREFIX) and key.startswith(PREFIX) and bearer != key:
         raise NotAuthenticated("Authorization and X-Api-Key hold two different keys; send one.")
-    if not (found := bearer or key):
-        raise NotAuthenticated("Say who you are: send an API key as X-Api-Key or as Authorization: Bearer.")
-    return found
+    return bearer or key
 
 
 def refuse_remote(environ: dict[str, Any]) -> None:

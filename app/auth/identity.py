@@ -45,3 +45,9 @@ def narrow(visible: Visible | None) -> None:
     """From here on the current request sees only threads whose metadata ``visible`` accepts."""
     g.visible = visible
     g.pop("service", None)
+
+
+def ask(on: str) -> None:
+    """Ask handlers about something that a request does besides what its route is for, as ``resource.action``."""
+    if authorize := g.get("authorize"):
+        authorize(on, {}, {})

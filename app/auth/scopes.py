@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from flask import Flask
+from flask import Flask, g
 
 from runyard.app.auth.identity import ALL
 from runyard.engine.errors import InvalidInput
@@ -28,14 +29,16 @@ SCOPES = {
     "dead-letters:admin": "Replay, repair and discard dead letters.",
     "circuits:read": "See the circuits of the fleet, which all tenants share.",
     "circuits:admin": "Force circuits open or closed, for all tenants.",
-    "metrics:read": "Scrape the web's metrics, which name graphs and nodes of all tenants.",
 }
 #: For routes that ask nobody who they are.
 OPEN = "open"
 
 
-def needs(scope: str) -> Callable[[F], F]:
+def needs(scope: str, *on: str) -> Callable[[F], F]:
     """Declare the scope that a view needs; ``OPEN`` for none. Stands right above the view's function.
+
+    ``on`` is what handlers of the project's Auth object are asked about before the view, as ``resource.action``: what
+    they change in its body or query is changed for the view, and what they filter out does not exist for it.
 
     A route without a declaration answers nobody while somebody is asked who they are.
     """
@@ -43,8 +46,15 @@ def needs(scope: str) -> Callable[[F], F]:
         raise ValueError(f"There is no scope {scope!r}; if it is new, say in app/auth/scopes.py what it allows.")
 
     def mark(view: F) -> F:
-        view.scope = scope  # type: ignore[attr-defined]  # functools.wraps carries it through all decorators
-        return view
+        @functools.wraps(view)
+        def guarded(*given: Any, **path: Any) -> Any:
+            if on and (authorize := g.get("authorize")):
+                for each in on:
+                    authorize(each, given[0] if given else {}, path)
+            return view(*given, **path)
+
+        guarded.scope = scope  # type: ignore[attr-defined]  # functools.wraps carries it through all decorators
+        return cast(F, guarded)
 
     return mark
 
