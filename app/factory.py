@@ -36,6 +36,7 @@ from runyard.app.auth.gate import Gate
 from runyard.app.catalog import Catalog
 from runyard.app.outbox import Outbox
 from runyard.app.place import bound_hosts, may_be_open, refuse_open_host
+from runyard.app.project_options import ProjectOptions, mounted
 from runyard.app.relay import over_relay
 from runyard.app.version import VERSION
 from runyard.app.wiring import NAME, SendWakes, Wiring, make_relay, make_waker, spare_threads
@@ -79,8 +80,8 @@ def create_app(settings: Settings | None = None, *, wake: SendWakes | None = Non
     app.after_request(_return_name)
     cors.register(app, cors.Cors.from_config(wiring.project.http.get("cors") or {}))
     errors.register(app)
-    _add_resources(app)
-    app.wsgi_app = over_relay(app.wsgi_app)  # type: ignore[method-assign]
+    _add_resources(app, wiring.options.left_out)
+    app.wsgi_app = over_relay(mounted(app.wsgi_app, wiring.options.prefix))  # type: ignore[method-assign]
     _close(app, wiring)
     _begin(wiring, alone=alone)
     return app
@@ -97,6 +98,7 @@ def wire_up(settings: Settings, wake: SendWakes | None = None) -> Wiring:
     return Wiring(
         settings,
         project,
+        ProjectOptions.of(project),
         catalog,
         WebhookPolicy.of(project.webhooks, settings, os.environ),
         depth,
@@ -119,7 +121,7 @@ def _close(app: Flask, wiring: Wiring) -> None:
 
 
 def _begin(wiring: Wiring, *, alone: bool) -> None:
-    for warning in wiring.project.warnings:
+    for warning in (*wiring.project.warnings, *wiring.options.warnings):
         log.warning("project.warning", detail=warning)
     try:
         wiring.shared_service  # noqa: B018 - opens the store, to refuse a wrong one before the first request does
@@ -143,11 +145,12 @@ def _flask_config(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _add_resources(app: Flask) -> None:
+def _add_resources(app: Flask, left_out: frozenset[str]) -> None:
     api = docs.DocumentedApi(app)
     ids.register(app, api)
     for resource in RESOURCES:
-        api.register_blueprint(resource.blueprint)
+        if resource.blueprint.name not in left_out:
+            api.register_blueprint(resource.blueprint)
     docs.register(app, api)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from flask import has_request_context, request as http
@@ -15,7 +16,7 @@ from runyard.app.errors import BadRequest
 from runyard.app.ids import canonical
 from runyard.app.wiring import Wiring
 from runyard.engine.assistants import under
-from runyard.engine.errors import InvalidInput
+from runyard.engine.errors import InvalidInput, ThreadNotFound
 from runyard.engine.idempotency import Idempotency
 from runyard.engine.run import Run, RunRequest
 from runyard.engine.store.assistants import Assistant
@@ -40,7 +41,9 @@ def start(wiring: Wiring, body: Json, thread_id: str | None = None, *, part: int
     wiring.catalog.check_input(assistant.graph_id, request.input)
     check_webhook(wiring, request)
     kept = thread_id is None and body.get("on_completion") == "keep"
-    return wiring.service.create_run(
+    if headers := wiring.options.headers.chosen(http.headers if has_request_context() else ()):
+        request.config["configurable"] = {**(request.config.get("configurable") or {}), **headers}
+    run = wiring.service.create_run(
         request,
         graph_id=assistant.graph_id,
         assistant_id=assistant.assistant_id,
@@ -55,6 +58,16 @@ def start(wiring: Wiring, body: Json, thread_id: str | None = None, *, part: int
         # handlers filter threads by what they have put there
         thread_metadata=body.get("metadata") if wiring.custom_auth else None,
     )
+    if wiring.options.thread_ttl and (kept or body.get("if_not_exists") == "create"):
+        _give_time_to_live(wiring, run.thread_id)
+    return run
+
+
+def _give_time_to_live(wiring: Wiring, thread_id: str) -> None:
+    """The project's, to a thread that was made for the run and has none of its own."""
+    with suppress(ThreadNotFound):  # its client deleted it in the meantime
+        if wiring.options.thread_ttl and wiring.service.get_thread(thread_id).ttl is None:
+            wiring.service.set_ttl(thread_id, *wiring.options.thread_ttl)
 
 
 def _idempotency(body: Json, thread_id: str | None, part: int | None) -> Idempotency | None:

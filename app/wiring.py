@@ -13,6 +13,7 @@ from flask import current_app, g, has_request_context
 from runyard.app.auth import identity
 from runyard.app.auth.custom import CustomAuth
 from runyard.app.catalog import Catalog
+from runyard.app.project_options import ProjectOptions
 from runyard.app.relay import Relay
 from runyard.engine.api_keys import ApiKeys
 from runyard.engine.assistants import Assistants
@@ -41,6 +42,7 @@ RELAY_RETRY_S = 2.0
 class Wiring:
     settings: Settings
     project: Project
+    options: ProjectOptions
     catalog: Catalog
     #: Which webhooks are accepted.
     webhooks: WebhookPolicy

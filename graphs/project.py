@@ -149,6 +149,9 @@ def _warnings(raw: Json) -> list[str]:
     http = raw.get("http")
     if isinstance(http, dict) and http.get("app"):
         found.append("'http.app' is ignored: custom routes are not mounted")
+    store = raw.get("store")
+    if isinstance(store, dict) and store.get("index"):
+        found.append("'store.index' is ignored: the store searches by namespace and filter, not by meaning")
     image = [key for key in IMAGE_KEYS if raw.get(key)]
     if image:
         found.append(f"{', '.join(image)}: ignored, they matter only when an image is built")

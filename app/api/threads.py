@@ -23,7 +23,7 @@ from runyard.app.schemas.threads import (
     ThreadSearch,
 )
 from runyard.app.shapes import at, of_thread, only
-from runyard.app.wiring import service
+from runyard.app.wiring import service, wired
 from runyard.engine import wire
 from runyard.engine.store.threads import Thread as EngineThread, TtlStrategy
 
@@ -42,8 +42,9 @@ def create(body: Json) -> Response:
     with seeding(body) as seed:
         made = service().create_thread(body.get("thread_id"), body.get("metadata"), exist_ok=exist_ok)
         seed(made)
-    if ttl := body.get("ttl"):
-        service().set_ttl(made.thread_id, *_ttl(ttl))
+    wanted = _ttl(body["ttl"]) if body.get("ttl") else wired().options.thread_ttl
+    if wanted and (body.get("ttl") or made.ttl is None):
+        service().set_ttl(made.thread_id, *wanted)
     return answers.json(of_thread(service().get_thread(made.thread_id)))
 
 
