@@ -73,6 +73,8 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (errors.NotFound, 404),
     (UnknownGraph, 404),
     (errors.Conflict, 409),
+    (errors.TooManyWaiting, 429),
+    (errors.Backlogged, 503),
     (errors.StoreUnavailable, 503),
     (NotReady, 503),
     # What the caller asked for is right, and the server's own project is not: its operator must hear of it.
@@ -107,7 +109,8 @@ def _known(status: int) -> Any:
     def handle(error: Exception) -> Response:
         if status == 500:
             log.error("request.failed", path=request.path, error=str(error))
-        return answer(str(error), status, _HEADERS.get(status, {}))
+        headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Refused) else None
+        return answer(str(error), status, headers or _HEADERS.get(status, {}))
 
     return handle
 

@@ -74,6 +74,8 @@ _REASONS = {
 _ROOM = {
     "limit": "a share of limit {name!r}",
     "circuit": "circuit {name!r} to close",
+    "tenant": "another run of tenant {name!r} to end",
+    "graph": "another run of graph {name!r} to end",
     "exhausted": "an operator: its attempts are used up ({name})",
 }
 
@@ -101,11 +103,15 @@ def _room(run: Run) -> str:
     for entry in run.waits_for:
         waiting.setdefault((entry["node"], entry["why"], entry["name"]), []).append(entry["since"])
     said = [
-        f"node {node!r}{f' ({len(since)} times)' if len(since) > 1 else ''} "
-        f"waits for {_ROOM[why].format(name=name)} since {at(min(since))}"
+        f"{_who(node, len(since))}waits for {_ROOM[why].format(name=name)} since {at(min(since))}"
         for (node, why, name), since in waiting.items()
     ]
     return ", ".join(said)
+
+
+def _who(node: str, times: int) -> str:
+    """Which node of a run waits; "" for the run as a whole."""
+    return f"node {node!r}{f' ({times} times)' if times > 1 else ''} " if node else ""
 
 
 def of_letter(letter: Run | Json) -> Json:

@@ -11,6 +11,7 @@ import structlog
 
 from runyard.engine import webhooks, wire
 from runyard.engine.branch import RETURNED, Result, run_branch
+from runyard.engine.caps import room_for
 from runyard.engine.errors import LeaseLost
 from runyard.engine.feed import INTERRUPT_KEY
 from runyard.engine.leases import Held
@@ -38,6 +39,9 @@ from runyard.engine.worker import Worker
 
 log = structlog.get_logger(__name__)
 
+#: How long a wake-up waits in a process that has used too much memory before it is passed on, in seconds.
+ROOM_WITHIN_S = 5.0
+
 
 async def advance(worker: Worker, run_id: str, nonce: str) -> list[Wake]:
     """Take a run one slice forward, this one or one whose turn it is rather; answers the wake-ups to send.
@@ -45,7 +49,7 @@ async def advance(worker: Worker, run_id: str, nonce: str) -> list[Wake]:
     A wake-up for a run that somebody else has, or that is over, does nothing. A lost lease ends silently: whoever has
     it now goes on. When the store goes away nothing is committed, and recovery brings the run back.
     """
-    if worker.draining:
+    if worker.draining or not await _has_room(worker):
         return await _passed_on(worker, run_id)
     lease_ms = worker.settings.lease_ms
     claim = await worker.store.do(
@@ -66,8 +70,8 @@ async def advance(worker: Worker, run_id: str, nonce: str) -> list[Wake]:
 
 async def _outcome(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:
     try:
-        async with stoppable(held):
-            return await run_slice(worker, claim, held)
+        async with stoppable(held), room_for(worker.shares, worker.caps, claim.run, claim.fence.value, None) as parked:
+            return parked or await run_slice(worker, claim, held)
     except asyncio.CancelledError:  # stopped before or after the graph had the word
         if held.stopped is None:
             raise
@@ -76,7 +80,7 @@ async def _outcome(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:
 
 async def advance_branch(worker: Worker, run_id: str, name: str, nonce: str) -> list[Wake]:
     """Run one branch of a dispatched superstep; answers the run's wake-up when it was the last."""
-    if worker.draining:
+    if worker.draining or not await _has_room(worker):
         return await _branch_passed_on(worker, run_id, name)
     call = runs.claim_branch(worker.keys, run_id, name, nonce=nonce, lease_ms=worker.settings.lease_ms)
     claim = await worker.store.do(call)
@@ -85,12 +89,26 @@ async def advance_branch(worker: Worker, run_id: str, name: str, nonce: str) -> 
     worker.took(claim.branch.queue, claim.woken_ms, claim.now_ms)
     with worker.keeper.holding(run_id, claim.fence, branch=name) as held:
         try:
-            async with stoppable(held):
-                result = await run_branch(worker, claim, held)
+            async with (
+                stoppable(held),
+                room_for(worker.shares, worker.caps, claim.run, claim.fence.value, name) as parked,
+            ):
+                result = parked or await run_branch(worker, claim, held)
             return await _commit_branch(worker, claim, result)
         except LeaseLost:
             log.warning("branch.lease_lost", run_id=run_id, branch=name, token=claim.fence.value)
             return []
+
+
+async def _has_room(worker: Worker) -> bool:
+    """Whether this process takes a run now, or can after a while: a message that goes round costs more than one that
+    waits."""
+    ends = asyncio.get_running_loop().time() + ROOM_WITHIN_S
+    while not worker.has_room():
+        if worker.draining or asyncio.get_running_loop().time() > ends:
+            return False
+        await asyncio.sleep(0.25)
+    return True
 
 
 async def _passed_on(worker: Worker, run_id: str) -> list[Wake]:

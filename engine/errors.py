@@ -6,6 +6,7 @@
     ├── NotFound               the caller: RunNotFound, ThreadNotFound, AssistantNotFound, ApiKeyNotFound, …
     ├── Conflict               the caller: InvalidTransition, ThreadBusy, ThreadExists, AssistantExists, RunInFlight,
     │                          IdempotencyConflict
+    ├── Refused(retry_after_s) the caller, later: Backlogged, TooManyWaiting
     ├── StoreUnavailable       nobody: Redis is away; retried outside the attempt budget
     ├── LeaseLost              nobody: someone else owns the run; stop, write nothing, never retry
     ├── Unserializable         the graph's author: names the state key whose value cannot be stored
@@ -126,6 +127,29 @@ class IdempotencyConflict(Conflict):
     """The Idempotency-Key was used for another request before."""
 
     code = "idempotency_conflict"
+
+
+class Refused(EngineError):
+    """Not now."""
+
+    code = "refused"
+
+    def __init__(self, message: str | None = None, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        #: When it is worth trying again, in whole seconds.
+        self.retry_after_s = retry_after_s
+
+
+class Backlogged(Refused):
+    """Work that was accepted earlier has been waiting for too long."""
+
+    code = "backlogged"
+
+
+class TooManyWaiting(Refused):
+    """Too many runs of this tenant wait already."""
+
+    code = "too_many_waiting"
 
 
 class StoreUnavailable(EngineError):

@@ -139,7 +139,9 @@ class Gate:
             ticket.give_back(blocked_s=blocked_s)
 
     async def _share(self, task: PregelExecutableTask, name: str) -> Ticket:
-        ticket = self._worker.shares.ticket(name, self._run.run_id, task.id, self._fence.value)
+        ticket = self._worker.shares.ticket(
+            self._worker.limits[name], f"{self._run.run_id}/{task.id}", self._fence.value
+        )
         self.busy -= 1
         try:
             if not await ticket.take():

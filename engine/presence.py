@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import structlog
 
@@ -19,11 +20,28 @@ from runyard.engine.store.keys import Keys
 log = structlog.get_logger(__name__)
 
 
+def rss_mb() -> int:
+    """Memory that this process uses, in MB; 0 where that cannot be told (there is no /proc)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE") // 2**20
+
+
 class Presence:
     """Beats once a second on a thread of its own. ``took`` is told of every wake-up that was claimed."""
 
-    def __init__(self, store: SyncStore, keys: Keys, worker_id: str, queues: str, in_hand: Callable[[], int]) -> None:
+    def __init__(self, store: SyncStore, keys: Keys, worker_id: str, queues: str, in_hand: Callable[[], int],
+        *, memory_mb: int = 0,
+    ) -> None:  # fmt: skip
+        """``memory_mb``: what this process may use and still take work; 0: any amount."""
         self._store, self._keys, self._worker_id, self._queues, self._in_hand = store, keys, worker_id, queues, in_hand
+        self._memory_mb = memory_mb
+        #: Whether this process uses too much memory to take another run.
+        self.is_full = False
+        #: How many beats it has been full with nothing in hand: nothing will make it smaller.
+        self.idle_and_full = 0
         self._newest: dict[str, int] = {}
         self._last_took_ms = 0
         self._started_ms = time.time_ns() // 1_000_000
@@ -46,6 +64,8 @@ class Presence:
         self._last_took_ms = now_ms
 
     def beat(self) -> None:
+        used_mb = rss_mb()
+        self._weigh(used_mb)
         facts: dict[str, str | int] = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -53,10 +73,20 @@ class Presence:
             "in_hand": self._in_hand(),
             "took_at": self._last_took_ms,
             "started_at": self._started_ms,
+            "memory_mb": used_mb,
+            "takes_work": 0 if self.is_full else 1,
         }
         newest, self._newest = self._newest, {}
         now_ms = self._store.do(calls.clock())  # the store's: workers' clocks differ, and one must not outlive another
         self._store.do_all(calls.beat(self._keys, self._worker_id, facts, newest, now_ms))
+
+    def _weigh(self, used_mb: int) -> None:
+        full = bool(self._memory_mb) and used_mb > self._memory_mb
+        if full != self.is_full:
+            self.is_full = full
+            say = log.warning if full else log.info
+            say("worker.full" if full else "worker.has_room", used_mb=used_mb, limit_mb=self._memory_mb)
+        self.idle_and_full = self.idle_and_full + 1 if full and not self._in_hand() else 0
 
     def _run(self) -> None:
         while not self._stopping.wait(1.0):

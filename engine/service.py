@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from runyard.engine import records, thread_service, webhooks, wire
+from runyard.engine.admission import Admission
 from runyard.engine.errors import (
     Conflict,
     InvalidTransition,
@@ -48,6 +49,7 @@ class Service:
         self.store, self.keys, self.settings, self.wake = store, keys, settings, wake
         self.saver = RedisSaver(keys, sync_store=store)
         self.watch = Watch(store, keys)
+        self.admission = Admission(store, settings)
         #: Whose things this service knows; None: everybody's, for who works on the store itself.
         self.tenant: str | None = None
         self.visible: Visible | None = None
@@ -87,9 +89,11 @@ class Service:
         for a thread that is made here; ``user`` is whom nodes are to know as the one who asked. When the wake-up cannot
         be sent (the broker is away) the run is accepted all the same, and recovery starts it. With ``idempotency`` the
         answer is the run that the same request has made before, if one has.
-        Raises ThreadNotFound, ThreadBusy, IdempotencyConflict, StoreUnavailable (then nothing was recorded, or, if only
-        the answer was lost, all of it was: ask for the run by listing the thread).
+        Raises Backlogged and TooManyWaiting when the queue is too old (see Admission), ThreadNotFound, ThreadBusy,
+        IdempotencyConflict, StoreUnavailable (then nothing was recorded, or, if only the answer was lost, all of it
+        was: ask for the run by listing the thread).
         """
+        self.admission.check(self.keys, self.tenant or "")
         replaces = strategy in ("interrupt", "rollback")
         if thread_id is not None and (self.visible or replaces):
             self.reach(thread_id)

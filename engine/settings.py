@@ -202,6 +202,15 @@ class Settings:
         "RUNYARD_RECURSION_LIMIT", 100, "Supersteps of a run that names no limit.", check=_positive
     )
     max_body_bytes: int = setting("RUNYARD_MAX_BODY_BYTES", 8 * 2**20, "Largest request body.", check=_positive)
+    max_queue_age_s: float = setting(
+        "RUNYARD_MAX_QUEUE_AGE_S", 0.0, "New runs are refused while the oldest has waited for longer; 0: never.",
+        check=_not_negative,
+    )  # fmt: skip
+    max_waiting: int = setting("RUNYARD_MAX_WAITING", 0, "So many runs may wait even then.", check=_not_negative)
+    worker_memory_mb: int = setting(
+        "RUNYARD_WORKER_MEMORY_MB", 0, "A worker process that uses more memory takes no new run; 0: no limit.",
+        check=_not_negative,
+    )  # fmt: skip
     keep_events_s: int = setting(
         "RUNYARD_KEEP_EVENTS_S", 3600, "How long the events of an ended run can be read.", check=_positive
     )

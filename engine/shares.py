@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -34,10 +34,10 @@ _PATIENCE_MS = 600_000
 
 class Shares:
     def __init__(
-        self, store: AsyncStore, keys: Keys, limits: Mapping[str, Limit], background: Background, *,
+        self, store: AsyncStore, keys: Keys, background: Background, *,
         lease_ms: int, wake: SendWakes,
     ) -> None:  # fmt: skip
-        self.store, self.keys, self.limits, self.lease_ms = store, keys, limits, lease_ms
+        self.store, self.keys, self.lease_ms = store, keys, lease_ms
         self.background, self._wake = background, wake
         self._holding: dict[str, str] = {}
         self._waiting: dict[str, tuple[str, asyncio.Event]] = {}
@@ -45,10 +45,9 @@ class Shares:
         self._lock = threading.Lock()
         self._remembered: set[str] = set()
 
-    def ticket(self, name: str, run_id: str, task_id: str, token: str) -> Ticket:
-        """A place to ask for a share of the limit ``name`` from: of this task, under this lease."""
-        waiter = f"{run_id}/{task_id}"
-        return Ticket(self, self.limits[name], waiter, f"{waiter}#{token}")
+    def ticket(self, limit: Limit, waiter: str, token: str) -> Ticket:
+        """A place to ask for a share from: of this waiter, under this lease."""
+        return Ticket(self, limit, waiter, f"{waiter}#{token}")
 
     async def take(self, limit: Limit, waiter: str, holder: str, *, believed_ms: int, wake: str = "") -> calls.Taken:
         taken = calls.take(self.keys, limit, waiter, holder, lease_ms=self.lease_ms, believed_ms=believed_ms, wake=wake)

@@ -16,6 +16,7 @@ from langgraph.types import PregelExecutableTask
 from runyard.engine import seam
 from runyard.engine.background import Background
 from runyard.engine.breaker import Circuit
+from runyard.engine.caps import Caps
 from runyard.engine.circuits import Circuits
 from runyard.engine.items import RedisItems
 from runyard.engine.leases import LeaseKeeper
@@ -69,6 +70,8 @@ class Worker:
     sinks: tuple[Sink, ...] = ()
     #: The limits that nodes share with the fleet, by name.
     limits: Mapping[str, Limit] = field(default_factory=dict)
+    #: How many runs of a tenant or a graph may be in hand at once, over the fleet.
+    caps: Caps = field(default_factory=Caps)
     #: The thresholds of circuits that configuration defines, by name.
     thresholds: Mapping[str, Circuit] = field(default_factory=dict)
     #: Sends wake-ups of parked runs that there is room for; called in a thread, may fail.
@@ -80,6 +83,8 @@ class Worker:
     background: Background = field(default_factory=Background)
     #: Set when the process was asked to stop: nothing new is claimed, slices end at their next superstep edge.
     draining: bool = False
+    #: Whether this process may take another run: it may have used too much memory.
+    has_room: Callable[[], bool] = lambda: True
     #: Whether this process has one thing in hand at a time and may be killed for it (a prefork child).
     expendable: bool = False
     #: In such a process: kills it so many seconds after the block was entered, should the block not have ended.
@@ -96,11 +101,9 @@ class Worker:
     _policies: dict[tuple[str, str], dict[str, NodePolicy]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.shares = Shares(
-            self.store, self.keys, self.limits, self.background, lease_ms=self.settings.lease_ms, wake=self.wake
-        )
+        self.shares = Shares(self.store, self.keys, self.background, lease_ms=self.settings.lease_ms, wake=self.wake)
         self.circuits = Circuits(self.store, self.keys, self.background, self.wake)
-        if self.limits:
+        if self.limits or self.caps:
             self.keeper.add(self.keys.shares, self.shares.told, self.shares.renewals)
         self.keeper.add(self.keys.circuits_changed, self.circuits.changed)
 

@@ -30,6 +30,7 @@ from celery.signals import (
 
 from runyard.engine.branch import BranchSaver
 from runyard.engine.breaker import circuits_of
+from runyard.engine.caps import caps_of
 from runyard.engine.errors import StoreUnavailable
 from runyard.engine.garbage import spare
 from runyard.engine.items import RedisItems, ttl_of
@@ -58,6 +59,8 @@ T = TypeVar("T")
 
 #: How long a process that has ended in order may take to go.
 LEAVE_AFTER_S = 3.0
+#: A process that is too large with nothing in hand for so many seconds will not get smaller.
+_GIVE_UP_AFTER_BEATS = 5
 
 
 class WorkerProcess:
@@ -113,7 +116,10 @@ class WorkerProcess:
         self._sync_store = SyncStore.connect(settings.redis_url)
         keys = open_store(self._sync_store, Keys(settings.prefix, settings.partitions))
         self._keeper = LeaseKeeper(self._sync_store, keys, lease_ms=settings.lease_ms)
-        self._presence = Presence(self._sync_store, keys, name, queues, lambda: len(self._keeper.in_hand()))
+        self._presence = Presence(
+            self._sync_store, keys, name, queues, lambda: len(self._keeper.in_hand()),
+            memory_mb=settings.worker_memory_mb,
+        )  # fmt: skip
         self.worker = self.run(self._make_worker(keys, name))
         self._recovery = Recovery(
             self._sync_store, keys, self.worker.saver, settings, name, self.wake, self.wake.queue_depth
@@ -143,12 +149,19 @@ class WorkerProcess:
             webhooks=Webhooks(WebhookPolicy.of(project.webhooks, self.settings, os.environ)),
             limits=limits_of(project.runyard.get("limits", {})),
             thresholds=circuits_of(project.runyard.get("circuits", {})),
+            caps=caps_of(project.runyard.get("concurrency", {})),
             wake=self.wake,
+            has_room=self._has_room,
             took=self._presence.took,
             expendable=self._expendable,
             killed_after=_Timer().killed_after if self._expendable else lambda _: nullcontext(),
             retire=_retire if not self._expendable else lambda: None,
         )
+
+    def _has_room(self) -> bool:
+        if self._presence.idle_and_full > _GIVE_UP_AFTER_BEATS and not self._expendable:
+            _retire("it uses more memory than it may, with nothing in hand")
+        return not self._presence.is_full
 
     def _leave(self) -> None:
         """Go, even when a node that is a plain function still runs: its run is given back, but Python would wait for
@@ -195,9 +208,9 @@ class _Timer:
         signal.setitimer(signal.ITIMER_REAL, left_s)
 
 
-def _retire() -> None:
+def _retire(why: str = "too many plain functions outlived their deadlines in threads") -> None:
     """Ask this process to end in order; whoever supervises it starts another."""
-    log.error("worker.retires", reason="too many plain functions outlived their deadlines in threads")
+    log.error("worker.retires", reason=why)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from runyard.engine.advance import advance, advance_branch
 from runyard.engine.branch import BranchSaver
 from runyard.engine.breaker import circuits_of
+from runyard.engine.caps import caps_of
 from runyard.engine.delivery import deliver
 from runyard.engine.items import RedisItems
 from runyard.engine.leases import LeaseKeeper
@@ -77,6 +78,7 @@ class Engine:
             webhooks=Webhooks(WebhookPolicy.of(self.project.get("webhooks", {}), self.settings, {})),
             limits=limits_of(self.project["runyard"].get("limits", {})),
             thresholds=circuits_of(self.project["runyard"].get("circuits", {})),
+            caps=caps_of(self.project["runyard"].get("concurrency", {})),
             wake=self.wakes.extend,
         )
         self._workers.append(worker)
