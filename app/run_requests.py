@@ -97,8 +97,14 @@ def check(wiring: Wiring, body: Json) -> None:
 
 def check_webhook(wiring: Wiring, request: RunRequest) -> None:
     """Raises InvalidInput for a webhook that may not be sent to."""
-    if request.webhook:
-        wiring.webhooks.check(request.webhook)
+    if not request.webhook:
+        return
+    may_wait = wiring.spare.acquire(blocking=False)  # name servers that do not answer must not take all threads
+    try:
+        wiring.webhooks.check(request.webhook, look_up=may_wait)
+    finally:
+        if may_wait:
+            wiring.spare.release()
 
 
 def to_request(body: Json, assistant: Assistant | None = None) -> RunRequest:

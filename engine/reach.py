@@ -75,10 +75,14 @@ class Reach:
         answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         return self.checked(host, (str(answer[4][0]) for answer in answers))
 
-    def check(self, host: str, port: int) -> None:
-        """Raise Refused for a host that may not be reached, as far as that can be told now. Blocks for a lookup."""
+    def check(self, host: str, port: int, *, look_up: bool = True) -> None:
+        """Raise Refused for a host that may not be reached, as far as that can be told now.
+
+        Blocks for a lookup of a name; without ``look_up`` only addresses are judged.
+        """
         try:
-            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            flags = 0 if look_up else socket.AI_NUMERICHOST
+            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
         except (OSError, UnicodeError):  # it may have an address by the time that counts, and is checked again then
             return
         self.checked(host, (str(answer[4][0]) for answer in answers))

@@ -87,13 +87,16 @@ class WebhookPolicy:
             concurrency=settings.webhook_concurrency,
         )
 
-    def check(self, text: str, where: str = "webhook") -> None:
-        """Raise InvalidInput, which names the field, for a URL that webhooks may not be sent to. May block for a
-        lookup of its host."""
+    def check(self, text: str, where: str = "webhook", *, look_up: bool = True) -> None:
+        """Raise InvalidInput, which names the field, for a URL that webhooks may not be sent to.
+
+        Blocks for a lookup of its host, however long that takes; without ``look_up`` a name is judged when the webhook
+        is sent, and not before.
+        """
         try:
             url = self.accepted(text)
             if not self.reach.knows(host := url.raw_host.decode("ascii")):
-                self.reach.check(host, url.port or (443 if url.scheme == "https" else 80))
+                self.reach.check(host, url.port or (443 if url.scheme == "https" else 80), look_up=look_up)
         except Refused as refused:
             hint = "RUNYARD_WEBHOOK_ALLOW names hosts and networks that may be reached all the same"
             raise InvalidInput(f"{where}: {refused}, where webhooks are not sent. {hint}.") from refused

@@ -39,6 +39,13 @@ def test_an_address_is_judged_by_what_it_means_not_by_how_it_is_spelled(name: st
         Reach().check(name, 80)
 
 
+def test_without_a_lookup_addresses_are_judged_and_names_are_not() -> None:
+    for spelled in ("127.0.0.1", "127.1", "0x7f.1", "::1"):
+        with pytest.raises(Refused):
+            Reach().check(spelled, 80, look_up=False)
+    Reach().check("localhost", 80, look_up=False)
+
+
 def test_one_address_of_a_name_that_may_not_be_reached_is_enough_to_refuse_it() -> None:
     with pytest.raises(Refused, match=r"10\.0\.0\.1"):
         Reach().checked("name.dev", ["8.8.8.8", "10.0.0.1"])
