@@ -9,6 +9,7 @@ from typing import Any
 from runyard.app.auth import identity
 from runyard.app.auth.handlers import check_assistant
 from runyard.app.run_requests import check_webhook, to_request
+from runyard.app.schemas.crons import instant
 from runyard.app.wiring import Wiring
 from runyard.engine.errors import AssistantNotFound, InvalidInput
 from runyard.engine.schedule import zone_of
@@ -58,7 +59,7 @@ def _says(wiring: Wiring, cron: Cron, payload: Json, *, ends_anew: bool = True) 
     request = to_request({key: value for key, value in payload.items() if key not in _OWN})
     wiring.catalog.check_input(cron.graph_id, request.input)
     check_webhook(wiring, request)
-    end_at = _instant(payload.get("end_time"))
+    end_at = round(instant(payload["end_time"]).timestamp() * 1000) if payload.get("end_time") else None
     if ends_anew and end_at is not None and end_at <= datetime.now(UTC).timestamp() * 1000:
         raise InvalidInput(f"end_time: must lie in the future, not {payload['end_time'][:60]!r}")
     own_threads = cron.thread_id is None
@@ -73,14 +74,8 @@ def _says(wiring: Wiring, cron: Cron, payload: Json, *, ends_anew: bool = True) 
         strategy=payload.get("multitask_strategy") or "enqueue",
         payload={key: value for key, value in payload.items() if value is not None},
         metadata=payload.get("metadata") or {},
+        priority=payload.get("priority") or 0,
     )
-
-
-def _instant(text: str | None) -> int | None:
-    if not text:
-        return None
-    when = datetime.fromisoformat(text)
-    return round((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def search(wiring: Wiring, wanted: Json) -> list[Cron]:

@@ -21,6 +21,7 @@ from runyard.app.api import (
     commands,
     crons,
     dead_letters,
+    metrics,
     partial,
     records,
     runs,
@@ -34,6 +35,7 @@ from runyard.app.api import (
 from runyard.app.auth.custom import load_auth
 from runyard.app.auth.gate import Gate
 from runyard.app.catalog import Catalog
+from runyard.app.counting import count
 from runyard.app.outbox import Outbox
 from runyard.app.place import bound_hosts, may_be_open, refuse_open_host
 from runyard.app.project_options import ProjectOptions, mounted
@@ -54,7 +56,7 @@ log = structlog.get_logger(__name__)
 
 RESOURCES = (
     *(system, assistants, threads, state, runs, streams, commands, stateless, crons, store),
-    *(partial, dead_letters, records, circuits),
+    *(partial, dead_letters, records, circuits, metrics),
 )
 #: A client waits for an answer while the store is away: not for long, since it will try again.
 STORE_RETRY_S, STORE_TIMEOUT_S = 1.5, 2.0
@@ -76,6 +78,8 @@ def create_app(settings: Settings | None = None, *, wake: SendWakes | None = Non
     app = Flask("runyard.app", static_folder=None, instance_path=str(Path(__file__).resolve().parent))
     app.extensions[NAME] = wiring
     app.config.update(_flask_config(wiring.settings))
+    if wiring.settings.metrics == "on":
+        count(app, wiring, alone=alone)
     app.before_request(_name_request)
     app.after_request(_return_name)
     cors.register(app, cors.Cors.from_config(wiring.project.http.get("cors") or {}))

@@ -9,6 +9,7 @@ from typing import cast
 
 from celery import Celery
 from flask import current_app, g, has_request_context
+from prometheus_client import CollectorRegistry as Collected
 
 from runyard.app.auth import identity
 from runyard.app.auth.custom import CustomAuth
@@ -50,6 +51,8 @@ class Wiring:
     queue_depth: Callable[[str], int | None]
     _service: Service
     relay: Relay
+    #: What Prometheus is answered, made for each scrape.
+    registries: Callable[[], list[Collected]] = field(default=list, kw_only=True)
     #: Threads that may wait for a moment: the others are there for short requests.
     spare: threading.Semaphore
     #: The project's own Auth object.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
-from runyard.engine import webhooks, wire
+from runyard.engine import metrics, webhooks, wire
 from runyard.engine.branch import RETURNED, Result, run_branch
 from runyard.engine.caps import room_for
 from runyard.engine.errors import LeaseLost
@@ -59,13 +60,20 @@ async def advance(worker: Worker, run_id: str, nonce: str) -> list[Wake]:
         return []
     run_id = claim.run.run_id  # perhaps another's: a wake-up only says that there is something to do
     worker.took(claim.run.queue, claim.woken_ms, claim.now_ms)
+    _count_wakeup(claim, claim.run.queue)
     with worker.keeper.holding(run_id, claim.fence) as held:
         try:
             outcome = await _outcome(worker, claim, held)
+            metrics.inc("runyard_slices_total", claim.run.graph_id, type(outcome).__name__.lower())
             return await commit(worker, claim.run, claim.fence, outcome)
         except LeaseLost:
             log.warning("run.lease_lost", run_id=run_id, token=claim.fence.value)
             return []
+
+
+def _count_wakeup(claim: runs.Claim | runs.BranchClaim, queue: str) -> None:
+    if claim.woken_ms:
+        metrics.observe("runyard_wakeup_seconds", (claim.now_ms - claim.woken_ms) / 1000, queue)
 
 
 async def _outcome(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:
@@ -87,6 +95,8 @@ async def advance_branch(worker: Worker, run_id: str, name: str, nonce: str) -> 
     if claim is None:
         return []
     worker.took(claim.branch.queue, claim.woken_ms, claim.now_ms)
+    _count_wakeup(claim, claim.branch.queue)
+    metrics.inc("runyard_slices_total", claim.run.graph_id, "branch")
     with worker.keeper.holding(run_id, claim.fence, branch=name) as held:
         try:
             async with (
@@ -154,6 +164,8 @@ async def commit(worker: Worker, run: Run, fence: Fence, outcome: Outcome) -> li
                 return await _end_cancelled(worker, run, fence)
             return []  # recovery wakes it when the time has come
         case Parked(wait_s, parked):
+            for entry in parked:
+                metrics.inc("runyard_parks_total", run.graph_id, str(entry["why"]))
             return await _park(worker, run, fence, wait_s, parked)
         case TimedOut(values):
             known = wire.encode(values) if values is not None else b""
@@ -231,6 +243,9 @@ async def _end(
         hold_thread=hold_thread,
     )
     following = await worker.store.do(call)
+    metrics.inc("runyard_run_ends_total", run.graph_id, str(phase))
+    if run.started_at is not None:
+        metrics.observe("runyard_run_seconds", time.time() - run.started_at / 1000, run.graph_id)
     log.info(
         "run.ended", run_id=run.run_id, graph_id=run.graph_id, phase=str(phase), **({"error": told} if told else {})
     )

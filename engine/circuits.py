@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import structlog
 
+from runyard.engine import metrics
 from runyard.engine.background import Background
 from runyard.engine.breaker import Admission, Circuit, Mode, Result
 from runyard.engine.errors import StoreUnavailable
@@ -86,6 +87,7 @@ class Circuits:
             self._remembered.add(name)
             self._background.add(self._remember(name))
         if turned is not None:
+            metrics.inc("runyard_circuit_turns_total", name, str(turned.now))
             log.warning("circuit.turned", **{**dataclasses.asdict(turned), "before": str(turned.before)})
             tell(turned)
 

@@ -74,8 +74,7 @@ class Crons:
 
     def delete(self, cron_id: str) -> None:
         """Forget a cron; runs that it has started go on. Raises CronNotFound."""
-        self.get(cron_id)
-        self._store.do(calls.delete(self._keys, cron_id))
+        self._store.do(calls.delete(self._keys, cron_id, self.get(cron_id).thread_id))
 
     def all(self) -> list[Cron]:
         """Newest first; no more than the 10 000 newest of each partition."""
@@ -113,7 +112,7 @@ class Crons:
             log.info("cron.skipped", reason=str(busy), **facts)
         except ThreadNotFound:
             log.warning("cron.deleted", reason="its thread is gone", **facts)
-            self._store.do(calls.delete(self._keys, cron.cron_id))
+            self._store.do(calls.delete(self._keys, cron.cron_id, cron.thread_id))
         except StoreUnavailable:
             raise
         except Exception as error:  # one cron that cannot be fired must not keep the others, or recovery, from going on
@@ -139,6 +138,7 @@ class Crons:
             temporary=cron.thread_id is None and cron.on_run_completed != "keep",
             tenant=cron.tenant,
             user=cron.user,
+            priority=cron.priority,
         )
 
     def _first(self, cron: Cron) -> int | None:

@@ -16,7 +16,7 @@ import structlog
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import PregelExecutableTask
 
-from runyard.engine import wire
+from runyard.engine import metrics, wire
 from runyard.engine.breaker import Admission, Circuit, Result
 from runyard.engine.errors import CircuitOpen, LeaseLost, StoreUnavailable
 from runyard.engine.policy import NodePolicy
@@ -97,6 +97,7 @@ class Gate:
         """Whether an attempt that succeeded took longer than it should have."""
         late = policy.sla_ms is not None and took_s * 1000 > policy.sla_ms
         if late:
+            metrics.inc("runyard_node_sla_breaches_total", self._run.graph_id, task.name)
             log.warning("node.sla_breached", run_id=self._run.run_id, graph_id=self._run.graph_id, node=task.name,
                         sla_ms=policy.sla_ms, took_ms=round(took_s * 1000, 1))  # fmt: skip
         return late

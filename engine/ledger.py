@@ -169,9 +169,11 @@ class Ledger:
         """An attempt of a root task begins."""
         step = (task.config.get("metadata") or {}).get("langgraph_step")
         self._tasks[task.id] = _Task(task.name, step, attempt)
+        if task.name == seam.START:
+            return
         if self._first_step is None:
             self._first_step = step
-        if self._after_crash and step == self._first_step and task.name != seam.START:
+        if self._after_crash and step == self._first_step:
             self.add(Kind.ATTEMPT, Status.LOST, node=task.name, step=step, attempt=attempt,
                      decision="again, by this worker", error="its worker died or lost touch")  # fmt: skip
 

@@ -8,10 +8,12 @@ follow is read once for each thing it tells.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
+from runyard.engine import metrics
 from runyard.engine.run import Run
 from runyard.engine.store import events, runs
 from runyard.engine.store.client import AsyncStore, Call
@@ -71,15 +73,20 @@ class Live:
     ) -> AsyncGenerator[Sequence[E], None]:
         async with self._listening(channel, only_end=only_end) as bell:
             patience_s = min(SETTLED_S, pause_s)
+            live = False  # what was told before somebody came lags behind nobody
             while True:
                 bell.clear()
                 if found := await self._reads.do((channel, after, only_end), read(after)):
                     after = found[-1].id
+                    if live:
+                        at_ms = int(after.partition("-")[0])
+                        metrics.observe("runyard_stream_lag_seconds", time.time() - at_ms / 1000)
                     yield found
                 elif not await _rings(bell, patience_s) and patience_s == pause_s:
                     yield ()
                 else:
                     patience_s = pause_s
+                live = True
 
     @asynccontextmanager
     async def _listening(self, channel: str, *, only_end: bool) -> AsyncIterator[asyncio.Event]:

@@ -362,7 +362,7 @@ class NodeRunner:
 
     async def _wait(self, task: PregelExecutableTask, decision: TryAgain) -> None:
         spent = self._worker.expendable and self._worker.abandoned  # the attempt before goes on until the process ends
-        if decision.wait_s > MOMENT_S or spent:
+        if spent or (decision.wait_s > MOMENT_S and not seam.forgets(self._graph)):
             self.waits.append(decision.wait_s)
             raise WaitsForRetry(task.id)
         await asyncio.sleep(decision.wait_s)

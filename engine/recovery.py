@@ -12,10 +12,10 @@ from contextlib import suppress
 
 import structlog
 
-from runyard.engine import thread_service, webhooks
+from runyard.engine import metrics, thread_service, webhooks
 from runyard.engine.crons import Crons
 from runyard.engine.errors import StoreUnavailable
-from runyard.engine.run import Wake
+from runyard.engine.run import Phase, Wake
 from runyard.engine.saver import RedisSaver
 from runyard.engine.service import Service
 from runyard.engine.settings import Settings
@@ -100,6 +100,8 @@ class Recovery:
                     ended, following = self._store.do(
                         runs.expire(self._keys, run, grace_ms=_GRACE_MS, events_ttl_ms=ttl_ms)
                     )
+                    if ended:
+                        metrics.inc("runyard_run_ends_total", run.graph_id, str(Phase.TIMED_OUT))
                     told = [webhooks.wake_of(run_id, run.queue)] if ended and run.request.webhook else []
                     self._wake([*(_wake(member, queue) for member, queue in following), *told])
 
@@ -121,6 +123,8 @@ class Recovery:
             ]
             + [limits.known(self._keys)]
         )
+        reaped: list[runs.Woken] = answers[2 * len(partitions) : 3 * len(partitions)]
+        metrics.inc("runyard_leases_recovered_total", by=sum(map(len, reaped)))
         lost: list[calls.Lost] = answers[3 * len(partitions) : -1]
         for at, found in zip(partitions, lost, strict=True):
             self._skip[at.number] = found.skip

@@ -35,6 +35,7 @@ from langgraph._internal._constants import (
     TASKS,
 )
 from langgraph._internal._serde import apply_checkpointer_allowlist
+from langgraph.channels import UntrackedValue
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.constants import START
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
@@ -96,6 +97,11 @@ def bind(
     bound = graph.copy(update={"checkpointer": allowed, **parts})
     bound._serde_allowlist = types  # noqa: SLF001
     return bound
+
+
+def forgets(graph: Pregel[Any, Any, Any, Any]) -> bool:
+    """Whether the graph's state holds values that LangGraph never saves: they last as long as one stretch of it."""
+    return any(isinstance(channel, UntrackedValue) for channel in graph.channels.values())
 
 
 def node_metadata(graph: Pregel[Any, Any, Any, Any]) -> dict[str, Mapping[str, Any] | None]:

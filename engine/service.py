@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from runyard.engine import records, thread_service, webhooks, wire
+from runyard.engine import metrics, records, thread_service, webhooks, wire
 from runyard.engine.admission import Admission
 from runyard.engine.errors import (
     Conflict,
@@ -29,7 +29,7 @@ from runyard.engine.run import TERMINAL, CancelAction, MultitaskStrategy, Phase,
 from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings
 from runyard.engine.store import events, recovery, runs, threads
-from runyard.engine.store.client import SyncStore
+from runyard.engine.store.client import Call, SyncStore
 from runyard.engine.store.events import Event
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.threads import Thread, TtlStrategy
@@ -177,6 +177,8 @@ class Service:
         """
         call = runs.cancel(self.keys, run, action, events_ttl_ms=self.settings.keep_events_s * 1000)
         state, following = self.store.do(call)
+        if state == "cancelled":
+            metrics.inc("runyard_run_ends_total", run.graph_id, str(Phase.CANCELLED))
         if state == "rolling back":
             self.saver.delete_for_runs([run.run_id])
             following = self.store.do(runs.delete(self.keys, run.run_id, run.thread_id))
@@ -434,6 +436,24 @@ class Service:
             if queue:
                 waits[queue] = max(waited_ms, waits.get(queue, 0))
         return waits
+
+    def store_counts(self) -> dict[str, tuple[int, int]]:
+        """How many runs and branches stand where, and the ms of the oldest; 0: there is none, or it is not known."""
+        known = {"waiting": "waiting", "due": "due", "leased": "leases", "dead": "dead"}
+        calls: list[Call[Any]] = []
+        for at in self.keys.all():
+            for index in known.values():
+                key = getattr(at, index)
+                calls += [Call.command("ZCARD", key, parse=int), Call.command("ZRANGE", key, 0, 0, "WITHSCORES")]
+        answers = iter(self.store.do_all(calls))
+        counts, oldest = dict.fromkeys(known, 0), dict.fromkeys(known, 0)
+        for _ in self.keys.all():
+            for phase in known:
+                counts[phase] += next(answers)
+                if (first := next(answers)) and phase != "leased":  # whose score is the end of the lease
+                    at_ms = int(float(first[0][1]))
+                    oldest[phase] = min(oldest[phase] or at_ms, at_ms)
+        return {phase: (counts[phase], oldest[phase]) for phase in known}
 
 
 def _action(strategy: MultitaskStrategy) -> CancelAction:

@@ -249,6 +249,11 @@ class Settings:
     cron_min_interval_s: float = setting(
         "RUNYARD_CRON_MIN_INTERVAL_S", 60.0, "Least time between two firings of a cron.", check=_not_negative
     )
+    metrics: str = setting("RUNYARD_METRICS", "on", "Count for Prometheus: on or off.", check=_switch)
+    metrics_host: str = setting("RUNYARD_METRICS_HOST", "127.0.0.1", "Address that workers are scraped at.")
+    metrics_port: int = setting(
+        "RUNYARD_METRICS_PORT", 9464, "Port that a worker is scraped at; the next free one if it is taken.", check=_port
+    )
     log_level: str = setting(
         "RUNYARD_LOG_LEVEL", "INFO", "Level of the log: DEBUG, INFO, WARNING, ERROR.", check=_level
     )

@@ -261,7 +261,8 @@ class _Slice:
             tell=self._writer.add,
             now_ms=claim.now_ms,
         )
-        self._one_step = worker.settings.quantum_s == 0
+        self._forgets = seam.forgets(prepared.graph)
+        self._one_step = worker.settings.quantum_s == 0 and not self._forgets
 
     async def run(self, answered: set[str]) -> Outcome:
         self._answered = {task_id: self._prepared.interrupts.get(task_id, ()) for task_id in answered}
@@ -307,7 +308,8 @@ class _Slice:
             timer.cancel()
 
     def _quantum_s(self) -> float | None:
-        return None if self._one_step or self._run.request.durability == "exit" else self._worker.settings.quantum_s
+        in_one = self._one_step or self._forgets or self._run.request.durability == "exit"
+        return None if in_one else self._worker.settings.quantum_s
 
     async def _consume(self, runner: seam.TaskRunner) -> Outcome:  # noqa: C901, PLR0911 - one outcome each
         prepared = self._prepared

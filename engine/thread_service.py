@@ -8,7 +8,7 @@ from runyard.engine import wire
 from runyard.engine.errors import LeaseLost
 from runyard.engine.ids import new_thread_id
 from runyard.engine.saver import RedisSaver, SliceSession
-from runyard.engine.store import runs, threads
+from runyard.engine.store import crons, runs, threads
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.threads import Thread, TtlStrategy
@@ -31,7 +31,9 @@ def copy(store: SyncStore, keys: Keys, saver: RedisSaver, source: Thread) -> Thr
 
 
 def delete(store: SyncStore, keys: Keys, saver: RedisSaver, thread_id: str) -> None:
-    """Delete a thread, its runs and its checkpoints. A run in hand loses its lease. Safe to repeat."""
+    """Delete a thread, its runs, its checkpoints and its crons. A run in hand loses its lease. Safe to repeat."""
+    for cron_id in store.do(crons.of_thread(keys, thread_id)):  # one that is made meanwhile goes when it fires
+        store.do(crons.delete(keys, cron_id, thread_id))
     while True:
         while ids := store.do(runs.of_thread(keys, thread_id, limit=200, offset=0)):
             waiting = set(store.do_all(runs.unfinished(keys, thread_id))[1])

@@ -80,6 +80,7 @@ def duration(ms: float) -> str:
 _HEADLINES = {
     Phase.QUEUED: "It waits behind another run of its thread, {since}.",
     Phase.DUE: "It waits for {what}, due in {due}.",
+    Phase.PARKED: "It waits for room: {parked}.",
     Phase.WAITING: "It waits for a worker of queue {queue!r}, {since}.",
     Phase.LEASED: "It is running on worker {owner}; {moved}.",
     Phase.DISPATCHED: "It is running: its nodes were handed to workers of other queues, {since}.",
@@ -98,6 +99,8 @@ def _headline(run: Run, failed: Sequence[Json], asked: Sequence[Any], now_ms: in
         since=f"for {duration(max(0, now_ms - run.updated_at))}",
         what=f"the next attempt of node {failed[-1]['node']}" if failed else "its time",
         due=duration(max(0, (run.due_at or now_ms) - now_ms)),
+        parked="; ".join(f"node {part['node']} for {part['why']} {part['name']}" for part in run.waits_for)
+        or "somewhere",
         queue=run.queue,
         owner=run.owner,
         moved=moved,
@@ -254,6 +257,7 @@ _FOLLOW = ("runyard records {id} --follow", "what happens from now on")
 _NEXT: dict[Phase, list[tuple[str, str]]] = {
     Phase.QUEUED: [("runyard cancel {id}", "give it up; the run before it goes on")],
     Phase.DUE: [("runyard status {id} --watch", "stay until it has ended"), _LOOK],
+    Phase.PARKED: [("runyard status {id} --watch", "stay until it has ended"), _LOOK, _CANCEL],
     Phase.WAITING: [("runyard doctor", "whether a worker serves queue {queue!r} and takes work"), _LOOK],
     Phase.LEASED: [_PARTIAL, _FOLLOW, _CANCEL],
     Phase.CANCELLING: [_PARTIAL, _FOLLOW],

@@ -48,9 +48,10 @@ from runyard.engine.store.meta import open_store
 from runyard.engine.webhooks import WebhookPolicy, Webhooks
 from runyard.engine.worker import Worker
 from runyard.graphs.registry import Registry, load_project
+from runyard.tasks import exporter
 from runyard.tasks.celery import app
 from runyard.tasks.children import Watch
-from runyard.tasks.observe import observe
+from runyard.tasks.observe import observe, sinks
 from runyard.tasks.pool import the_loop, wait_for
 from runyard.tasks.wake import Waker
 
@@ -144,6 +145,7 @@ class WorkerProcess:
             keeper=self._keeper,
             open_graph=registry.aopen,
             items=RedisItems(keys, store=store, sync_store=self._sync_store, ttl=ttl_of(project.store)),
+            sinks=sinks(self.settings),
             policies=project.runyard.get("policies", {}),
             prices=Prices(project.runyard.get("prices")),
             webhooks=Webhooks(WebhookPolicy.of(project.webhooks, self.settings, os.environ)),
@@ -221,6 +223,8 @@ _queues = ""
 #: Made by the parent: readable once it drains. Not an event of multiprocessing: setting one waits for its waiters,
 #: and a child that was killed with SIGKILL never answers.
 _drain_pipe: tuple[int, int] | None = None
+#: Where prefork children count.
+_metrics_folder: Path | None = None
 
 
 def current() -> WorkerProcess:
@@ -234,16 +238,29 @@ def _made() -> WorkerProcess:
         if _current is None:
             settings = Settings.from_env(os.environ)
             observe(settings)
+            _count(settings)
             _current = WorkerProcess(settings, _queues, expendable=_expendable)
         return _current
 
 
+def _count(settings: Settings) -> None:
+    """Count in this process: in files that the parent of prefork children adds up, else in its memory."""
+    if settings.metrics == "off":
+        return
+    if _metrics_folder is not None:
+        exporter.count_in_files(_metrics_folder)
+    else:
+        exporter.serve(settings, exporter.count_in_memory().registry)
+
+
 @worker_init.connect  # type: ignore[untyped-decorator]
 def _in_the_first_process(sender: Any, **_: Any) -> None:
-    global _queues, _drain_pipe  # noqa: PLW0603 - Celery tells it to the parent only; children inherit both
+    global _queues, _drain_pipe, _metrics_folder  # noqa: PLW0603 - Celery tells it to the parent only; children inherit both
     _queues = ",".join(sender.app.amqp.queues.consume_from)
     if "prefork" in sender.pool_cls.__module__:
         _drain_pipe = os.pipe()
+        if Settings.from_env(os.environ).metrics == "on":
+            _metrics_folder = exporter.shared_folder(os.getpid(), "worker")
     else:
         threading.Thread(target=_wire_when_possible, name="wiring", daemon=True).start()
 
@@ -276,7 +293,10 @@ def _drain_when_told() -> None:
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _watch_over_children(**_: Any) -> None:
     if _drain_pipe is not None:
-        Watch(Settings.from_env(os.environ)).start()
+        settings = Settings.from_env(os.environ)
+        Watch(settings).start()
+        if _metrics_folder is not None:
+            exporter.serve(settings, exporter.Folder(_metrics_folder))
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]

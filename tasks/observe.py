@@ -8,6 +8,8 @@ import sys
 import sentry_sdk
 import structlog
 
+from runyard.engine.ledger import Sink
+from runyard.engine.ledger_metrics import take_record
 from runyard.engine.settings import Settings
 
 
@@ -22,6 +24,11 @@ def observe(settings: Settings) -> None:
             include_local_variables=False,
             max_request_body_size="never",
         )
+
+
+def sinks(settings: Settings) -> tuple[Sink, ...]:
+    """Who is told of every record of the ledger, by the settings."""
+    return (take_record,) if settings.metrics == "on" else ()
 
 
 def _log(level: str) -> None:

@@ -29,6 +29,7 @@ SCOPES = {
     "dead-letters:admin": "Replay, repair and discard dead letters.",
     "circuits:read": "See the circuits of the fleet, which all tenants share.",
     "circuits:admin": "Force circuits open or closed, for all tenants.",
+    "metrics:read": "Scrape the web's metrics, which name graphs and nodes of all tenants.",
 }
 #: For routes that ask nobody who they are.
 OPEN = "open"

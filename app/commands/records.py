@@ -144,19 +144,23 @@ def _explain(found: Why, run_id: str, graph_id: str, status: str) -> None:
     style = shown.STATUS_STYLE.get(status, "cyan")
     out.print(Text.assemble((f"{graph_id}  ", "bold"), (run_id, "dim"), (f"  {status}", style)))
     out.print(
-        Padding(Text(found.headline, f"bold {style}" if status in ("error", "timeout") else "bold"), (1, 0, 0, 2))
+        Padding(
+            Text(found.headline, f"bold {style}" if status in ("error", "timeout") else "bold"),
+            (1, 0, 0, 2),
+            expand=False,
+        )
     )
     for line in found.story:
-        out.print(Padding(Text(line), (0, 0, 0, 2)))
+        out.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
     for title, lines in (("attempts that did not go well", found.attempts), ("decided before", found.decisions)):
         if lines:
             out.print(Text(f"\n{title}", "bold"))
             for line in lines:
-                out.print(Padding(Text(line), (0, 0, 0, 2)))
+                out.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
     out.print(Text("\ncost", "bold"))
-    out.print(Padding(Text(cost_line(found.cost)), (0, 0, 0, 2)))
+    out.print(Padding(Text(cost_line(found.cost)), (0, 0, 0, 2), expand=False))
     if found.next:
         out.print(Text("\nwhat to do", "bold"))
         for command, meant in found.next:
-            out.print(Padding(Text(command, "cyan"), (0, 0, 0, 2)), soft_wrap=True)
-            out.print(Padding(Text(meant, "dim"), (0, 0, 0, 6)))
+            out.print(Padding(Text(command, "cyan"), (0, 0, 0, 2), expand=False), soft_wrap=True)
+            out.print(Padding(Text(meant, "dim"), (0, 0, 0, 6), expand=False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import EXCLUDE, Schema, fields
@@ -18,9 +18,15 @@ SELECTABLE = (
 SORTABLE = ("cron_id", "assistant_id", "thread_id", "created_at", "updated_at", "next_run_date", "end_time")
 
 
+def instant(text: str) -> datetime:
+    """An ISO 8601 date and time in UTC, which it is meant in without an offset. Raises ValueError, OverflowError."""
+    when = datetime.fromisoformat(text)
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).astimezone(UTC)
+
+
 def _is_time(value: Any) -> bool:
     try:
-        return isinstance(value, str) and bool(datetime.fromisoformat(value).timestamp())
+        return isinstance(value, str) and bool(instant(value))
     except (ValueError, OverflowError):
         return False
 

@@ -34,7 +34,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from runyard.engine import errors
+from runyard.engine import errors, metrics
 from runyard.engine.store.scripts import Script, all_scripts
 
 T = TypeVar("T")
@@ -99,10 +99,13 @@ class Call(Generic[T]):
 def translate(error: Exception) -> Exception:
     """The engine's error for one of the driver's, or the driver's own where none is known (a bug of ours)."""
     if isinstance(error, AWAY):
+        metrics.inc("runyard_store_unavailable_total")
         return errors.StoreUnavailable(f"The store (Redis) cannot be reached: {error}")
     if isinstance(error, ResponseError):
         word, _, rest = str(error).partition(" ")
         if known := REPLIES.get(word):
+            if known is errors.LeaseLost:
+                metrics.inc("runyard_fenced_writes_total")
             return known(rest or None)
         if word in AWAY_WORDS:
             return errors.StoreUnavailable(f"The store (Redis) cannot take this now: {error}")
@@ -154,6 +157,8 @@ class SyncStore:
 
     def _send(self, calls: Sequence[Call[Any]], *, source: bool) -> list[Any]:
         """One write, and the replies as they come. The driver's pipeline does the same at twice the cost."""
+        metrics.inc("runyard_store_round_trips_total")
+        metrics.inc("runyard_store_calls_total", by=len(calls))
         packed = b"".join([pack_command(call.words(source=source)) for call in calls])  # type: ignore[arg-type]
         pool = self.client.connection_pool
         connection: Any = pool.get_connection()
@@ -268,6 +273,8 @@ class AsyncStore:
     async def _send(self, calls: list[Call[Any]], *, source: bool) -> list[Any]:
         """One write, and the replies as they come, on a connection that is kept. The driver's pipeline would take twice
         as long: a task for each write, a timer for each reply, a turn at the pool for each batch."""
+        metrics.inc("runyard_store_round_trips_total")
+        metrics.inc("runyard_store_calls_total", by=len(calls))
         packed = b"".join([pack_command(call.words(source=source)) for call in calls])  # type: ignore[arg-type]
         if self._connection is None:
             self._connection = await self.client.connection_pool.get_connection()  # type: ignore[no-untyped-call]

@@ -17,7 +17,7 @@ from runyard.engine.store.scripts import script
 #: What an edit can change; the rest of a cron is kept by the scripts.
 FACTS = (
     *("assistant_id", "graph_id", "own", "thread_id", "schedule", "timezone", "end_at", "enabled"),
-    *("on_run_completed", "request", "strategy", "payload", "metadata", "tenant", "user"),
+    *("on_run_completed", "request", "strategy", "payload", "metadata", "tenant", "user", "priority"),
 )
 
 
@@ -48,6 +48,8 @@ class Cron:
     tenant: str = ""
     #: Whom nodes of its runs are to know as the one who asked.
     user: dict[str, Any] | None = None
+    #: Of the runs it starts.
+    priority: int = 0
     created_at: int = 0
     updated_at: int = 0
     #: When it is to fire next; None: never (again).
@@ -67,8 +69,8 @@ def put(keys: Keys, cron: Cron, *, next_at: int | Literal["unchanged"] | None, p
     """Record a cron, new (``revision`` 0) or edited; None when it was edited or deleted since it was read."""
     at = keys.of_run(cron.cron_id)
     following = "=" if next_at == "unchanged" else "" if next_at is None else next_at
-    wanted = (at.cron(cron.cron_id), at.crons, at.crons_due)
-    words = (cron.cron_id, cron.revision, wire.encode(cron.facts()), following, problem)
+    wanted = (at.cron(cron.cron_id), at.crons, at.crons_due, at.thread_crons(cron.thread_id or ""))
+    words = (cron.cron_id, cron.revision, wire.encode(cron.facts()), following, problem, int(bool(cron.thread_id)))
     return Call(script("put_cron"), wanted, words, lambda reply: _decode(reply) if reply else None)
 
 
@@ -77,9 +79,16 @@ def get(keys: Keys, cron_id: str) -> Call[Cron | None]:
     return Call.command("HGETALL", key, parse=lambda reply: _decode(reply) if reply else None)
 
 
-def delete(keys: Keys, cron_id: str) -> Call[bool]:
+def delete(keys: Keys, cron_id: str, thread_id: str | None) -> Call[bool]:
     at = keys.of_run(cron_id)
-    return Call(script("delete_cron"), (at.cron(cron_id), at.crons, at.crons_due), (cron_id,), bool)
+    wanted = (at.cron(cron_id), at.crons, at.crons_due, at.thread_crons(thread_id or ""))
+    return Call(script("delete_cron"), wanted, (cron_id,), bool)
+
+
+def of_thread(keys: Keys, thread_id: str) -> Call[list[str]]:
+    """Ids of a thread's crons, in no order."""
+    key = keys.of_thread(thread_id).thread_crons(thread_id)
+    return Call.command("SMEMBERS", key, parse=lambda reply: _ids(list(reply)))
 
 
 def newest(at: Partition, *, limit: int) -> Call[list[str]]:

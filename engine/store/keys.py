@@ -43,6 +43,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:thread:<thread>` | hash | the thread: metadata, active run, latest values and interrupts | deleted by a client, or with the one run it was made for |
 | `P:thread:<thread>:runs` | sorted set | its runs by the ms of their making | with the thread |
 | `P:thread:<thread>:queue` | sorted set | its runs that wait for the one before them, by order of arrival | empty |
+| `P:thread:<thread>:crons` | set | crons that start runs on it | with the cron, or with the thread |
 | `P:thread:<thread>:log` | stream | its runs that told something, in order, each with the number of its beginning | a day after its newest run began to tell |
 | `P:thread:<thread>:namespaces` | set | checkpoint namespaces in use | with the thread |
 | `P:thread:<thread>:loose` | set | `<ns>\\0<id>` of checkpoints that have pending writes and were not put (yet) | the checkpoint is put, its namespace has none left, pruned, or with the thread |
@@ -61,7 +62,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:deadlines` | sorted set | runs that must have ended by a time, by that ms | with their end |
 | `P:dead` | sorted set | dead letters: runs that failed for good, by the ms of their end | revived, discarded or pruned |
 | `P:dead:<tenant>` | sorted set | those of a tenant other than the default, which are in the list above, too | revived, discarded or pruned |
-| `P:cron:<cron>` | hash | a cron: what it says as JSON, when it fires next, the run it started last | deleted by the client, or its thread is gone when it fires |
+| `P:cron:<cron>` | hash | a cron: what it says as JSON, when it fires next, the run it started last | deleted by the client, or with its thread |
 | `P:crons` | sorted set | crons by the ms of their making | with the cron |
 | `P:crons_due` | sorted set | crons that are to fire, by the ms of the next time | disabled, past their end, or with the cron |
 | `P:webhooks` | sorted set | ended runs whose webhook is not delivered yet, by the ms a wake-up is sent for it | delivered or given up |
@@ -354,6 +355,9 @@ class Partition:
 
     def thread_queue(self, thread_id: str) -> str:
         return f"{self.tag}:thread:{thread_id}:queue"
+
+    def thread_crons(self, thread_id: str) -> str:
+        return f"{self.tag}:thread:{thread_id}:crons"
 
     def thread_log(self, thread_id: str) -> str:
         return f"{self.tag}:thread:{thread_id}:log"

@@ -123,7 +123,7 @@ def test_a_record_that_was_sent_twice_is_one_and_a_late_edit_is_refused(bench: B
     assert bench.do(calls.put(bench.keys, edited, next_at="unchanged")).revision == 2
     late = Cron(**{**vars_of(made), "schedule": "6 * * * *"})
     assert bench.do(calls.put(bench.keys, late, next_at="unchanged")) is None
-    assert [bench.do(calls.delete(bench.keys, made.cron_id)) for _ in range(2)] == [True, False]
+    assert [bench.do(calls.delete(bench.keys, made.cron_id, None)) for _ in range(2)] == [True, False]
     assert bench.do(calls.put(bench.keys, edited, next_at="unchanged")) is None
     assert bench.dump() == {}
 
@@ -153,12 +153,15 @@ def test_on_a_thread_the_strategies_hold(bench: Bench) -> None:
 
 def test_a_cron_goes_with_its_thread_and_stops_without_its_assistant(bench: Bench) -> None:
     thread_id = bench.service.create_thread().thread_id
-    homeless, orphan = cron(bench, thread_id=thread_id), cron(bench, own=False)
+    homeless, orphan, late = cron(bench, thread_id=thread_id), cron(bench, own=False), cron(bench)
     bench.service.delete_thread(thread_id)
-    for each in (homeless, orphan):
+    assert bench.do(calls.get(bench.keys, homeless.cron_id)) is None
+    # one that was made while its thread was being deleted
+    bench.client.hset(bench.keys.of_run(late.cron_id).cron(late.cron_id), "facts", _with(late, thread_id=thread_id))
+    for each in (orphan, late):
         overdue(bench, each)
     bench.recovery().sweep()
-    assert bench.do(calls.get(bench.keys, homeless.cron_id)) is None
+    assert bench.do(calls.get(bench.keys, late.cron_id)) is None
     after = read(bench, orphan)
     assert (after.enabled, after.next_at, started(bench, orphan)) == (False, None, [])
     assert "disabled: AssistantNotFound" in (after.problem or "")
@@ -183,13 +186,13 @@ def test_after_its_end_it_does_not_fire(bench: Bench) -> None:
     assert cron(bench, schedule="0 0 1 1 *", end_at=soon).next_at is None
     last = cron(bench, end_at=now(bench) + HOUR_MS)
     overdue(bench, last)
-    bench.client.hset(bench.keys.of_run(last.cron_id).cron(last.cron_id), "facts", _with_end(bench, last, 1))
+    bench.client.hset(bench.keys.of_run(last.cron_id).cron(last.cron_id), "facts", _with(last, end_at=1))
     bench.recovery().sweep()
     assert (len(started(bench, last)), read(bench, last).next_at) == (1, None)
 
 
-def _with_end(bench: Bench, made: Cron, end_at: int) -> bytes:
-    return wire.encode({**read(bench, made).facts(), "end_at": end_at})
+def _with(made: Cron, **facts: Any) -> bytes:
+    return wire.encode({**made.facts(), **facts})
 
 
 def test_a_tenant_knows_its_own_crons(bench: Bench) -> None:
@@ -263,6 +266,7 @@ def test_a_cron_is_made_found_changed_and_deleted(web: Web) -> None:
         ({"timezone": "Mars/Base"}, 422, "timezone: must be the name of a time zone"),
         ({"end_time": "tomorrow"}, 422, "end_time: must be an ISO 8601 date and time"),
         ({"end_time": "2020-01-01T00:00:00Z"}, 422, "end_time: must lie in the future"),
+        ({"end_time": "9999-12-31T23:59:59-10:00"}, 422, "end_time: must be an ISO 8601 date and time"),
         ({"on_run_completed": "maybe"}, 422, "on_run_completed"),
         ({"enabled": 1}, 422, "enabled"),
         ({"input": {"text": 5}}, 422, "input.text: must be text"),

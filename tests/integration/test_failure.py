@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypedDict
 
 import httpx
 import pytest
+from langgraph.channels import UntrackedValue
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import RetryPolicy, Send, interrupt
@@ -386,3 +387,24 @@ async def test_a_parked_run_can_be_cancelled_and_is_over_at_its_deadline(redis_u
         eng.recovery.sweep()
         assert eng.service.get_run(second.run_id).status == "timeout"
         assert [letter.run_id for letter in DeadLetters(eng.service).search()[0]] == [second.run_id]
+
+
+async def test_what_langgraph_never_saves_is_still_there_after_the_wait_for_a_retry(redis_url: str) -> None:
+    class Holding(TypedDict):
+        handle: Annotated[str, UntrackedValue]
+        out: list[str]
+
+    flaky = Flaky(1)
+
+    async def use(state: Holding, runtime: Runtime) -> Any:
+        await flaky(state, runtime)  # type: ignore[arg-type]
+        return {"out": [state["handle"]]}
+
+    graph = StateGraph(Holding)
+    graph.add_node("open", lambda _: {"handle": "a connection"})
+    graph.add_node("use", use, retry_policy=RetryPolicy(initial_interval=1.1, jitter=False))  # longer than a moment
+    graph.add_edge(START, "open")
+    graph.add_edge("open", "use")
+    async with engine(redis_url, {"g": graph.compile()}, quantum_s=0) as eng:
+        run = await eng.run("g", {"out": []})
+        assert (run.status, out_of(eng, run), run.slices) == ("success", ["a connection"], 1)

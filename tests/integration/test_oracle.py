@@ -28,7 +28,7 @@ SPREAD, BOTH = Mode("spread", elsewhere="cpu"), Mode("spread stepwise", quantum_
 
 
 def fits(scenario: Scenario, mode: Mode) -> bool:
-    return (scenario.spreads or not mode.elsewhere) and not (scenario.one_slice and mode != WHOLE)
+    return scenario.spreads or not mode.elsewhere
 
 
 def cases(*modes: Mode, faults: bool = False) -> list[object]:
@@ -36,7 +36,7 @@ def cases(*modes: Mode, faults: bool = False) -> list[object]:
         pytest.param(scenario, mode, id=f"{mode.name}-{scenario.name}")
         for scenario in FAMILY.values()
         for mode in modes
-        if fits(scenario, mode) and not (faults and (scenario.no_faults or scenario.one_slice))
+        if fits(scenario, mode) and not (faults and scenario.no_faults)
     ]
 
 

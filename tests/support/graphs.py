@@ -63,8 +63,6 @@ class Scenario:
     script: Script
     #: Whether it has nodes that can be placed on another queue.
     spreads: bool = False
-    #: Why it must run in one slice; "" when it need not.
-    one_slice: str = ""
     #: Why it cannot be compared when nodes run twice; "" when it can.
     no_faults: str = ""
     #: Why the undisturbed oracle is LangGraph's sync execution; "" when it is the async one.
@@ -75,10 +73,10 @@ FAMILY: dict[str, Scenario] = {}
 
 
 def scenario(
-    build: Build, *, spreads: bool = False, one_slice: str = "", no_faults: str = "", sync_oracle: str = ""
+    build: Build, *, spreads: bool = False, no_faults: str = "", sync_oracle: str = ""
 ) -> Callable[[Script], Script]:
     def register(script: Script) -> Script:
-        FAMILY[script.__name__] = Scenario(script.__name__, build, script, spreads, one_slice, no_faults, sync_oracle)
+        FAMILY[script.__name__] = Scenario(script.__name__, build, script, spreads, no_faults, sync_oracle)
         return script
 
     return register
@@ -970,7 +968,7 @@ def untracked(make: Make) -> Graph:
     return make.compile(graph)
 
 
-@scenario(untracked, one_slice="LangGraph never saves an UntrackedValue: it is lost whenever a run is taken up again")
+@scenario(untracked, no_faults="LangGraph never saves an UntrackedValue: it is lost with the worker")
 async def an_untracked_value(client: Any) -> None:
     await client.run({"log": []})
 

@@ -334,13 +334,14 @@ class FaultyEngine(Engine):
         store = FaultyStore.connect(self.settings.redis_url)
         assert isinstance(store, FaultyStore)
         store.engine, store.fault = self, next((fault for fault in self.faults if not fault.happened), None)
-        self._stores.append(store)
-        return replace(
+        hired = replace(
             worker,
             store=store,
             saver=RedisSaver(self.keys, store=store, sync_store=self.sync_store),
             branch_saver=BranchSaver(self.keys, store=store, sync_store=self.sync_store),
         )
+        self._workers.append(hired)
+        return hired
 
     async def drive(self) -> None:
         for _ in range(10_000):

@@ -21,7 +21,7 @@ ANONYMOUS = {
 def scopes() -> dict[str, str | None]:
     app = Flask("scopes", static_folder=None)
     app.config.update(API_TITLE="t", API_VERSION="1", OPENAPI_VERSION="3.1.0")
-    _add_resources(app)
+    _add_resources(app, frozenset())
     return declared(app)
 
 

@@ -22,11 +22,18 @@ from tests.support.eventually import eventually
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
+#: Prometheus and Grafana, which stand beside the stack.
+BESIDE: dict[str, Any] = {
+    name: service
+    for name, service in yaml.safe_load((ROOT / "docker/compose.metrics.yaml").read_text())["services"].items()
+    if "image" in service
+}
 DOCKERFILE = (ROOT / "docker/Dockerfile").read_text()
 OURS = [process.name for process in PROCESSES]
 
 each_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
-each_service = pytest.mark.parametrize("name", SERVICES)
+ALL = SERVICES | BESIDE
+each_service = pytest.mark.parametrize("name", ALL)
 
 
 def seconds(text: str) -> float:
@@ -76,7 +83,7 @@ def test_the_services_are_the_processes_and_the_store() -> None:
 
 @each_service
 def test_an_image_is_pinned_to_a_version(name: str) -> None:
-    assert re.fullmatch(r"[\w./-]+:\d+\.\d+\.\d+", SERVICES[name]["image"])
+    assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+", ALL[name]["image"])
 
 
 def test_base_images_are_pinned_to_a_version() -> None:
@@ -87,7 +94,7 @@ def test_base_images_are_pinned_to_a_version() -> None:
 
 @each_service
 def test_a_port_is_published_on_this_machine_only(name: str) -> None:
-    assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
+    assert all(port.startswith("127.0.0.1:") for port in ALL[name].get("ports", []))
 
 
 def test_the_store_is_not_published() -> None:
@@ -96,14 +103,14 @@ def test_the_store_is_not_published() -> None:
 
 @each_service
 def test_a_service_says_how_it_is_checked_and_comes_back_by_itself(name: str) -> None:
-    check = SERVICES[name]["healthcheck"]
+    check = ALL[name]["healthcheck"]
     assert {"test", "interval", "timeout", "retries"} <= set(check)
-    assert SERVICES[name]["restart"] == "unless-stopped"
+    assert ALL[name]["restart"] == "unless-stopped"
 
 
 @each_service
 def test_a_service_may_do_no_more_than_it_needs(name: str) -> None:
-    service = SERVICES[name]
+    service = ALL[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -117,7 +124,7 @@ def test_the_image_does_not_run_as_root() -> None:
 
 
 def test_no_secret_is_in_the_files() -> None:
-    for path in (ROOT / "docker").iterdir():
+    for path in (path for path in (ROOT / "docker").rglob("*") if path.is_file()):
         for line in path.read_text().splitlines():
             if match := re.search(r"^\s*#?\w*(?:PASSWORD|SECRET|TOKEN|DSN|KEY)\w*[:=]\s*(\S+)", line):
                 assert match[1].startswith(("${", "$$")), line
