@@ -141,7 +141,7 @@ class NodeRunner:
     async def _attempts(self, task: PregelExecutableTask, once: seam.Once, policies: Sequence[RetryPolicy]) -> Any:
         """Try until the task succeeds. Raises _Exhausted when there is no further attempt."""
         if (supplied := self._run.supplied.get(task.id)) is not None:
-            return await seam.stand_in(task, _by_hand(supplied))
+            return await self._supply(task, supplied)
         self._check_has_attempt(task)
         attempt = self._run.attempts.get(task.id, 0) + 1
         clock = _Clock()
@@ -167,6 +167,14 @@ class NodeRunner:
             await self._note(record, again_s=decision.wait_s)
             await self._wait(task, decision)
             attempt, error = attempt + 1, None
+
+    async def _supply(self, task: PregelExecutableTask, supplied: dict[str, Any]) -> None:
+        try:
+            await seam.stand_in(task, _by_hand(supplied))
+        except (GraphBubbleUp, LeaseLost, StoreUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - what an operator gave does not fit; the letter names the node
+            self._fail(task, error)
 
     def _check_has_attempt(self, task: PregelExecutableTask) -> None:
         """Raise _Exhausted, WaitsForRetry or Parks when it is known that no attempt is to be made now."""
@@ -331,6 +339,10 @@ class NodeRunner:
             async with self._foretold(task, attempt, deadline_s), asyncio.timeout(deadline_s) as limit:
                 with self._worker.attempting(task), journal(self._journal(task)):
                     return await once(seam.single(task, attempt))
+        except asyncio.CancelledError:
+            if self._worker.expendable and seam.is_sync(task):  # its thread goes on until the process ends
+                self._worker.abandon(task.name)
+            raise
         except TimeoutError:
             if not limit.expired():  # the node's own
                 raise

@@ -145,7 +145,7 @@ def told_missing(degraded: list[Json]) -> RenderableType | None:
     lines = [
         Text.assemble(
             (part["node"], "bold"),
-            f" {cut(wire.encode(part['input']).decode(), 80)}" if "input" in part else "",
+            f" {_short(wire.encode(part['input']).decode())}" if "input" in part else "",
             "  ",
             (_error(part), "yellow"),
             f"  ({_instead(part)} in its place)",
@@ -155,6 +155,10 @@ def told_missing(degraded: list[Json]) -> RenderableType | None:
     return Group(*lines) if lines else None
 
 
+def _short(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def _instead(part: Json) -> str:
     return f"a result {shown.duration(part['age_s'] * 1000)} old" if "age_s" in part else str(part["instead"])
 
@@ -162,7 +166,8 @@ def _instead(part: Json) -> str:
 def _where(letter: Json) -> Text:
     where = f"{letter['graph_id']} › {letter['node']}" if letter["node"] else letter["graph_id"]
     replays = f", replayed {letter['replays']}×" if letter["replays"] else ""
-    return Text.assemble((where, "bold"), (f"  {ago(letter['failed_at'])}{replays}", "dim"))
+    parked = ("  parked", "yellow") if letter.get("phase") == "parked" else ""
+    return Text.assemble((where, "bold"), parked, (f"  {ago(letter['failed_at'])}{replays}", "dim"))
 
 
 def _error(told: Json) -> str:

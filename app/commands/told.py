@@ -12,13 +12,14 @@ from rich.text import Text
 from runyard.app.commands import shown
 from runyard.app.commands.door import Door
 from runyard.app.commands.letters_shown import told_missing
+from runyard.app.shapes import reason
 from runyard.engine.errors import ThreadNotFound
 from runyard.engine.run import TERMINAL, Phase, Run
 
 _WORDS = {
     Phase.QUEUED: "behind another run of its thread",
     Phase.DUE: "waits for its time",
-    Phase.PARKED: "waits for room, or for an operator",
+    Phase.PARKED: "parked",
     Phase.WAITING: "waits for a worker",
     Phase.LEASED: "a worker has it in hand",
     Phase.CANCELLING: "its end was asked for",
@@ -63,6 +64,8 @@ def print_run(run: Run) -> None:
         rows["crashes"] = f"{run.crashes} (workers that died over it since it last came further)"
     if run.error:
         rows["error"] = Text(f"{run.error['error']}: {run.error['message']}", "red")
+    if run.phase is Phase.PARKED:
+        rows["waits"] = Text(reason(run), "yellow")
     if missing := told_missing(run.degraded):
         rows["did without"] = missing
     out.print(shown.facts({name: value for name, value in rows.items() if value}))

@@ -408,3 +408,17 @@ async def test_what_langgraph_never_saves_is_still_there_after_the_wait_for_a_re
     async with engine(redis_url, {"g": graph.compile()}, quantum_s=0) as eng:
         run = await eng.run("g", {"out": []})
         assert (run.status, out_of(eng, run), run.slices) == ("success", ["a connection"], 1)
+
+
+async def test_a_supplied_output_of_the_wrong_shape_fails_the_node_by_name(redis_url: str) -> None:
+    async with engine(redis_url, {"g": one_node(Flaky(9))}) as eng:
+        run = await eng.run("g", {"out": []})
+        letters = DeadLetters(eng.service)
+        letters.replay(run.run_id, Repair(output={"work": [1, 2]}), eng.graphs["g"])
+        await eng.drive()
+        again = letters.get(run.run_id)
+        assert (again["node"], again["error"]) == ("work", "InvalidUpdateError")
+        assert "Expected dict, got [1, 2]" in again["message"]
+        letters.replay(run.run_id, Repair(output={"work": {"out": ["right"]}}), eng.graphs["g"])
+        await eng.drive()
+        assert out_of(eng, eng.service.get_run(run.run_id))[0] == "right"
