@@ -22,6 +22,7 @@ WEB = Process(
     "web",
     "gunicorn --worker-class gthread --workers ${RUNYARD_WEB_WORKERS:-2} --threads ${RUNYARD_WEB_THREADS:-64}"
     " --bind ${RUNYARD_HOST:-127.0.0.1}:${RUNYARD_PORT:-8123} --graceful-timeout 10 --no-control-socket"
+    " --logger-class runyard.app.web_log.WebLog"
     ' "runyard.app.factory:create_app()"',
     drain_s=15.0,
 )

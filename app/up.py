@@ -156,6 +156,8 @@ def programs(place: Place, config: Path | None, base: Mapping[str, str] = os.env
         # gunicorn and celery are those of this interpreter, also when its environment is not activated.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)]),
         "PYTHONUNBUFFERED": "1",
+        # Their lines end where this process prints: a person reads words there.
+        **({"RUNYARD_LOG_FORMAT": "console"} if sys.stdout.isatty() and "RUNYARD_LOG_FORMAT" not in base else {}),
         "REDIS_URL": place.redis_url,
         "RUNYARD_HOST": in_url(place.host),
         "RUNYARD_PORT": str(place.port),

@@ -16,6 +16,7 @@ from runyard.engine.caps import room_for
 from runyard.engine.errors import LeaseLost
 from runyard.engine.feed import INTERRUPT_KEY
 from runyard.engine.leases import Held
+from runyard.engine.ledger import ids_of
 from runyard.engine.run import (
     REVIVABLE,
     Advanced,
@@ -61,10 +62,15 @@ async def advance(worker: Worker, run_id: str, nonce: str) -> list[Wake]:
     run_id = claim.run.run_id  # perhaps another's: a wake-up only says that there is something to do
     worker.took(claim.run.queue, claim.woken_ms, claim.now_ms)
     _count_wakeup(claim, claim.run.queue)
+    ids = ids_of(claim.run)
+    log.info("run.claimed", **ids, slice=claim.run.slices + 1, came_from=claim.came_from or "new")
     with worker.keeper.holding(run_id, claim.fence) as held:
         try:
             outcome = await _outcome(worker, claim, held)
-            metrics.inc("runyard_slices_total", claim.run.graph_id, type(outcome).__name__.lower())
+            came_to = type(outcome).__name__.lower()
+            metrics.inc("runyard_slices_total", claim.run.graph_id, came_to)
+            if isinstance(outcome, (Advanced, Dispatched, RetryLater)):  # the others are told with what they change
+                log.info("run.slice_ended", **ids, outcome=came_to)
             return await commit(worker, claim.run, claim.fence, outcome)
         except LeaseLost:
             log.warning("run.lease_lost", run_id=run_id, token=claim.fence.value)
@@ -196,7 +202,7 @@ async def _park(
             return await _end_cancelled(worker, run, fence)
         case "waiting":
             return [wake_of(run)]
-    log.info("run.parked", run_id=run.run_id, graph_id=run.graph_id, waits_for=sorted({p["name"] for p in parked}))
+    log.info("run.parked", **ids_of(run), waits_for=sorted({p["name"] for p in parked}))
     return []  # whoever makes room wakes it
 
 
@@ -246,9 +252,7 @@ async def _end(
     metrics.inc("runyard_run_ends_total", run.graph_id, str(phase))
     if run.started_at is not None:
         metrics.observe("runyard_run_seconds", time.time() - run.started_at / 1000, run.graph_id)
-    log.info(
-        "run.ended", run_id=run.run_id, graph_id=run.graph_id, phase=str(phase), **({"error": told} if told else {})
-    )
+    log.info("run.ended", **ids_of(run), phase=str(phase), **({"error": told} if told else {}))
     if run.temporary and phase not in REVIVABLE:  # a dead letter is nothing without its checkpoints
         await worker.saver.adelete_thread(run.thread_id)
     wakes = [Wake(run_id=next_id, queue=queue) for next_id, queue in following]

@@ -14,15 +14,19 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
 from runyard.engine import state
 from runyard.engine.errors import Conflict, EngineError, InvalidInput, InvalidTransition, NotFound
+from runyard.engine.ledger import ids_of
 from runyard.engine.run import REVIVABLE, Phase, Run, Wake
 from runyard.engine.service import Service
 from runyard.engine.store import runs
 from runyard.engine.worker import Graph
+
+log = structlog.get_logger(__name__)
 
 Json = dict[str, Any]
 #: The graph of a run, for a repair that needs it.
@@ -166,6 +170,7 @@ class DeadLetters:
         queue = self._store.do(runs.revive(self._keys, run, supplied, accept_change=accepted))
         if queue is None:
             raise InvalidTransition(f"Run {run_id} is not a dead letter any more.")
+        log.info("run.revived", **ids_of(run))
         self._service.wake([Wake(run_id=run_id, queue=queue, graph_id=run.graph_id, label=run.graph_id)])
         return self._service.get_run(run_id)
 

@@ -97,6 +97,17 @@ class ModelCall:
     node: str
 
 
+def ids_of(run: Run) -> dict[str, str]:
+    """The ids by which records, lines of the log and traces of a run are found. One trace for all slices of a run,
+    known wherever its id is."""
+    return {
+        "run_id": run.run_id,
+        "thread_id": run.thread_id,
+        "graph": run.graph_id,
+        "trace_id": run.run_id.replace("-", ""),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class About:
     """What all records of a run have in common; readers get it with each."""
@@ -105,11 +116,13 @@ class About:
     thread_id: str
     graph: str
     trace_id: str
+    #: The same as the inside of a JSON object, for lines of the log.
+    head: bytes
 
     @classmethod
     def of(cls, run: Run) -> About:
-        # One trace for all slices of a run, known wherever its id is.
-        return cls(run.run_id, run.thread_id, run.graph_id, run.run_id.replace("-", ""))
+        ids = ids_of(run)
+        return cls(ids["run_id"], ids["thread_id"], ids["graph"], ids["trace_id"], orjson.dumps(ids)[1:-1])
 
 
 #: Told of every record: whose it is, its fields, and the same as JSON. Called in any thread.
@@ -247,8 +260,8 @@ class Ledger:
         """Note something that has ended. ``said`` are fields of a record; what is None is left out."""
         if not self.is_on:
             return
-        said.setdefault("timestamp", round(time.time() * 1000))
-        record = {"kind": kind.value, "status": status.value, **self._place, **said}
+        at_ms = said.pop("timestamp", None) or round(time.time() * 1000)
+        record = {"kind": kind.value, "status": status.value, "timestamp": at_ms, **self._place, **said}
         packed = orjson.dumps({name: value for name, value in record.items() if value is not None})
         if self._keep:
             self._pending.append(packed)

@@ -15,6 +15,7 @@ import structlog
 from runyard.engine import metrics, thread_service, webhooks
 from runyard.engine.crons import Crons
 from runyard.engine.errors import StoreUnavailable
+from runyard.engine.ledger import ids_of
 from runyard.engine.run import Phase, Wake
 from runyard.engine.saver import RedisSaver
 from runyard.engine.service import Service
@@ -102,6 +103,7 @@ class Recovery:
                     )
                     if ended:
                         metrics.inc("runyard_run_ends_total", run.graph_id, str(Phase.TIMED_OUT))
+                        log.warning("run.timed_out", **ids_of(run))
                     told = [webhooks.wake_of(run_id, run.queue)] if ended and run.request.webhook else []
                     self._wake([*(_wake(member, queue) for member, queue in following), *told])
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+import structlog
+
 from runyard.engine import metrics, records, thread_service, webhooks, wire
 from runyard.engine.admission import Admission
 from runyard.engine.errors import (
@@ -25,6 +27,7 @@ from runyard.engine.errors import (
 )
 from runyard.engine.idempotency import Idempotency
 from runyard.engine.ids import is_uuid, new_run_id, new_thread_id
+from runyard.engine.ledger import ids_of
 from runyard.engine.run import TERMINAL, CancelAction, MultitaskStrategy, Phase, Run, RunRequest, ThreadStatus, Wake
 from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings
@@ -40,6 +43,9 @@ from runyard.engine.why import Why, explain
 SEARCH_DEPTH = 10_000
 #: Whether somebody may see a thread, from its metadata.
 Visible = Callable[[dict[str, Any]], bool]
+
+
+log = structlog.get_logger(__name__)
 
 
 class Service:
@@ -126,6 +132,7 @@ class Service:
 
     def begun(self, run: Run, phase: Phase, at: int) -> Run:
         """What follows once a run is recorded: what is before it makes way, if that was asked for, and it is woken."""
+        log.info("run.created", **ids_of(run), phase=str(phase))
         if run.strategy in ("interrupt", "rollback") and phase is Phase.QUEUED:  # behind one that came in between
             self._cancel_unfinished(run.thread_id, _action(run.strategy), before=run.run_id)
         if phase is Phase.WAITING:
@@ -179,6 +186,7 @@ class Service:
         state, following = self.store.do(call)
         if state == "cancelled":
             metrics.inc("runyard_run_ends_total", run.graph_id, str(Phase.CANCELLED))
+        log.info("run.cancel", **ids_of(run), action=action, state=state)
         if state == "rolling back":
             self.saver.delete_for_runs([run.run_id])
             following = self.store.do(runs.delete(self.keys, run.run_id, run.thread_id))

@@ -56,6 +56,16 @@ def _level(value: str) -> str | None:
     return None if value in known else f"one of {', '.join(known)}"
 
 
+def _levels(value: str) -> str | None:
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    fine = all(name.strip() and _level(level.strip()) is None for name, _, level in pairs)
+    return None if fine else "module=LEVEL pairs, parted by commas"
+
+
+def _log_format(value: str) -> str | None:
+    return None if value in ("auto", "json", "console") else "auto, json or console"
+
+
 def _switch(value: str) -> str | None:
     return None if value in ("on", "off") else "on or off"
 
@@ -257,6 +267,16 @@ class Settings:
     log_level: str = setting(
         "RUNYARD_LOG_LEVEL", "INFO", "Level of the log: DEBUG, INFO, WARNING, ERROR.", check=_level
     )
+    log_levels: str = setting(
+        "RUNYARD_LOG_LEVELS", "", "Levels of single modules, e.g. runyard.engine.recovery=WARNING,celery=INFO.",
+        check=_levels,
+    )  # fmt: skip
+    log_format: str = setting(
+        "RUNYARD_LOG_FORMAT", "auto", "json, console, or auto: words at a terminal, JSON elsewhere.", check=_log_format
+    )
+    log_records: str = setting(
+        "RUNYARD_LOG_RECORDS", "on", "A line in the log for every record of the ledger: on or off.", check=_switch
+    )
     sentry_dsn: str = setting("SENTRY_DSN", "", "Where Sentry events go. Empty: nowhere.")
 
     @classmethod
@@ -271,6 +291,11 @@ class Settings:
         made = cls(**values)
         made._check()
         return made
+
+    @property
+    def log_levels_by_name(self) -> dict[str, str]:
+        pairs = (part.partition("=") for part in self.log_levels.split(",") if part.strip())
+        return {name.strip(): level.strip() for name, _, level in pairs}
 
     @property
     def lease_ms(self) -> int:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import structlog
 from celery.signals import (
+    setup_logging,
     worker_init,
     worker_process_init,
     worker_process_shutdown,
@@ -51,7 +52,7 @@ from runyard.graphs.registry import Registry, load_project
 from runyard.tasks import exporter
 from runyard.tasks.celery import app
 from runyard.tasks.children import Watch
-from runyard.tasks.observe import observe, sinks
+from runyard.tasks.observe import log_to_stdout, observe, sinks
 from runyard.tasks.pool import the_loop, wait_for
 from runyard.tasks.wake import Waker
 
@@ -251,6 +252,12 @@ def _count(settings: Settings) -> None:
         exporter.count_in_files(_metrics_folder)
     else:
         exporter.serve(settings, exporter.count_in_memory().registry)
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _log_our_way(**_: Any) -> None:
+    """Celery leaves the log alone when somebody answers this."""
+    log_to_stdout(Settings.from_env(os.environ))
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]

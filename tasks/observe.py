@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+from collections.abc import Mapping, MutableMapping
+from datetime import UTC, datetime
+from typing import Any
 
+import orjson
 import sentry_sdk
 import structlog
 
-from runyard.engine.ledger import Sink
+from runyard.engine import redact
+from runyard.engine.ledger import About, Sink
 from runyard.engine.ledger_metrics import take_record
 from runyard.engine.settings import Settings
+
+Json = MutableMapping[str, Any]
+#: Tracebacks are longer than anything else in a log.
+MOST_TEXT = 20_000
+#: Loggers of servers that bring handlers of their own.
+_SERVERS = ("celery", "celery.task", "celery.worker", "gunicorn.error", "gunicorn.access", "flower", "tornado")
+_LEVELS = logging.getLevelNamesMapping()
 
 
 def observe(settings: Settings) -> None:
     """Set up the log and, with ``SENTRY_DSN``, Sentry."""
-    _log(settings.log_level)
+    log_to_stdout(settings)
     if settings.sentry_dsn:
         # What a run was given may hold anything: neither request bodies nor local variables leave the process.
         sentry_sdk.init(
@@ -28,23 +41,158 @@ def observe(settings: Settings) -> None:
 
 def sinks(settings: Settings) -> tuple[Sink, ...]:
     """Who is told of every record of the ledger, by the settings."""
-    return (take_record,) if settings.metrics == "on" else ()
+    wanted: list[Sink] = [take_record] if settings.metrics == "on" else []
+    if settings.log_records == "on" and level_of("runyard.records", settings) <= logging.INFO:
+        wanted.append(_print_record if is_json(settings) else _show_record)
+    return tuple(wanted)
 
 
-def _log(level: str) -> None:
-    """One line for each event on stderr: for people at a terminal, JSON anywhere else."""
-    number = logging.getLevelNamesMapping()[level]
-    terminal = sys.stderr.isatty()
+def log_to_stdout(settings: Settings) -> None:
+    """One line for each thing that is logged, ours and libraries', on stdout: JSON, or words at a terminal."""
+    json = is_json(settings)
+    levels = {name: _LEVELS[level] for name, level in settings.log_levels_by_name.items()}
     structlog.configure(
         processors=[
+            _Modules(_LEVELS[settings.log_level], levels),
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=not terminal),
-            structlog.processors.format_exc_info if not terminal else structlog.processors.StackInfoRenderer(),
-            structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
+            structlog.processors.TimeStamper(fmt="iso", utc=json),
+            structlog.processors.format_exc_info,
+            without_secrets,
+            _to_json if json else structlog.dev.ConsoleRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(min([_LEVELS[settings.log_level], *levels.values()])),
+        logger_factory=_Output,
         cache_logger_on_first_use=True,
     )
-    logging.getLogger("runyard").setLevel(number)
+    _take_in_libraries(settings, levels)
+
+
+def is_json(settings: Settings) -> bool:
+    return settings.log_format == "json" or (settings.log_format == "auto" and not sys.stdout.isatty())
+
+
+def level_of(name: str, settings: Settings) -> int:
+    """The level of a logger: of the longest name in RUNYARD_LOG_LEVELS that it is below."""
+    return _level(name, _LEVELS[settings.log_level], {k: _LEVELS[v] for k, v in settings.log_levels_by_name.items()})
+
+
+def _level(name: str, default: int, levels: Mapping[str, int]) -> int:
+    above = [known for known in levels if name == known or name.startswith(f"{known}.")]
+    return levels[max(above, key=len)] if above else default
+
+
+def without_secrets(_: Any, __: str, event: Json) -> Json:
+    """Leave out what must not be shown, whoever logged it."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = redact.HIDDEN if value and redact.hides(name) else redact.text(value, MOST_TEXT)
+        elif not isinstance(value, (int, float, type(None))):
+            event[name] = redact.HIDDEN if redact.hides(name) else redact.plain(value)
+    return event
+
+
+class _Modules:
+    """Lets pass what the level of its module does."""
+
+    def __init__(self, default: int, levels: Mapping[str, int]) -> None:
+        self._default, self._levels = default, levels
+        self._known: dict[str, int] = {}
+
+    def __call__(self, logger: Any, method: str, event: Json) -> Json:
+        name = getattr(logger, "name", "")
+        if name not in self._known:
+            self._known[name] = _level(name, self._default, self._levels)
+        if _LEVELS[{"exception": "ERROR", "warn": "WARNING"}.get(method, method.upper())] < self._known[name]:
+            raise structlog.DropEvent
+        return event
+
+
+_writing = threading.Lock()
+
+
+def _write(line: bytes) -> None:
+    """One whole line, in one write: processes share the stream."""
+    with _writing:
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+
+
+class _Output:
+    """Where structlog's loggers write."""
+
+    def __init__(self, name: str = "", *_: Any) -> None:
+        self.name = name
+
+    def msg(self, line: str | bytes) -> None:
+        if isinstance(line, str):
+            line = line.encode(errors="replace")
+        try:
+            _write(line + b"\n")
+        except AttributeError:  # somebody put a stream without bytes there: a test, a notebook
+            print(line.decode())  # noqa: T201 - it is what was asked for
+
+    log = debug = info = warn = warning = error = exception = critical = fatal = msg
+
+
+def _to_json(_: Any, __: str, event: Json) -> bytes:
+    return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _take_in_libraries(settings: Settings, levels: Mapping[str, int]) -> None:
+    """Celery's, gunicorn's and all other libraries' words through the same pipe."""
+    handler = logging.StreamHandler(sys.stdout)
+    rendered = _to_json if is_json(settings) else structlog.dev.ConsoleRenderer()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.processors.TimeStamper(fmt="iso", utc=is_json(settings)),
+            ],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                without_secrets,
+                _Text(rendered),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    # Of libraries a person wants to know what went wrong; their ordinary words only when asked for by name.
+    root.setLevel(max(_LEVELS[settings.log_level], logging.WARNING))
+    for name in _SERVERS:
+        logger = logging.getLogger(name)
+        logger.handlers[:], logger.propagate = [], True
+    logging.getLogger("gunicorn.error").setLevel(_LEVELS[settings.log_level])
+    logging.getLogger("runyard").setLevel(_LEVELS[settings.log_level])
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+class _Text:
+    """A renderer whose lines are text, as logging's handlers want them."""
+
+    def __init__(self, render: Any) -> None:
+        self._render = render
+
+    def __call__(self, logger: Any, method: str, event: Json) -> str:
+        line = self._render(logger, method, event)
+        return line.decode() if isinstance(line, bytes) else str(line)
+
+
+def _print_record(about: About, record: Mapping[str, Any], packed: bytes) -> None:
+    """A record as a line: it is JSON already, and redacted, so the run's ids are put before it and no more."""
+    # A record's instant is a number and of its beginning; a line's is text, and of its writing, like all lines'.
+    said = packed[1:].replace(b'"timestamp":', b'"began_ms":', 1)
+    at = datetime.now(UTC).isoformat(timespec="microseconds").encode()
+    _write(
+        b'{"event":"node.%b","level":"info","timestamp":"%b",%b,%b\n' % (record["kind"].encode(), at, about.head, said)
+    )
+
+
+def _show_record(about: About, record: Mapping[str, Any], _: bytes) -> None:
+    wanted = ("node", "tool", "attempt", "status", "latency_ms", "decision", "error")
+    said = {name: record[name] for name in wanted if record.get(name) is not None}
+    structlog.get_logger("runyard.records").info(f"node.{record['kind']}", run_id=about.run_id, **said)

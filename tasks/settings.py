@@ -27,6 +27,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_disable_prefetch": redis_broker,  # a worker takes a wake-up only when it can act on it
         "worker_prefetch_multiplier": 1,
         "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,  # our lines are whole as they are
         "worker_enable_remote_control": True,
         "task_serializer": "json",
         "accept_content": ["json"],

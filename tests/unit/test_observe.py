@@ -1,38 +1,154 @@
-"""A process's log: readable where a person sits, JSON elsewhere; nothing of a run's input in what Sentry gets."""
+"""A process's log: words where a person sits, JSON elsewhere, one pipe for all, and no secret in it."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
+from runyard.engine import redact
 from runyard.engine.errors import ConfigError
 from runyard.engine.settings import Settings
+from runyard.tasks.observe import sinks
 
-PROGRAM = """
-import structlog
+HEAD = """
+import logging, structlog
 from runyard.engine.settings import Settings
-from runyard.tasks.observe import observe
-observe(Settings.from_env({"RUNYARD_LOG_LEVEL": "WARNING"}))
-log = structlog.get_logger("t")
+from runyard.tasks.observe import observe, sinks
+settings = Settings.from_env({variables})
+observe(settings)
+log = structlog.get_logger("runyard.engine.here")
+"""
+RECORD = """
+from runyard.engine.ledger import About
+about = About("r1", "t1", "g", "abc", b'"run_id":"r1","trace_id":"abc"')
+record = {"kind": "tool", "status": "ok", "timestamp": 1795341704320, "tool": "look_up", "latency_ms": 1.5}
+import orjson
+for sink in sinks(settings):
+    sink(about, record, orjson.dumps(record))
+"""
+#: Each in a form that gives it away; none may be in a log.
+PLANTED = (
+    "sk-planted1234567890abcd", "hunter2hunter2", "ghp_planted1234567890abcdefgh", "AKIAPLANTEDPLANTED12",
+    "eyJplanted1.eyJplanted2.planted3",
+)  # fmt: skip
+
+
+def lines(program: str, **variables: str) -> list[dict[str, Any]]:
+    ran = subprocess.run(
+        [sys.executable, "-c", HEAD.replace("{variables}", repr(variables)) + program],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert ran.stderr == ""
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+def test_a_log_that_goes_to_a_file_is_one_json_object_a_line() -> None:
+    program = """
 log.info("quiet")
 try:
     raise ValueError("boom")
 except ValueError:
     log.exception("loud", run_id="r1")
 """
-
-
-def test_a_log_that_goes_to_a_file_is_one_json_object_a_line() -> None:
-    ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60)
-    (line,) = [json.loads(text) for text in ran.stderr.splitlines()]
+    (line,) = lines(program, RUNYARD_LOG_LEVEL="WARNING")
     assert (line["event"], line["run_id"], line["level"]) == ("loud", "r1", "error")
     assert "ValueError: boom" in line["exception"]
-    assert ran.stdout == ""
 
 
-def test_a_level_that_does_not_exist_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="RUNYARD_LOG_LEVEL='LOUD' is not valid: it must be one of DEBUG"):
-        Settings.from_env({"RUNYARD_LOG_LEVEL": "LOUD"})
+def test_libraries_go_through_the_same_pipe_and_speak_when_something_is_wrong() -> None:
+    program = """
+logging.getLogger("some.library").info("chatter")
+logging.getLogger("some.library").warning("it is %s", "odd")
+try:
+    raise ValueError("boom")
+except ValueError:
+    logging.getLogger("celery.worker").exception("task failed")
+"""
+    odd, failed = lines(program)
+    assert (odd["event"], odd["logger"], odd["level"]) == ("it is odd", "some.library", "warning")
+    assert failed["event"] == "task failed"
+    assert "ValueError: boom" in failed["exception"]
+    assert {"timestamp"} <= odd.keys() & failed.keys()
+
+
+def test_a_module_has_the_level_that_is_set_for_it() -> None:
+    program = """
+log.info("ours")
+structlog.get_logger("runyard.engine.recovery").info("too quiet")
+structlog.get_logger("runyard.engine.recovery").warning("loud enough")
+structlog.get_logger("runyard.engine.here.deep").debug("deep")
+logging.getLogger("some.library").info("asked for")
+"""
+    levels = "runyard.engine.recovery=WARNING, runyard.engine.here.deep=DEBUG,some.library=INFO"
+    assert [line["event"] for line in lines(program, RUNYARD_LOG_LEVELS=levels)] == [
+        "ours", "loud enough", "deep", "asked for",
+    ]  # fmt: skip
+
+
+def test_a_record_of_the_ledger_is_a_line_with_the_runs_ids() -> None:
+    (line,) = lines(RECORD)
+    assert line.pop("timestamp").startswith("20")
+    assert line == {
+        "event": "node.tool", "level": "info", "run_id": "r1", "trace_id": "abc", "kind": "tool", "status": "ok",
+        "began_ms": 1795341704320, "tool": "look_up", "latency_ms": 1.5,
+    }  # fmt: skip
+    assert lines(RECORD, RUNYARD_LOG_RECORDS="off") == []
+    assert lines(RECORD, RUNYARD_LOG_LEVELS="runyard.records=WARNING") == []
+
+
+def test_words_are_for_people() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", HEAD.replace("{variables}", repr({"RUNYARD_LOG_FORMAT": "console"})) + RECORD],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    (line,) = ran.stdout.splitlines()
+    assert "node.tool" in line
+    assert "look_up" in line
+    assert not line.startswith("{")
+
+
+def test_no_secret_is_in_the_log_whoever_logs_it() -> None:
+    program = f"""
+planted = {PLANTED!r}
+log.info("given", args={{"api_key": planted[1], "nested": [{{"password": planted[1]}}]}}, token=planted[1])
+log.info("said", text=f"use {{planted[0]}} or {{planted[2]}}", url=f"redis://me:{{planted[1]}}@host/0")
+log.warning(f"in the event itself: Bearer {{planted[4]}}")
+logging.getLogger("lib").warning("key %s, header Authorization: Bearer %s", planted[3], planted[4])
+try:
+    raise ValueError(f"refused {{planted[0]}}, password={{planted[1]}}")
+except ValueError:
+    log.exception("failed")
+    logging.getLogger("lib").exception("failed there")
+"""
+    told = lines(program)
+    assert len(told) == 6
+    text = json.dumps(told)
+    assert [secret for secret in PLANTED if secret in text] == []
+    assert text.count(redact.HIDDEN) >= 10
+
+
+def test_what_is_no_secret_stays() -> None:
+    harmless = {"tokens_used": 12, "monkey": "k", "author": "me", "keyboard": "qwerty", "text": "a = b", "at": "x@y.z"}
+    assert redact.plain(harmless) == harmless
+
+
+def test_nothing_is_built_for_a_log_that_is_off() -> None:
+    assert sinks(Settings.from_env({}, metrics="off", log_records="off")) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("RUNYARD_LOG_LEVEL", "LOUD", "it must be one of DEBUG"),
+        ("RUNYARD_LOG_LEVELS", "celery=LOUD", "it must be module=LEVEL pairs"),
+        ("RUNYARD_LOG_FORMAT", "xml", "it must be auto, json or console"),
+        ("RUNYARD_LOG_RECORDS", "yes", "it must be on or off"),
+    ],
+)
+def test_a_setting_that_means_nothing_is_refused_by_name(name: str, value: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}='{value}' is not valid: {words}"):
+        Settings.from_env({name: value})
