@@ -34,6 +34,7 @@ def of_run(run: Run) -> Json:
         "attempts": run.attempts,
         "replays": run.replays,
         "priority": run.priority,
+        "spent": run.spent,
         "webhook_delivery": of_delivery(run.delivery) if run.delivery else None,
     }
 

@@ -110,7 +110,11 @@ async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held
         left=nodes.left,
     )
     feed = Feed(run.request, writer, nodes_only=True, repeated=runner.restored)
-    result = await _consume(prepared, claim, runner, nodes, feed, held)
+    try:
+        result = await _consume(prepared, claim, runner, nodes, feed, held)
+    finally:
+        if prepared.meter is not None:
+            await prepared.meter.close()
     await writer.close()
     return result
 

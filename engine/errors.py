@@ -10,6 +10,7 @@
     ├── StoreUnavailable       nobody: Redis is away; retried outside the attempt budget
     ├── LeaseLost              nobody: someone else owns the run; stop, write nothing, never retry
     ├── Unserializable         the graph's author: names the state key whose value cannot be stored
+    ├── BudgetExceeded         nobody: what may be spent is spent; never retried
     ├── CircuitOpen            nobody: a node was not called, because its circuit is open; never retried at once
     └── GraphUnavailable       the graph's author: it cannot be loaded; GraphChanged, it no longer fits its waiting run
 
@@ -174,6 +175,12 @@ class CircuitOpen(EngineError):
     """The circuit of this node is open; it was not called."""
 
     code = "circuit_open"
+
+
+class BudgetExceeded(EngineError):
+    """What may be spent is spent."""
+
+    code = "budget_exceeded"
 
 
 class GraphUnavailable(EngineError):

@@ -20,7 +20,7 @@ from langgraph.types import Command, PregelExecutableTask, RetryPolicy
 from runyard.engine import seam, wire
 from runyard.engine.doom import foretell, timeout_of
 from runyard.engine.effects import Journal, journal
-from runyard.engine.errors import CircuitOpen, LeaseLost, Recorded, StoreUnavailable
+from runyard.engine.errors import BudgetExceeded, CircuitOpen, LeaseLost, Recorded, StoreUnavailable
 from runyard.engine.fanout import CutOff, Fanout, Verdict, fanouts
 from runyard.engine.gate import MOMENT_S, Gate
 from runyard.engine.ledger import Ledger
@@ -157,7 +157,7 @@ class NodeRunner:
                     error = raised
                     self._trying.pop(task.id, None)
             # An open circuit is not asked again at once: that is what it is for.
-            refused = isinstance(error, CircuitOpen)
+            refused = isinstance(error, CircuitOpen | BudgetExceeded)
             decision = (
                 GiveUp(exhausted=False) if refused else decide(policies, error, attempt - self._before_round(task))
             )

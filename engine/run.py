@@ -213,6 +213,9 @@ class Run:
     deadline_at: int | None = None
     #: How often it was revived from the dead letters.
     replays: int = 0
+    #: What it has spent and what was granted to it, by kind; only with a budget.
+    spent: dict[str, float] = field(default_factory=dict)
+    granted: dict[str, float] = field(default_factory=dict)
     #: Of the runs of its tenant that wait for a worker, those with a higher one go first.
     priority: int = 0
     #: What it waited for when it last parked: one entry for each node, see :class:`Parked`.

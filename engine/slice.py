@@ -6,6 +6,7 @@ claim -> load the graph -> supersteps -> outcome. The outcome is a value; `commi
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import traceback
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ from runyard.engine.feed import Feed, Writer, modes_of
 from runyard.engine.gate import Parks
 from runyard.engine.leases import Held, Stop
 from runyard.engine.ledger import Ledger
+from runyard.engine.meter import Meter
 from runyard.engine.node import NodeRunner, WaitsForRetry
 from runyard.engine.policy import NodePolicy
 from runyard.engine.protocol import PROTOCOL
@@ -75,6 +77,8 @@ async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:  
     async with AsyncExitStack() as opened:
         try:
             prepared = await prepare(worker, claim, opened)
+            claim = await _without_grant(prepared, claim)
+            run = claim.run
             if stop := await stop_before(worker, prepared, run, claim.came_from):
                 return stop
         except NOT_AN_OUTCOME:
@@ -84,6 +88,13 @@ async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:  
             await Writer(worker.store, worker.keys, run.run_id, claim.fence, keep=keep, thread_id=run.thread_id).begin()
             return failure(error)
         return await _Slice(worker, prepared, claim, held).run(answered)
+
+
+async def _without_grant(prepared: Prepared, claim: runs.Claim) -> runs.Claim:
+    """The claim, its run without an answer that was for a budget."""
+    if prepared.meter is None:
+        return claim
+    return dataclasses.replace(claim, run=await prepared.meter.answered(claim.fence))
 
 
 @dataclass(slots=True)
@@ -105,6 +116,8 @@ class Prepared:
     outputs: dict[str, Sequence[tuple[str, Any]]] = field(default_factory=dict)
     #: The checkpoint that the slice starts from.
     start_id: str = ""
+    #: Counts what the run spends, where there is a budget for it.
+    meter: Meter | None = None
     #: Whether the run's input is all that this checkpoint holds: LangGraph tells its values to nobody.
     at_input: bool = False
 
@@ -130,7 +143,10 @@ async def prepare(
     prepared = Prepared(graph, config, worker.policies_of(run.graph_id, shared, print_), session, print_, ledger)
     prepared.degraded = config["configurable"]["degraded"] = list(run.degraded)
     first = [] if run.fingerprint else _first_calls(worker, run, fence, shared, print_)
-    _, replies = await asyncio.gather(_load_latest(prepared, run), worker.store.do_all(first))
+    if budget := worker.budgets.of(run.graph_id):
+        prepared.meter = Meter(worker, run, budget)
+    opening = [prepared.meter.open()] if prepared.meter else []
+    _, replies, *_ = await asyncio.gather(_load_latest(prepared, run), worker.store.do_all(first), *opening)
     if replies:
         prepared.thread_fingerprint, before = replies[0]
         if before and run.request.input is None:
@@ -277,6 +293,8 @@ class _Slice:
             finally:
                 await runner.close()
                 self._prepared.ledger.close()
+                if self._prepared.meter is not None:
+                    await self._prepared.meter.close()
         await self._writer.close()
         return outcome
 
@@ -321,6 +339,9 @@ class _Slice:
         except (seam.NotHere, WaitsForRetry, Parks):
             if runner.failures:
                 return self._failure(runner.failures[0])
+            if self._prepared.meter is not None and self._prepared.meter.edge is not None:
+                asked = {**interrupts_of(runner.interrupts), **self._prepared.meter.question()}
+                return Interrupted(self._feed.values, asked)
             return self._left_open(runner)
         except asyncio.CancelledError:
             return stopped(self._held, self._run, self._prepared.session, self._feed.values)
@@ -351,6 +372,8 @@ class _Slice:
         if task.id in self._answered:
             raise GraphInterrupt(self._answered[task.id])
         self._nodes.wait_if_early(task)
+        if self._prepared.meter is not None and task.name != seam.START:
+            self._prepared.meter.begin(seam.step_of(task))
         if any(self._is_foreign(other) for other in siblings):
             if not self._nodes.is_settled(task):
                 self._foreign.append(task)
@@ -417,7 +440,8 @@ def stream(
     request = run.request
     blocks = PROTOCOL in request.stream_mode
     configurable = {**prepared.config["configurable"], seam.RUNNER_SUBMIT: runner, seam.CONTENT_BLOCKS: blocks}
-    callbacks = [Callbacks(prepared.ledger)] if prepared.ledger.is_on else []
+    callbacks: list[Any] = [prepared.meter] if prepared.meter else []  # first: what it refuses is not begun
+    callbacks += [Callbacks(prepared.ledger)] if prepared.ledger.is_on else []
     as_events = "events" in request.stream_mode
     begin: Any = partial(prepared.graph.astream_events, version="v2") if as_events else prepared.graph.astream
     parts: AsyncIterator[Any] = begin(

@@ -16,6 +16,7 @@ from langgraph.types import PregelExecutableTask
 from runyard.engine import seam
 from runyard.engine.background import Background
 from runyard.engine.breaker import Circuit
+from runyard.engine.budget import Budgets
 from runyard.engine.caps import Caps
 from runyard.engine.circuits import Circuits
 from runyard.engine.items import RedisItems
@@ -72,6 +73,8 @@ class Worker:
     limits: Mapping[str, Limit] = field(default_factory=dict)
     #: How many runs of a tenant or a graph may be in hand at once, over the fleet.
     caps: Caps = field(default_factory=Caps)
+    #: What runs, threads and tenants may spend.
+    budgets: Budgets = field(default_factory=Budgets)
     #: The thresholds of circuits that configuration defines, by name.
     thresholds: Mapping[str, Circuit] = field(default_factory=dict)
     #: Sends wake-ups of parked runs that there is room for; called in a thread, may fail.

@@ -31,6 +31,7 @@ from celery.signals import (
 
 from runyard.engine.branch import BranchSaver
 from runyard.engine.breaker import circuits_of
+from runyard.engine.budget import budgets_of
 from runyard.engine.caps import caps_of
 from runyard.engine.errors import StoreUnavailable
 from runyard.engine.garbage import spare
@@ -153,6 +154,7 @@ class WorkerProcess:
             limits=limits_of(project.runyard.get("limits", {})),
             thresholds=circuits_of(project.runyard.get("circuits", {})),
             caps=caps_of(project.runyard.get("concurrency", {})),
+            budgets=budgets_of(project.runyard.get("budgets", {})),
             wake=self.wake,
             has_room=self._has_room,
             took=self._presence.took,

@@ -219,6 +219,7 @@ class Run(Schema):
     )
     replays = fields.Integer(metadata={"description": "How often it was taken up from the dead letters."})
     priority = fields.Integer()
+    spent = fields.Dict(keys=fields.String(), metadata={"description": "By kind; counted where there is a budget."})
     webhook_delivery = fields.Nested(
         Delivery, allow_none=True, metadata={"description": "How far its webhook got; null before its end."}
     )

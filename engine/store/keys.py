@@ -32,6 +32,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `<prefix>:{circuit:<name>}` | hash | a circuit: mode, the window of its calls, who tries it, its thresholds | never; one for each circuit |
 | `<prefix>:{circuit:<name>}:waiting` | sorted set | parked runs and branches to wake when it closes, by the ms until which they wait | woken, or their time is over |
 | `<prefix>:{circuit:<name>}:log` | stream | how it changed, about the last hundred times | trimmed as it grows |
+| `<prefix>:spent:<tenant>:<day>` | hash | what a tenant has spent in a day (UTC), and what was granted on top; only with a budget for it | it expires after 40 days |
 | `P:run:<run>` | hash | the run: request, phase, lease, counters, error | retention after its end, or deleted |
 | `P:run:<run>:events` | stream | what the run told its readers | retention of events after its end |
 | `P:run:<run>:branches` | hash | the parts of a superstep that went to other workers, and their leases | the superstep is complete |
@@ -173,6 +174,9 @@ class Keys:
     def circuit_all(self, name: str) -> tuple[str, str, str]:
         """The three keys of a circuit; they share a hash tag."""
         return self.circuit(name), self.circuit_waiting(name), self.circuit_log(name)
+
+    def spent(self, tenant: str, day: str) -> str:
+        return f"{self.prefix}:spent:{tenant}:{day}"
 
     def limit(self, name: str) -> str:
         return f"{self.prefix}:{{limit:{name}}}"

@@ -501,6 +501,8 @@ def decode(fields: Mapping[str, bytes]) -> Run:
         user=json("user"),
         delivery=_delivery(fields) if "webhook:state" in fields else None,
         priority=number("priority") or 0,
+        spent={name[6:]: float(value) for name, value in fields.items() if name.startswith("spent:")},
+        granted={name[8:]: float(value) for name, value in fields.items() if name.startswith("granted:")},
         parked=json("parked") or [],
         parked_branches=[
             entry for name, value in fields.items() if name.startswith("parked:") for entry in wire.decode(value)

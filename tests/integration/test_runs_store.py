@@ -231,6 +231,7 @@ ANSWER_ONCE: dict[str, Make] = {
 #: Scripts that are sent twice, and refused, in the tests of what they are for.
 ELSEWHERE = {
     *("park_run", "park_branch", "unpark", "take_share", "give_share", "admit_call", "record_call", "force_circuit"),
+    *("note_spent", "grant_budget"),
     *("begin_effect", "note_death", "get_stale", "put_stale"),
     *("claim_webhook", "settle_webhook", "put_cron", "fire_cron", "delete_cron"),
     *("save_api_key", "revoke_api_key"),

@@ -16,11 +16,13 @@ from typing import Any
 from runyard.engine.advance import advance, advance_branch
 from runyard.engine.branch import BranchSaver
 from runyard.engine.breaker import circuits_of
+from runyard.engine.budget import budgets_of
 from runyard.engine.caps import caps_of
 from runyard.engine.delivery import deliver
 from runyard.engine.items import RedisItems
 from runyard.engine.leases import LeaseKeeper
 from runyard.engine.limits import limits_of
+from runyard.engine.prices import Prices
 from runyard.engine.recovery import Recovery
 from runyard.engine.run import TERMINAL, Run, RunRequest, Wake
 from runyard.engine.saver import RedisSaver
@@ -79,6 +81,8 @@ class Engine:
             limits=limits_of(self.project["runyard"].get("limits", {})),
             thresholds=circuits_of(self.project["runyard"].get("circuits", {})),
             caps=caps_of(self.project["runyard"].get("concurrency", {})),
+            prices=Prices(self.project["runyard"].get("prices")),
+            budgets=budgets_of(self.project["runyard"].get("budgets", {})),
             wake=self.wakes.extend,
         )
         self._workers.append(worker)

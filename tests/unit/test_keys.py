@@ -25,7 +25,7 @@ def made_by(of: Keys | Partition, prefix: str) -> dict[str, str]:
     words = {
         "run_id": "<run>", "thread_id": "<thread>", "namespace": "<ns>", "checkpoint_id": "<id>", "worker_id": "<id>",
         "assistant_id": "<id>", "fingerprint": "<fingerprint>", "name": "<name>", "queue": "<queue>",
-        "tenant": "<tenant>",
+        "tenant": "<tenant>", "day": "<day>",
         "key_id": "<id>", "node": "<node>", "digest": "<digest>",
         "cron_id": "<cron>",
     }  # fmt: skip
