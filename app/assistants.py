@@ -9,7 +9,7 @@ from runyard.app.auth.handlers import sees
 from runyard.app.errors import BadRequest
 from runyard.app.wiring import Wiring
 from runyard.engine.errors import AssistantExists, AssistantNotFound, Conflict
-from runyard.engine.service import _contains
+from runyard.engine.service import SEARCH_DEPTH, Service, _contains
 from runyard.engine.store.assistants import FACTS, Assistant
 
 Json = dict[str, Any]
@@ -83,7 +83,16 @@ def delete(wiring: Wiring, assistant_id: str, *, threads: bool) -> None:
         for thread in found:
             service.delete_thread(thread.thread_id)
         threads = bool(found)
+        for thread_id in _busy_with(service, assistant_id):
+            service.delete_thread(thread_id)
     wiring.assistants.delete(assistant_id)
+
+
+def _busy_with(service: Service, assistant_id: str) -> list[str]:
+    """Threads whose newest run is an assistant's and has not ended: their record may not name it yet."""
+    busy, _ = service.search_threads(status="busy", limit=SEARCH_DEPTH)
+    newest = [(thread.thread_id, service.list_runs(thread.thread_id, limit=1)) for thread in busy]
+    return [thread_id for thread_id, runs in newest if runs and runs[0].assistant_id == assistant_id]
 
 
 def search(wiring: Wiring, wanted: Json) -> list[Assistant]:

@@ -45,7 +45,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:thread:<thread>:runs` | sorted set | its runs by the ms of their making | with the thread |
 | `P:thread:<thread>:queue` | sorted set | its runs that wait for the one before them, by order of arrival | empty |
 | `P:thread:<thread>:crons` | set | crons that start runs on it | with the cron, or with the thread |
-| `P:thread:<thread>:log` | stream | its runs that told something, in order, each with the number of its beginning | a day after its newest run began to tell |
+| `P:thread:<thread>:log` | stream | its runs that told something, in order, each with the number of its beginning | with the thread, or a day after its newest run began to tell |
 | `P:thread:<thread>:namespaces` | set | checkpoint namespaces in use | with the thread |
 | `P:thread:<thread>:loose` | set | `<ns>\\0<id>` of checkpoints that have pending writes and were not put (yet) | the checkpoint is put, its namespace has none left, pruned, or with the thread |
 | `P:thread:<thread>:checkpoints:<ns>` | sorted set | checkpoint ids at score 0: lexical order, which is their order in time | with the thread |

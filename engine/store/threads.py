@@ -103,7 +103,7 @@ def delete(keys: Keys, thread_id: str) -> Call[bool]:
     at = keys.of_thread(thread_id)
     return Call(
         script("delete_thread"),
-        (at.thread(thread_id), at.threads, at.thread_runs(thread_id), at.ttl),
+        (at.thread(thread_id), at.threads, at.thread_runs(thread_id), at.ttl, at.thread_log(thread_id)),
         (thread_id,),
         bool,
     )

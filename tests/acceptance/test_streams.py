@@ -6,10 +6,12 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import httpx
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, StateGraph
 from langgraph.pregel.remote import RemoteGraph
 from langgraph.types import Command
 from langgraph_sdk import get_client
@@ -171,6 +173,39 @@ def test_remote_graph_streams_events_and_resumes(server: Stack) -> None:
         assert list(run.values)[-1] in ({"steps": []}, {"steps": ["work"]})
     with graph.stream_events(Command(resume="yes"), config, version="v3") as run:
         assert run.output["answer"] == "yes"
+
+
+def test_a_remote_graph_streams_its_subgraphs_and_tells_their_states(server: Stack) -> None:
+    graph = RemoteGraph("talking", url=server.url, api_key="none")
+    parts = list(graph.stream({"messages": []}, stream_mode="updates", subgraphs=True))
+    inside = [list(update) for namespace, update in parts if namespace]
+    assert inside == [["talk"]]
+    assert [list(update) for namespace, update in parts if not namespace] == [["talk"], ["inner"], ["use"]]
+    tokens = [part[0]["content"] for part in graph.stream({"messages": []}, stream_mode="messages")]
+    # As plain LangGraph: the graph's own message by tokens, and that of the subgraph as the whole it came to.
+    assert tokens == [*("hello", " ", "to", " ", "you"), "hello to you"]
+
+
+def test_a_remote_graph_is_a_node_of_a_local_one_that_asks_through_it(server: Stack) -> None:
+    thread_id = server.thread()
+
+    class State(TypedDict, total=False):
+        steps: list[str]
+        answer: str
+
+    remote = RemoteGraph("asking", url=server.url, api_key="none")
+    builder = StateGraph(State).add_node("remote", remote).add_edge(START, "remote").add_edge("remote", END)
+    graph = builder.compile(checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": thread_id}}
+    asked = graph.invoke({"steps": []}, config)
+    assert [interrupt.value for interrupt in asked["__interrupt__"]] == [{"question": "go on?"}]
+    assert server.http.get(f"/threads/{thread_id}").json()["status"] == "interrupted"
+    assert remote.get_state(config).next == ("ask",)
+    assert remote.invoke(Command(resume="yes"), config)["answer"] == "yes"
+    past = list(remote.get_state_history(config, limit=10))
+    assert past[0].next == ()
+    assert remote.update_state(config, {"answer": "no"}, as_node="ask")["configurable"]["checkpoint_id"]
+    assert remote.get_state(config).values["answer"] == "no"
 
 
 def test_messages_come_as_blocks_tools_as_calls_and_custom_events_by_name(server: Stack) -> None:

@@ -147,6 +147,16 @@ def test_a_deleted_assistant_is_gone_and_its_threads_stay_unless_asked(web: Web)
     assert web.run(web.thread(), assistant_id=made[0]).status_code == 404
 
 
+def test_threads_whose_first_run_is_under_way_go_with_their_assistant(web: Web) -> None:
+    mine, other = make(web)["assistant_id"], make(web)["assistant_id"]
+    threads = [web.thread() for _ in range(3)]
+    web.run(threads[0], assistant_id=mine)
+    web.run(threads[1], assistant_id=mine, after_seconds=60)
+    web.run(threads[2], assistant_id=other)
+    assert web.call("DELETE", f"/assistants/{mine}?delete_threads=true").status_code == 204
+    assert [web.call("GET", f"/threads/{each}").status_code for each in threads] == [404, 404, 200]
+
+
 def test_what_comes_with_a_graph_cannot_be_changed_or_deleted(web: Web) -> None:
     for method, body in (("DELETE", None), ("PATCH", {"name": "x"})):
         answer = web.call(method, f"/assistants/{PLAIN_ID}", body)

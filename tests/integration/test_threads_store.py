@@ -11,7 +11,7 @@ from runyard.engine import wire
 from runyard.engine.errors import LeaseLost, ThreadExists, ThreadNotFound
 from runyard.engine.ids import new_thread_id
 from runyard.engine.run import Phase
-from runyard.engine.store import runs, threads
+from runyard.engine.store import events, runs, threads
 from runyard.engine.store.client import Call
 from tests.support.checkpoints import at as place_at, put
 from tests.support.store import Bench
@@ -112,6 +112,8 @@ def test_a_deleted_thread_leaves_nothing_but_the_last_words_of_its_runs(bench: B
     fence = bench.claimed(in_hand).fence
     for run in (bench.create(thread_id), bench.create(thread_id, delay_ms=60_000), in_hand):
         put(bench.service.saver, place_at(thread_id), {"n": 1}, run_id=run.run_id)
+    bench.do(events.append(bench.keys, in_hand.run_id, fence, 0, [("values", b"1")], keep=9, thread_id=thread_id))
+    assert bench.do(events.log(bench.keys, thread_id))
     bench.service.delete_thread(thread_id)
     left = bench.dump()
     assert all(key.endswith(":events") for key in left)
