@@ -246,6 +246,10 @@ class AsyncStore:
             self._begin()
         return future
 
+    def hurry(self) -> None:
+        """Send now what still waits for other calls to ride with."""
+        self._begin()
+
     def _begin(self) -> None:
         if self._flusher is None and self._waiting:
             self._flusher = asyncio.get_running_loop().create_task(self._flush())
