@@ -13,7 +13,7 @@ from werkzeug.datastructures import Headers
 #: Without these a browser cannot learn a run's id, reconnect to a stream, or turn pages.
 EXPOSED = (
     *("content-location", "location", "x-pagination-total", "x-pagination-next"),
-    *("x-request-id", "retry-after"),
+    *("x-request-id", "retry-after", "x-ratelimit-limit", "x-ratelimit-remaining"),
 )
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 

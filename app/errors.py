@@ -63,6 +63,12 @@ class HandlerRefused(Exception):
         self.status, self.headers = status if 400 <= status < 600 else 500, headers
 
 
+class RateLimited(errors.Refused):
+    """Too many requests."""
+
+    code = "rate_limited"
+
+
 #: The first that fits counts, so the special stand before the general.
 STATUS: tuple[tuple[type[Exception], int], ...] = (
     (BadRequest, 400),
@@ -73,6 +79,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (errors.NotFound, 404),
     (UnknownGraph, 404),
     (errors.Conflict, 409),
+    (RateLimited, 429),
     (errors.TooManyWaiting, 429),
     (errors.Backlogged, 503),
     (errors.StoreUnavailable, 503),

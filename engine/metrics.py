@@ -53,6 +53,8 @@ TABLE = (
     Metric("runyard_store_calls_total", Counter, (), "Calls of the store; several ride in one round trip."),
     Metric("runyard_store_unavailable_total", Counter, (), "Calls that the store could not be reached for."),
     Metric("runyard_stream_lag_seconds", Histogram, (), "From an event to its being sent to who follows the run."),
+    Metric("runyard_rate_limited_total", Counter, ("limit",), "Requests answered 429 by a rate limit."),
+    Metric("runyard_rate_limits_skipped_total", Counter, (), "Requests let pass because limits could not be counted."),
     Metric("runyard_http_requests_total", Counter, ("method", "route", "status"), "Requests, by route and answer."),
     Metric("runyard_http_request_seconds", Histogram, ("route",), "From a request to the beginning of its answer."),
 )  # fmt: skip

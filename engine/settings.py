@@ -164,6 +164,11 @@ class Settings:
     jwt_scopes_claim: str = setting(
         "RUNYARD_JWT_SCOPES_CLAIM", "scope", "The claim with the scopes: words, or a list; a.b is b inside a."
     )
+    rate_limits: str = setting(
+        "RUNYARD_RATE_LIMITS",
+        "",
+        "How fast clients may ask, like key=600/minute; tenant=50/second; runs:write=5/second.",
+    )
     queue: str = setting("RUNYARD_QUEUE", "default", "Queue of runs, and of nodes that name none.")
     isolated_queue: str = setting(
         "RUNYARD_ISOLATED_QUEUE", "cpu", "Queue of nodes that run in a process that may be killed (worker-cpu)."

@@ -12,6 +12,7 @@ from runyard.app.auth.api_keys import KeyCheck
 from runyard.app.auth.custom import CustomAuth
 from runyard.app.auth.handlers import authorize
 from runyard.app.auth.identity import ANYBODY, NOBODY, Identity
+from runyard.app.auth.rates import path_of, rates_of
 from runyard.app.auth.scopes import OPEN, declared
 from runyard.app.auth.tokens import TokenCheck
 from runyard.app.errors import Forbidden, NotAuthenticated
@@ -39,16 +40,19 @@ class Gate:
             raise ConfigError(
                 "RUNYARD_AUTH names jwt, and the Auth object of langgraph.json authenticates: choose one."
             )
-        self._custom = custom
+        self._custom, self._settings = custom, settings
         self._token_check = TokenCheck(settings) if "jwt" in ways else None
         self._key_check = KeyCheck(keys, keep_s=settings.auth_cache_s) if "keys" in ways else None
         self._may_be_open = may_be_open()
         self.is_open = not ways and not self._authenticates
 
     def register(self, app: Flask) -> None:
-        """Stand before every view of ``app``, whose routes are all known by now."""
+        """Stand before every view of ``app``, whose routes are all known by now. Raises ConfigError."""
         self._scopes = declared(app)
         app.before_request(self._pass)
+        self._rates = rates_of(self._settings, app)
+        if self._rates:
+            self._rates.register(app)
 
     def _pass(self) -> None:
         if request.endpoint is None or request.method == "OPTIONS":
@@ -64,6 +68,8 @@ class Gate:
             raise Forbidden("Forbidden")
         if scope is not None and not who.may(scope):
             raise Forbidden(f"This needs the scope {scope!r}, which {who.name} does not have.")
+        if self._rates and request.url_rule:
+            self._rates.take(who, scope or "", f"{request.method} {path_of(request.url_rule.rule)}")
         if self._custom is not None:
             g.authorize = authorize
 

@@ -33,6 +33,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `<prefix>:{circuit:<name>}:waiting` | sorted set | parked runs and branches to wake when it closes, by the ms until which they wait | woken, or their time is over |
 | `<prefix>:{circuit:<name>}:log` | stream | how it changed, about the last hundred times | trimmed as it grows |
 | `<prefix>:spent:<tenant>:<day>` | hash | what a tenant has spent in a day (UTC), and what was granted on top; only with a budget for it | it expires after 40 days |
+| `<prefix>:rates:<name>` | string | requests in a window of a rate limit; `<name>` says whose and which | the window is over |
 | `P:run:<run>` | hash | the run: request, phase, lease, counters, error | retention after its end, or deleted |
 | `P:run:<run>:events` | stream | what the run told its readers | retention of events after its end |
 | `P:run:<run>:branches` | hash | the parts of a superstep that went to other workers, and their leases | the superstep is complete |
@@ -207,6 +208,9 @@ class Keys:
 
     def api_key(self, key_id: str) -> str:
         return f"{self.api_keys}:{key_id}"
+
+    def rate(self, name: str) -> str:
+        return f"{self.prefix}:rates:{name}"
 
     def assistant(self, assistant_id: str) -> str:
         return f"{self.assistants}:{assistant_id}"
