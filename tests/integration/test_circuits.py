@@ -194,6 +194,20 @@ async def test_a_fallback_takes_the_nodes_place_while_it_is_open(redis_url: str)
         assert [(one["error"], one["instead"]) for one in run.degraded] == [("CircuitOpen", "fallback")]
 
 
+async def test_the_last_good_result_takes_the_nodes_place_while_it_is_open(redis_url: str) -> None:
+    provider = Provider()
+    provider.error = False
+    async with engine(redis_url, {"g": through(provider, fallback={"stale": 60})}, runyard=CONFIGURED) as eng:
+        good = await eng.run("g", {"out": []})
+        provider.error = True
+        await opened(eng)
+        run = await eng.run("g", {"out": []})
+        assert run.phase is Phase.SUCCEEDED
+        assert [(one["error"], one["instead"]) for one in run.degraded] == [("CircuitOpen", "stale")]
+        kept = [wire.decode(eng.service.get_thread(one.thread_id).values) for one in (good, run)]
+        assert kept[0] == kept[1]
+
+
 async def test_a_run_parks_until_the_circuit_tries_and_its_trial_wakes_the_others(redis_url: str) -> None:
     provider = Provider()
     graphs = {"g": through(provider), "patient": through(provider, when_open="park")}
