@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import orjson
@@ -12,7 +13,8 @@ from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from runyard.app.errors import WrongContentType
-from runyard.engine.errors import InvalidInput
+from runyard.engine import wire
+from runyard.engine.errors import InvalidInput, TooLarge
 
 #: Deeper than any state a person wrote, and shallow enough for every encoder behind us.
 MAX_DEPTH = 200
@@ -65,6 +67,15 @@ def is_deeper(value: Any, levels: int) -> bool:
         if not layer:
             return False
     return True
+
+
+def check_sizes(request: Request, body: dict[str, Any], names: Iterable[str], *, most: int, setting: str) -> None:
+    """Raise TooLarge for a field of a body that is larger than ``most`` bytes of JSON. A small body costs nothing."""
+    if request.content_length is not None and request.content_length <= most:
+        return
+    for name in names:
+        if (size := len(wire.encode(body.get(name)))) > most:
+            raise TooLarge(f"{name}: at most {most} bytes of JSON are accepted ({setting}), not {size}.")
 
 
 class Parser(FlaskParser):

@@ -12,6 +12,7 @@ from flask import has_request_context, request as http
 from runyard.app import assistants
 from runyard.app.auth import identity
 from runyard.app.auth.handlers import authorize_run
+from runyard.app.body import check_sizes
 from runyard.app.errors import BadRequest
 from runyard.app.ids import canonical
 from runyard.app.wiring import Wiring
@@ -22,6 +23,8 @@ from runyard.engine.run import Run, RunRequest
 from runyard.engine.store.assistants import Assistant
 
 Json = dict[str, Any]
+#: What of a request goes into the run's record or its state as it is.
+_SIZED = ("input", "command", "context", "config", "metadata")
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 _NAMES_OF_CHECKPOINT = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
@@ -35,6 +38,7 @@ def start(wiring: Wiring, body: Json, thread_id: str | None = None, *, part: int
     GraphBroken, and what Service.create_run does.
     """
     once = _idempotency(body, thread_id, part)
+    _check_sizes(wiring, body)
     assistant = wiring.catalog.find(body["assistant_id"])
     authorize_run(wiring, body, thread_id, assistant)
     request = to_request(body, assistant)
@@ -78,6 +82,12 @@ def _idempotency(body: Json, thread_id: str | None, part: int | None) -> Idempot
         raise InvalidInput("Idempotency-Key: must be 1 to 255 printable ASCII characters")
     key = key if part is None else f"{key}\0{part}"
     return Idempotency.of(key, body, tenant=identity.current().tenant, thread_id=thread_id or "")
+
+
+def _check_sizes(wiring: Wiring, body: Json) -> None:
+    if has_request_context():
+        most = wiring.settings.max_input_bytes
+        check_sizes(http, body, _SIZED, most=most, setting="RUNYARD_MAX_INPUT_BYTES")
 
 
 def start_all(wiring: Wiring, bodies: Sequence[Json]) -> list[Run]:

@@ -46,6 +46,12 @@ class InvalidInput(EngineError):
     code = "invalid_input"
 
 
+class TooLarge(InvalidInput):
+    """A part of the request is larger than is accepted."""
+
+    code = "too_large"
+
+
 class NotFound(EngineError):
     """There is no such thing."""
 
@@ -181,6 +187,12 @@ class BudgetExceeded(EngineError):
     """What may be spent is spent."""
 
     code = "budget_exceeded"
+
+
+class StateTooLarge(Unserializable):
+    """A value in the graph's state is larger than is stored."""
+
+    code = "state_too_large"
 
 
 class GraphUnavailable(EngineError):

@@ -226,6 +226,10 @@ class Settings:
         "RUNYARD_WORKER_MEMORY_MB", 0, "A worker process that uses more memory takes no new run; 0: no limit.",
         check=_not_negative,
     )  # fmt: skip
+    max_input_bytes: int = setting(
+        "RUNYARD_MAX_INPUT_BYTES", 8 * 2**20, "Largest input, command, context, config or metadata of a run, as JSON.",
+        check=_positive,
+    )  # fmt: skip
     keep_events_s: int = setting(
         "RUNYARD_KEEP_EVENTS_S", 3600, "How long the events of an ended run can be read.", check=_positive
     )

@@ -17,9 +17,11 @@ import zstandard
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from runyard.engine.errors import Unserializable
+from runyard.engine.errors import StateTooLarge, Unserializable
 
 COMPRESS_FROM_BYTES = 1024
+#: Most bytes of one state key, before they are compressed: the store takes 512 MB at once, and a worker holds many.
+MAX_VALUE_BYTES = 64 * 2**20
 
 _TAGS = {"msgpack": b"m", "null": b"n", "bytes": b"b", "bytearray": b"a"}
 _KINDS = {tag[0]: kind for kind, tag in _TAGS.items()}
@@ -49,11 +51,19 @@ def strict_serde() -> JsonPlusSerializer:
 
 
 def encode(serde: SerializerProtocol, name: str, value: Any) -> bytes:
-    """The bytes to store for ``value``. Raises Unserializable, naming the state key ``name`` and the place in it."""
+    """The bytes to store for ``value``.
+
+    Raises Unserializable, naming the state key ``name`` and the place in it; StateTooLarge.
+    """
     try:
         kind, data = serde.dumps_typed(value)
     except Exception as error:  # serializing runs code of the value's own class, which may raise anything
         raise Unserializable(_explain(serde, name, value, error)) from error
+    if len(data) > MAX_VALUE_BYTES:
+        raise StateTooLarge(
+            f'State key "{name}" has {len(data)} bytes, and at most {MAX_VALUE_BYTES} of one key are stored. Keep '
+            "large things elsewhere, and in the state where they are."
+        )
     tag = _TAGS.get(kind) or _named_tag(kind, name)
     if len(data) >= COMPRESS_FROM_BYTES:
         packed = _zstd.compress(data)
