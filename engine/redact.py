@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Set as AbstractSet
+from functools import lru_cache
 from typing import Any
 
 HIDDEN = "[redacted]"
@@ -35,6 +36,7 @@ _HINT = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)
 def hides(name: str) -> bool:
     """Whether what goes under this name is a secret."""
     return _NAMES.search(name) is not None

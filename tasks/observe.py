@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import sys
 import threading
+import time
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +24,8 @@ from runyard.engine.settings import Settings
 Json = MutableMapping[str, Any]
 #: Tracebacks are longer than anything else in a log.
 MOST_TEXT = 20_000
+#: How long lines of records may wait to be written together, and how many.
+HOLD_S, MOST_HELD = 0.1, 64
 #: Loggers of servers that bring handlers of their own.
 _SERVERS = ("celery", "celery.task", "celery.worker", "gunicorn.error", "gunicorn.access", "flower", "tornado")
 _LEVELS = logging.getLevelNamesMapping()
@@ -108,14 +113,54 @@ class _Modules:
         return event
 
 
-_writing = threading.Lock()
+class _Pipe:
+    """Standard output, in whole lines: processes share it.
 
+    Lines of records come many at a time and cost a system call each. They are held for a moment, to go with the next
+    line of another kind, or together; a process that is killed takes them along, and the ledger has them.
+    """
 
-def _write(line: bytes) -> None:
-    """One whole line, in one write: processes share the stream."""
-    with _writing:
-        sys.stdout.buffer.write(line)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: list[bytes] = []
+        self._some = threading.Event()
+        self._pid = 0
+
+    def write(self, line: bytes) -> None:
+        with self._lock:
+            self._out(line)
+
+    def hold(self, line: bytes) -> None:
+        with self._lock:
+            if self._pid != os.getpid():  # threads do not outlive a fork
+                self._pid = os.getpid()
+                threading.Thread(target=self._let_go, name="log", daemon=True).start()
+            self._held.append(line)
+            if len(self._held) >= MOST_HELD:
+                self._out(b"")
+            elif len(self._held) == 1:
+                self._some.set()
+
+    def flush(self) -> None:
+        with self._lock:
+            if self._held:
+                self._out(b"")
+
+    def _let_go(self) -> None:
+        while True:
+            self._some.wait()
+            time.sleep(HOLD_S)
+            self._some.clear()
+            self.flush()
+
+    def _out(self, line: bytes) -> None:
+        held, self._held = self._held, []
+        sys.stdout.buffer.write(b"".join([*held, line]))
         sys.stdout.buffer.flush()
+
+
+_pipe = _Pipe()
+atexit.register(_pipe.flush)
 
 
 class _Output:
@@ -128,7 +173,7 @@ class _Output:
         if isinstance(line, str):
             line = line.encode(errors="replace")
         try:
-            _write(line + b"\n")
+            _pipe.write(line + b"\n")
         except AttributeError:  # somebody put a stream without bytes there: a test, a notebook
             print(line.decode())  # noqa: T201 - it is what was asked for
 
@@ -187,7 +232,7 @@ def _print_record(about: About, record: Mapping[str, Any], packed: bytes) -> Non
     # A record's instant is a number and of its beginning; a line's is text, and of its writing, like all lines'.
     said = packed[1:].replace(b'"timestamp":', b'"began_ms":', 1)
     at = datetime.now(UTC).isoformat(timespec="microseconds").encode()
-    _write(
+    _pipe.hold(
         b'{"event":"node.%b","level":"info","timestamp":"%b",%b,%b\n' % (record["kind"].encode(), at, about.head, said)
     )
 
