@@ -54,7 +54,7 @@ def needs(scope: str, *on: str) -> Callable[[F], F]:
                     authorize(each, given[0] if given else {}, path)
             return view(*given, **path)
 
-        guarded.scope = scope  # type: ignore[attr-defined]  # functools.wraps carries it through all decorators
+        guarded.scope, guarded.on = scope, on  # type: ignore[attr-defined]  # carried through decorators by functools.wraps
         return cast(F, guarded)
 
     return mark

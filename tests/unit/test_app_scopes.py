@@ -17,12 +17,33 @@ ANONYMOUS = {
 }
 
 
+#: What LangGraph's server has, too: there handlers of an Auth object must be asked.
+THEIRS = ("assistants", "threads", "runs", "crons", "store")
+#: These start runs, and ask about that where the run is made.
+STARTING = {
+    *("runs.create", "streams.wait", "streams.stream"),
+    *(f"stateless runs.{name}" for name in ("create", "create_batch", "wait", "stream")),
+}
+
+
 @pytest.fixture(scope="module")
-def scopes() -> dict[str, str | None]:
-    app = Flask("scopes", static_folder=None)
-    app.config.update(API_TITLE="t", API_VERSION="1", OPENAPI_VERSION="3.1.0")
-    _add_resources(app, frozenset())
+def app() -> Flask:
+    made = Flask("scopes", static_folder=None)
+    made.config.update(API_TITLE="t", API_VERSION="1", OPENAPI_VERSION="3.1.0")
+    _add_resources(made, frozenset())
+    return made
+
+
+@pytest.fixture(scope="module")
+def scopes(app: Flask) -> dict[str, str | None]:
     return declared(app)
+
+
+def test_handlers_are_asked_about_every_route_that_langgraphs_server_has_too(app: Flask) -> None:
+    views = app.view_functions.items()
+    theirs = {name: view for name, view in views if str(getattr(view, "scope", "")).partition(":")[0] in THEIRS}
+    unasked = {name for name, view in theirs.items() if not getattr(view, "on", ())}
+    assert unasked == STARTING, "name in @needs what handlers are asked about: @needs('runs:read', 'threads.read')"
 
 
 def test_every_route_declares_the_scope_it_needs(scopes: dict[str, str | None]) -> None:
