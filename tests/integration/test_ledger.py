@@ -324,3 +324,15 @@ async def test_pages_follow_one_another_and_filters_hold(redis_url: str) -> None
         assert found == [["n0", "n1", "n2"], ["n3", "n4", "n5"], ["n6"]]
         assert seen(ledger_of(eng, run, node="n4"), "node") == [("n4",)]
         assert ledger_of(eng, run, status="error") == ledger_of(eng, run, kind="tool") == []
+
+
+async def test_nodes_of_other_queues_and_of_later_slices_are_in_the_same_ledger(redis_url: str) -> None:
+    away = {"node": lambda _: {"out": [2]}, "metadata": {"runyard": {"queue": "elsewhere"}}}
+    graph = chain(home=lambda _: {"out": [1]}, away=away, back=lambda _: {"out": [3]}).compile()
+    async with engine(redis_url, {"g": graph}, quantum_s=0) as eng:
+        run = await eng.run("g", {"out": []})
+        assert run.phase is Phase.SUCCEEDED
+        found = ledger_of(eng, run)
+    assert seen(found, "node", "status", "step") == [("home", "ok", 1), ("away", "ok", 2), ("back", "ok", 3)]
+    assert seen(found, "slice") == [(1,), (3,), (3,)]  # what was handed away counts with the slice that gathers it
+    assert len({record["trace_id"] for record in found}) == 1
