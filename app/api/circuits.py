@@ -7,6 +7,7 @@ from typing import Any
 from flask import Response
 
 from runyard.app import answers
+from runyard.app.auth import identity
 from runyard.app.auth.scopes import needs
 from runyard.app.resources import Resource
 from runyard.app.schemas.circuits import Circuit, CircuitForce, CircuitWithHistory
@@ -41,7 +42,9 @@ def get(name: str) -> Response:
 @needs("circuits:admin")
 def force(body: Json, name: str) -> Response:
     """Keep a circuit open or closed, or leave it to itself again. What was parked until it closes goes on."""
-    return answers.json(of_circuit(desk().force(name, body["state"], why=body["reason"].strip(), by="api")))
+    return answers.json(
+        of_circuit(desk().force(name, body["state"], why=body["reason"].strip(), by=identity.current().name))
+    )
 
 
 def desk() -> CircuitDesk:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,19 @@ def _desk(redis_url: str | None, data: Path) -> CircuitDesk:
     return CircuitDesk(service.store, service.keys, service.wake)
 
 
+def _said(one: Json) -> str:
+    """What its calls came to, or when it lets some through again."""
+    if one["until"]:
+        left_s = max(0, round(datetime.fromisoformat(one["until"]).timestamp() - time.time()))
+        said = f"tries in {left_s} s" if left_s else "tries with the next call"
+    elif one["mode"] == "half_open":
+        said = f"{one['trying']} calls try it"
+    else:
+        said = f"{one['calls']} calls in {one['thresholds'].get('window_s', 60):g} s"
+        said += f", {one['errors']} failed, {one['slow']} slow"
+    return f"{said}, {one['waiting']} parked" if one["waiting"] else said
+
+
 def _user() -> str:
     try:
         return getpass.getuser()
@@ -84,12 +99,8 @@ def _print(found: list[Json]) -> None:
     table.add_column(overflow="fold")
     for one in found:
         mode = Text(one["mode"].replace("_", " "), _STYLE[one["mode"]])
-        said = f"{one['calls']} calls in {one['thresholds'].get('window_s', 60):g} s"
-        said += f", {one['errors']} failed, {one['slow']} slow"
-        said += f", {one['waiting']} parked" if one["waiting"] else ""
-        table.add_row(Text(one["name"], "bold"), mode, Text(said, "dim"))
+        table.add_row(Text(one["name"], "bold"), mode, Text(_said(one), "dim"))
         if one["why"]:
             by = f" by {one['by']}" if one["by"] else ""
-            kept = "kept so" if one["forced"] else "so"
-            table.add_row("", "", Text(f"{kept} since {ago(one['since'])}{by}: {one['why']}"))
+            table.add_row("", "", Text(f"{'kept so, ' if one['forced'] else ''}{ago(one['since'])}{by}: {one['why']}"))
     shown.console().print(table)

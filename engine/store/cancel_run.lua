@@ -9,6 +9,7 @@
 -- Errors RUN_NOT_FOUND; INVALID_TRANSITION when it is over already.
 --@include clock
 --@include branches
+--@include line
 --@include thread
 --@include webhook
 local state = redis.call('HMGET', KEYS[1], 'phase', 'started_at', 'cancel')

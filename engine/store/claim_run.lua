@@ -60,7 +60,8 @@ elseif not (state[3] and state[2] == ARGV[3]) then
   end
   if lined then
     redis.call('ZREM', line_of(KEYS[1], queue, whose), run_id)
-    redis.call('ZADD', lines, 'XX', at, whose)
+    local last = redis.call('ZREVRANGE', lines, 0, 0, 'WITHSCORES')[2]  -- turns may be taken faster than the clock ticks
+    redis.call('ZADD', lines, 'XX', math.max(at, tonumber(last or '0') + 0.01), whose)
   end
 end
 local run = ARGV[5] .. run_id

@@ -8,6 +8,7 @@
 -- goes with it.
 --@include clock
 --@include branches
+--@include line
 --@include thread
 --@include tenant
 local at = now_ms()

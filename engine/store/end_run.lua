@@ -11,6 +11,7 @@
 --@include fence
 --@include release
 --@include branches
+--@include line
 --@include thread
 --@include tenant
 --@include webhook

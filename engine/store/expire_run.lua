@@ -7,6 +7,7 @@
 -- Returns {1 when it was ended here else 0, next run id or '', its queue or ''}.
 --@include clock
 --@include branches
+--@include line
 --@include thread
 --@include tenant
 --@include webhook

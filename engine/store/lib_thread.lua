@@ -1,6 +1,6 @@
 -- admit_next(...): hand the thread to the run that waits behind `run_id`, if that one had it.
 -- Returns {next run id, its queue} or {}. The next run's key is made from `run_prefix`: it is known only here, and it
--- shares the hash tag of all the others.
+-- shares the hash tag of all the others. Needs the library line.
 local function admit_next(thread, thread_queue, waiting, run_prefix, run_id, at)
   if redis.call('HGET', thread, 'active') ~= run_id then return {} end
   local popped = redis.call('ZPOPMIN', thread_queue)
@@ -12,6 +12,7 @@ local function admit_next(thread, thread_queue, waiting, run_prefix, run_id, at)
   redis.call('HSET', thread, 'active', popped[1])
   redis.call('HSET', following, 'phase', 'waiting', 'updated_at', at)
   redis.call('ZADD', waiting, at, popped[1])
+  join_line(following, popped[1], at)
   return {popped[1], redis.call('HGET', following, 'queue')}
 end
 -- leave(...): how an ended run leaves its thread. One that is rolled back leaves it idle, with the state from before.

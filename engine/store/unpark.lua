@@ -3,6 +3,7 @@
 -- ARGV 1 run id  2 branch or ''
 -- Returns {1 when it will come for its room else 0, queue for a wake-up or ''}.
 --@include clock
+--@include line
 local at = now_ms()
 local phase = redis.call('HGET', KEYS[1], 'phase')
 local name, member = ARGV[2], ARGV[1]
@@ -11,6 +12,7 @@ if name == '' then
     redis.call('ZREM', KEYS[3], member)
     redis.call('HSET', KEYS[1], 'phase', 'waiting', 'updated_at', at)
     redis.call('ZADD', KEYS[4], at, member)
+    join_line(KEYS[1], member, 0)
     return {1, redis.call('HGET', KEYS[1], 'queue')}
   end
   if phase == 'leased' then redis.call('HSET', KEYS[1], 'unparked', 1) end

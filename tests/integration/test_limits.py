@@ -111,7 +111,9 @@ async def test_a_hundred_runs_of_four_workers_use_the_five_shares_and_never_a_si
         for _ in range(100):
             eng.start("g", {"out": []})
         wakes = [eng.wakes.popleft() for _ in range(100)]
-        await asyncio.gather(*(eng.carry_out(wake, workers[n % 4]) for n, wake in enumerate(wakes)))
+        carried_out = [eng.carry_out(wake, workers[n % 4]) for n, wake in enumerate(wakes)]
+        for following in await asyncio.gather(*carried_out):
+            eng.wakes.extend(following)
         await eng.drive()
         assert api.calls == 100
         assert api.most == 5

@@ -248,13 +248,15 @@ class Runs(RuleBasedStateMachine):
             claim = self.bench.claim_branch(wake.run_id, wake.branch)
         else:
             claim = self.bench.claim(wake.run_id)
-            assert (claim is not None) == (before is not None and before.phase is Phase.WAITING)
+            waited = before is not None and before.phase is Phase.WAITING
+            assert claim is not None or not waited
+            assert claim is None or waited or claim.run.run_id != wake.run_id, "taken though it did not wait"
         if claim is None:
             return None
         self.bench.do(Call(script("note_consumed"), (self.bench.keys.queues,), (wake.queue, claim.woken_ms)))
         token = int(claim.fence.value)
-        assert token > self.tokens[wake.run_id]
-        self.tokens[wake.run_id] = token
+        assert token > self.tokens[claim.run.run_id]
+        self.tokens[claim.run.run_id] = token
         return Hand(claim.run, claim.fence, wake.branch)
 
     def is_live(self, fence: Fence) -> bool:

@@ -108,12 +108,17 @@ class Engine:
 
     async def drive(self) -> None:
         """Carry out wake-ups, those of one moment side by side as a fleet would, until none is left."""
+        await self._settle()
         while self.wakes:
             batch = [self.wakes.popleft() for _ in range(len(self.wakes))]
             for following in await asyncio.gather(*(self.carry_out(wake) for wake in batch)):
                 self.wakes.extend(following)
-            for worker in self._workers:  # what was given back may wake somebody
-                await worker.background.close()
+            await self._settle()
+
+    async def _settle(self) -> None:
+        """Wait for what workers give back beside their slices: it may wake somebody."""
+        for worker in self._workers:
+            await worker.background.close()
 
     def start(self, graph_id: str, given: Any = None, *, thread_id: str | None = None, **request: Any) -> Run:
         """Record a run on a thread (made when missing)."""
