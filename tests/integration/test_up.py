@@ -49,7 +49,7 @@ def test_a_data_folder_in_use_stops_it_with_a_code_of_its_own(tmp_path: Path) ->
 def test_an_open_host_is_refused_with_the_reason(tmp_path: Path) -> None:
     code, said, _ = up("--host", "0.0.0.0", "--port", "0", "--data", str(tmp_path / "data"))
     assert code == ExitCode.CONFIG
-    assert "open the API to everyone" in said["message"]
+    assert "opens the API to everyone" in said["message"]
 
 
 def test_a_configuration_file_that_does_not_exist_is_a_usage_error() -> None:
