@@ -30,6 +30,7 @@ from runyard.engine.slice import (
     Prepared,
     answers,
     begun_in,
+    check_shape,
     failure,
     prepare,
     quarantined,
@@ -69,6 +70,7 @@ async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> Res
     async with AsyncExitStack() as opened:
         try:
             prepared = await prepare(worker, claim, opened, worker.branch_saver)
+            await check_shape(worker, prepared, run)
         except NOT_AN_OUTCOME:
             raise
         except Exception as error:  # noqa: BLE001 - the graph cannot be loaded here: the run fails with the reason

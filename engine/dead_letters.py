@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +18,13 @@ import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
-from runyard.engine import state
-from runyard.engine.errors import Conflict, EngineError, InvalidInput, InvalidTransition, NotFound
+from runyard.engine import stand_in, state
+from runyard.engine.errors import Conflict, EngineError, InvalidInput, InvalidTransition, NotFound, RunInFlight
 from runyard.engine.ledger import ids_of
 from runyard.engine.run import REVIVABLE, Phase, Run, Wake
 from runyard.engine.service import Service
 from runyard.engine.store import runs
+from runyard.engine.store.fence import Fence
 from runyard.engine.worker import Graph
 
 log = structlog.get_logger(__name__)
@@ -291,6 +292,7 @@ class DeadLetters:
         if graph is None:
             raise ValueError("A repair of the state or of a node needs the graph.")
         if repair.values is not None:
+            self._check_output(run, repair, graph, repair.output or {})  # before anything is written
             self._edit(run, repair, graph)
         if not repair.by_node:
             return {}
@@ -303,12 +305,25 @@ class DeadLetters:
             if target not in graph.nodes:
                 raise InvalidInput(f"goto: there is no node {target!r} in graph {run.graph_id!r}.")
         failed = [task for task in tasks if task["name"] in repair.by_node and task["result"] is None]
+        self._check_output(run, repair, graph, [task["name"] for task in failed])
         return {task["id"]: repair.by_node[task["name"]] for task in failed}
+
+    def _check_output(self, run: Run, repair: Repair, graph: Graph, nodes: Iterable[str]) -> None:
+        given, saved = repair.output or {}, self._latest(run)
+        outputs = [(node, given[node]) for node in nodes if node in given and node in graph.nodes]
+        stand_in.check(graph, outputs, saved.checkpoint["channel_values"] if saved else {})
 
     def _edit(self, run: Run, repair: Repair, graph: Graph) -> None:
         saver, values, as_node = self._service.saver, repair.values, repair.as_node
+        at = self._keys.of_run(run.run_id)
+        # A parked run has its thread: what must not happen in between is that it goes on by itself.
+        fence = Fence(at.run(run.run_id), "phase", Phase.PARKED) if is_parked(run) else None
         try:
-            state.update(graph, saver, self._keys, run.thread_id, values, as_node=as_node)
+            state.update(graph, saver, self._keys, run.thread_id, values, as_node=as_node, fence=fence)
+        except RunInFlight as error:
+            if fence is None:
+                raise
+            raise InvalidTransition(f"Run {run.run_id} is not parked any more.") from error
         except EngineError:
             raise
         except Exception as error:

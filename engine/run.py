@@ -190,7 +190,7 @@ class Run:
     entered: Literal["", "writes", "checkpoint"] = ""
     #: Step number of the run's first checkpoint, from which its recursion limit counts.
     base_step: int | None = None
-    #: The graph's fingerprint when the run first ran.
+    #: The fingerprint of the graph that it last went on with.
     fingerprint: str = ""
     slices: int = 0
     #: How many workers died, or lost their lease, with this run in hand.

@@ -17,7 +17,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Self
 
 from langchain_core.runnables import RunnableConfig
@@ -27,6 +27,7 @@ from langgraph._internal._constants import (
     CONFIG_KEY_RESUMING,
     CONFIG_KEY_RUNNER_SUBMIT,
     CONFIG_KEY_RUNTIME,
+    CONFIG_KEY_SEND,
     CONFIG_KEY_STREAM_MESSAGES_V2,
     ERROR,
     INTERRUPT,
@@ -35,7 +36,9 @@ from langgraph._internal._constants import (
     TASKS,
 )
 from langgraph._internal._serde import apply_checkpointer_allowlist
+from langgraph._internal._typing import MISSING
 from langgraph.channels import UntrackedValue
+from langgraph.channels.base import BaseChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.constants import START
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
@@ -44,6 +47,7 @@ from langgraph.pregel import Pregel
 from langgraph.pregel._retry import _reset_interrupt_counter
 from langgraph.pregel._task_status import read_task_statuses
 from langgraph.pregel._utils import _runnable_has_native_async
+from langgraph.pregel._write import ChannelWrite
 from langgraph.runtime import RunControl, Runtime
 from langgraph.types import PregelExecutableTask, RetryPolicy
 
@@ -109,8 +113,9 @@ def node_metadata(graph: Pregel[Any, Any, Any, Any]) -> dict[str, Mapping[str, A
     return {name: node.metadata for name, node in graph.nodes.items() if name != START}
 
 
-def shape(graph: Pregel[Any, Any, Any, Any]) -> Shape:
-    """What a waiting run depends on: each node's triggers and inputs, each channel's kind, where nodes lead."""
+def shape(graph: Pregel[Any, Any, Any, Any], overrides: Mapping[str, Any] | None = None) -> Shape:
+    """What a waiting run depends on: each node's triggers and inputs, each channel's kind, where nodes lead, and each
+    node's policies, LangGraph's and ours; ``overrides`` are what configuration says of nodes."""
     return {
         "nodes": {
             name: {"triggers": sorted(node.triggers), "reads": _channels(node.channels)}
@@ -118,12 +123,44 @@ def shape(graph: Pregel[Any, Any, Any, Any]) -> Shape:
         },
         "channels": {name: type(channel).__name__ for name, channel in sorted(graph.channels.items())},
         "edges": {"all": _edges(graph)},
+        "policies": {
+            name: said for name, node in sorted(graph.nodes.items()) if (said := _said(name, node, overrides))
+        },
     }
 
 
-def fingerprint(graph: Pregel[Any, Any, Any, Any]) -> str:
-    """16 hex digits that change when nodes, edges, what nodes read, or channels change; the same in every process."""
-    return hashlib.sha256(json.dumps(shape(graph), sort_keys=True).encode()).hexdigest()[:16]
+def fingerprint(graph: Pregel[Any, Any, Any, Any], overrides: Mapping[str, Any] | None = None) -> str:
+    """16 hex digits that change when nodes, edges, what nodes read, channels, or policies change; the same in every
+    process."""
+    return hashlib.sha256(json.dumps(shape(graph, overrides), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _said(name: str, node: Any, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The policies of one node; what is not said is left out."""
+    said = {
+        "code": (node.metadata or {}).get("runyard"),
+        "configuration": (overrides or {}).get(name),
+        "retry": node.retry_policy,
+        "timeout": node.timeout,
+        "cache": node.cache_policy,
+        "error_handler": node.error_handler_node,
+    }
+    return {key: _plain(value) for key, value in said.items() if value}
+
+
+def _plain(value: Any) -> Any:
+    """A policy as JSON that is the same in every process: code by its name, parts of it one by one."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    if hasattr(value, "_asdict"):  # a NamedTuple
+        return _plain(value._asdict())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(part) for part in value]
+    return str(getattr(value, "__qualname__", type(value).__qualname__))
 
 
 def waiting_nodes(old: Shape, saved: CheckpointTuple) -> set[str]:
@@ -147,9 +184,10 @@ def _is_newer(version: Any, seen: Any) -> bool:
 def difference(old: Shape, new: Shape) -> str:
     """How a graph has changed, in a sentence a person can read."""
     parts = []
-    for kind in ("nodes", "channels"):
-        gone, come = sorted(old[kind].keys() - new[kind].keys()), sorted(new[kind].keys() - old[kind].keys())
-        changed = sorted(name for name in old[kind].keys() & new[kind].keys() if old[kind][name] != new[kind][name])
+    for kind in ("nodes", "channels", "policies"):
+        then, now = old.get(kind, {}), new.get(kind, {})
+        gone, come = sorted(then.keys() - now.keys()), sorted(now.keys() - then.keys())
+        changed = sorted(name for name in then.keys() & now.keys() if then[name] != now[name])
         words = (("removed", gone), ("added", come), ("changed", changed))
         parts += [f"{kind} {word}: {', '.join(names)}" for word, names in words if names]
     return "; ".join(parts) or "where its nodes lead"
@@ -339,6 +377,21 @@ async def stand_in(task: PregelExecutableTask, value: Any) -> None:
     task.writes.clear()
     for writer in task.writers:
         await writer.ainvoke(value, task.config)
+
+
+def writes_of(graph: Pregel[Any, Any, Any, Any], node: str, value: Any) -> list[tuple[str, Any]]:
+    """What a node that returns ``value`` writes, its conditional edges left out. Raises what LangGraph would."""
+    written: list[tuple[str, Any]] = []
+    config: RunnableConfig = {"configurable": {CONFIG_KEY_SEND: written.extend}}
+    for writer in graph.nodes[node].flat_writers:
+        if isinstance(writer, ChannelWrite):
+            writer.invoke(value, config)
+    return written
+
+
+def channel_at(channel: BaseChannel[Any, Any, Any], name: str, values: Mapping[str, Any]) -> BaseChannel[Any, Any, Any]:
+    """A channel as it is at a checkpoint with these ``values``."""
+    return channel.from_checkpoint(values.get(name, MISSING))
 
 
 @dataclass(eq=False)

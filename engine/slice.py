@@ -79,7 +79,7 @@ async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:  
             prepared = await prepare(worker, claim, opened)
             claim = await _without_grant(prepared, claim)
             run = claim.run
-            if stop := await stop_before(worker, prepared, run, claim.came_from):
+            if stop := await stop_before(worker, prepared, claim):
                 return stop
         except NOT_AN_OUTCOME:
             raise
@@ -136,7 +136,7 @@ async def prepare(
     graph = seam.bind(
         shared, (saver or worker.saver).bound(session), store=shared.store or worker.items.of_tenant(run.tenant)
     )
-    print_ = seam.fingerprint(shared)
+    print_ = seam.fingerprint(shared, worker.policies.get(run.graph_id))
     waited_ms = claim.now_ms - claim.waits_since_ms if claim.waits_since_ms else 0
     crashed = isinstance(claim, runs.Claim) and claim.came_from == "crash"
     ledger = session.ledger = worker.ledger(run, fence, shared, print_, waited_ms=waited_ms, after_crash=crashed)
@@ -163,14 +163,23 @@ async def _inherit(worker: Worker, run: Run, fence: Fence, prepared: Prepared, b
 
 def _first_calls(worker: Worker, run: Run, fence: Fence, graph: Graph, fingerprint: str) -> list[Call[Any]]:
     """What is read and noted when a run runs for the first time; it rides on the read of its checkpoint."""
-    calls: list[Call[Any]] = [
+    return [
         runs.thread_left(worker.keys, run.thread_id),
-        runs.set_fields(worker.keys, run.run_id, fence, {"fingerprint": fingerprint}),
+        *_version_calls(worker, run, fence, graph, fingerprint),
     ]
+
+
+def _version_calls(worker: Worker, run: Run, fence: Fence, graph: Graph, fingerprint: str) -> list[Call[Any]]:
+    """Note the graph's version with the run, and what this version is like."""
+    calls: list[Call[Any]] = [runs.set_fields(worker.keys, run.run_id, fence, {"fingerprint": fingerprint})]
     if fingerprint not in worker.shapes_kept:
         worker.shapes_kept.add(fingerprint)
-        calls.append(runs.remember_shape(worker.keys, fingerprint, seam.shape(graph)))
+        calls.append(runs.remember_shape(worker.keys, fingerprint, _shape(worker, run, graph)))
     return calls
+
+
+def _shape(worker: Worker, run: Run, graph: Graph) -> seam.Shape:
+    return seam.shape(graph, worker.policies.get(run.graph_id))
 
 
 async def _load_latest(prepared: Prepared, run: Run) -> None:
@@ -212,15 +221,20 @@ def begun_in(worker: Worker, prepared: Prepared, run: Run) -> Begun | None:
     return begun
 
 
-async def stop_before(worker: Worker, prepared: Prepared, run: Run, came_from: str) -> Outcome | None:
+async def stop_before(worker: Worker, prepared: Prepared, claim: runs.Claim) -> Outcome | None:
     """What keeps a run that is taken up again from going on, if anything does."""
-    await _check_shape(worker, prepared, run)
-    if came_from == "crash" and run.entered == "checkpoint":
+    run = claim.run
+    await check_shape(worker, prepared, run)
+    if run.fingerprint not in ("", prepared.fingerprint):
+        # What it waits for from here on is this version's: the next change is to be compared with that.
+        calls = _version_calls(worker, run, claim.fence, prepared.graph, prepared.fingerprint)
+        await worker.store.do_all(calls)
+    if claim.came_from == "crash" and run.entered == "checkpoint":
         return await _breakpoint(prepared, run)
     return None
 
 
-async def _check_shape(worker: Worker, prepared: Prepared, run: Run) -> None:
+async def check_shape(worker: Worker, prepared: Prepared, run: Run) -> None:
     """Raise GraphChanged when nodes that were next at the checkpoint are not in the graph any more.
 
     LangGraph would go on with what is left, or return at once with nothing done, and call it success.
@@ -234,8 +248,8 @@ async def _check_shape(worker: Worker, prepared: Prepared, run: Run) -> None:
     if old and lost:
         raise GraphChanged(
             f"Graph {run.graph_id!r} was changed while the run waited, and {', '.join(sorted(lost))} was to run next: "
-            f"{seam.difference(old, seam.shape(prepared.graph))}. Nothing was done. Bring the node back, replay "
-            "with an edit of the state as another node, or accept the change."
+            f"{seam.difference(old, _shape(worker, run, prepared.graph))}. Nothing was done. Bring the node back, "
+            "replay with an edit of the state as another node, or accept the change."
         )
 
 

@@ -14,6 +14,7 @@ from runyard.engine.errors import InvalidInput, LeaseLost, RunInFlight
 from runyard.engine.run import Run
 from runyard.engine.saver import RedisSaver, SliceSession
 from runyard.engine.store import threads
+from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
 from runyard.engine.worker import Graph
 
@@ -41,14 +42,14 @@ def history(
 
 def update(
     graph: Graph, saver: RedisSaver, keys: Keys, thread_id: str, values: Any, *, as_node: str | None = None,
-    checkpoint: Json | None = None,
+    checkpoint: Json | None = None, fence: Fence | None = None,
 ) -> Json:  # fmt: skip
     """Edit the state, as if ``as_node`` had written ``values``; answers where that left the thread.
 
-    Refused in the same script that would write it when a run is active: RunInFlight. Raises InvalidInput when the
-    graph does not take the update.
+    Refused in the same script that would write it when a run is active, or ``fence`` does not hold: RunInFlight.
+    Raises InvalidInput when the graph does not take the update.
     """
-    session = SliceSession(fence=threads.idle_fence(keys, thread_id))
+    session = SliceSession(fence=fence or threads.idle_fence(keys, thread_id))
     bound = seam.bind(graph, saver.bound(session))
     try:
         config = bound.update_state(_config(thread_id, checkpoint), values, as_node=as_node)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from marshmallow import Schema, ValidationError, fields, validates
 
-from runyard.app.schemas.fields import Strict, one_of, shown, text
+from runyard.app.schemas.fields import Strict, one_of, text
 from runyard.engine.circuit_desk import WANTED
+from runyard.engine.kinds import shown
 
 
 class CircuitForce(Strict):

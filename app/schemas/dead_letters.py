@@ -6,7 +6,8 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validates, validates_schema
 
-from runyard.app.schemas.fields import Number, Strict, Value, boolean, mapping, seconds, shown, text, texts, whole
+from runyard.app.schemas.fields import Number, Strict, Value, boolean, mapping, seconds, text, texts, whole
+from runyard.engine.kinds import shown
 
 #: Ages and waits beyond ten years are mistakes in units.
 MOST_S = 10 * 366 * 86400.0

@@ -11,7 +11,7 @@ from typing import Any
 from marshmallow import RAISE, Schema, ValidationError, fields
 
 from runyard.app.ids import canonical
-from runyard.engine import wire
+from runyard.engine.kinds import shown
 
 Check = Callable[[Any], bool]
 Words = dict[str, str | list[Any] | dict[Any, Any]]
@@ -43,12 +43,6 @@ class Value(fields.Raw):
         if not self.check(value):
             raise ValidationError(f"must be {self.accepted}, not {shown(value)}")
         return value
-
-
-def shown(value: Any) -> str:
-    """A value as JSON, shortened so that an answer stays a sentence."""
-    text = wire.encode(value).decode()
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def text(about: str = "", **options: Any) -> Value:

@@ -7,7 +7,8 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields
 
-from runyard.app.schemas.fields import Number, Strict, Word, shown
+from runyard.app.schemas.fields import Number, Strict, Word
+from runyard.engine.kinds import shown
 from runyard.engine.ledger import Kind, Status
 from runyard.engine.records import START
 

@@ -183,3 +183,91 @@ async def test_a_discarded_letter_is_gone_from_the_list_and_its_record_says_why(
         letters.discard(run.run_id, "known bug")
         assert letters.search()[1] == 0
         assert eng.service.get_run(run.run_id).discarded == "known bug"
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ([1], r"output\.work: must be a JSON object with keys of the graph's state \(divisor, items, out\), not \[1\]"),
+        ({"uot": [1]}, r"output\.work: the graph's state has no 'uot', only divisor, items, out"),
+        ({"divisor": "two"}, r'output\.work\.divisor: must be a whole number, not "two"'),
+        ({"out": 1}, r"output\.work\.out: the state does not take 1: TypeError: "),
+    ],
+)
+async def test_an_output_of_a_wrong_shape_is_refused_before_anything_is_done(
+    redis_url: str, output: Any, said: str
+) -> None:
+    async with engine(redis_url, {"g": Broken().graph()}) as eng:
+        run = await eng.run("g", GIVEN)
+        letters = DeadLetters(eng.service)
+        for repair in (
+            Repair(output={"work": output}),
+            Repair(output={"work": output}, goto={"work": "total"}),
+            Repair(output={"work": output}, values={"items": [2]}, as_node="plan"),
+        ):
+            with pytest.raises(InvalidInput, match=said):
+                letters.replay(run.run_id, repair, eng.graphs["g"])
+        assert letters.get(run.run_id)["checkpoint"]["step"] == 1  # nor was the state edited
+
+
+async def test_an_output_that_two_failed_parts_cannot_both_have_given_is_refused(redis_url: str) -> None:
+    broken = Broken()
+    async with engine(redis_url, {"g": broken.graph()}) as eng:
+        run = await eng.run("g", {"items": [2, 2], "out": []})
+        letters = DeadLetters(eng.service)
+        with pytest.raises(InvalidInput, match=r"output\.work\.divisor: .*InvalidUpdateError"):
+            letters.replay(run.run_id, Repair(output={"work": {"divisor": 1}}), eng.graphs["g"])
+        letters.replay(run.run_id, Repair(output={"work": {"out": [20]}}), eng.graphs["g"])
+        await eng.drive()
+        assert out_of(eng, run) == [20, 20, 40]
+
+
+async def parked(eng: Engine, given: Any) -> Run:
+    run = eng.start("g", given)
+    await eng.drive()
+    run = eng.service.get_run(run.run_id)
+    assert run.phase is Phase.PARKED
+    return run
+
+
+async def test_a_parked_run_can_be_repaired_like_a_dead_letter(redis_url: str) -> None:
+    graph = StateGraph(State)
+    graph.add_node("first", lambda state: {})
+    graph.add_node(
+        "divide",
+        lambda state: {"out": [6 // state["divisor"]]},
+        metadata={"runyard": {"on_exhausted": "park"}},
+    )
+    graph.add_edge(START, "first")
+    graph.add_edge("first", "divide")
+    repairs = [
+        (Repair(values={"divisor": 2}, as_node="first"), [3]),
+        (Repair(output={"divide": {"out": [7]}}), [7]),
+        (Repair(skip=("divide",)), []),
+    ]
+    async with engine(redis_url, {"g": graph.compile()}) as eng:
+        for repair, expected in repairs:
+            run = await parked(eng, {"divisor": 0, "out": []})
+            DeadLetters(eng.service).replay(run.run_id, repair, eng.graphs["g"])
+            await eng.drive()
+            assert eng.service.get_run(run.run_id).status == "success"
+            assert out_of(eng, run) == expected
+
+
+async def test_an_edit_of_a_parked_run_that_has_gone_on_writes_nothing(redis_url: str) -> None:
+    class Letters(DeadLetters):
+        """Between the look at the run and the edit of its state, the run goes on."""
+
+        def _edit(self, run: Run, repair: Repair, graph: Any) -> None:
+            DeadLetters(eng.service).replay(run.run_id)
+            super()._edit(run, repair, graph)
+
+    graph = StateGraph(State)
+    graph.add_node("divide", lambda state: 1 // 0, metadata={"runyard": {"on_exhausted": "park"}})
+    graph.add_edge(START, "divide")
+    async with engine(redis_url, {"g": graph.compile()}) as eng:
+        run = await parked(eng, {"out": []})
+        with pytest.raises(InvalidTransition, match="is not parked any more"):
+            Letters(eng.service).replay(run.run_id, Repair(values={"items": [9]}, as_node="divide"), eng.graphs["g"])
+        saved = eng.service.saver.get_tuple({"configurable": {"thread_id": run.thread_id}})
+        assert "items" not in saved.checkpoint["channel_values"]

@@ -105,3 +105,49 @@ async def test_an_operator_can_go_on_at_another_node_or_accept_the_change(redis_
         await eng.drive()
         assert [eng.service.get_run(run.run_id).status for run in runs] == ["success", "success"]
         assert wire.decode(eng.service.get_thread(runs[0].thread_id).values)["out"] == ["a", "by hand", "c"]
+
+
+async def test_the_next_change_is_compared_with_the_version_a_run_went_on_with(redis_url: str) -> None:
+    async with engine(redis_url, {"g": chain("a", "b")}, quantum_s=0) as eng:
+        run = eng.start("g", {"out": []})
+        (second,) = await eng.carry_out(eng.wakes.popleft())
+        eng.graphs["g"] = chain("a", "b", "c")  # compatible
+        (third,) = await eng.carry_out(second)
+        eng.graphs["g"] = chain("a", "b")  # and c, which the first version did not have either, is next
+        await eng.carry_out(third)
+        error = eng.service.get_run(run.run_id).error or {}
+        assert error.get("error") == "GraphChanged"
+        assert "nodes removed: c" in error["message"]
+
+
+async def test_a_branch_whose_node_is_gone_on_its_worker_is_noticed(redis_url: str) -> None:
+    def remote(name: str) -> Any:
+        graph = StateGraph(State)
+        graph.add_node(name, lambda state: {"out": [name]}, metadata={"runyard": {"queue": "gpu"}})
+        graph.add_edge(START, name)
+        return graph.compile()
+
+    async with engine(redis_url, {"g": remote("there")}) as eng:
+        run = eng.start("g", {"out": []})
+        (branch,) = await eng.carry_out(eng.wakes.popleft())
+        assert branch.branch
+        eng.graphs["g"] = remote("elsewhere")
+        (gathered,) = await eng.carry_out(branch)
+        eng.graphs["g"] = remote("there")  # the run's own worker has the old version still
+        await eng.carry_out(gathered)
+        error = eng.service.get_run(run.run_id).error or {}
+        assert error.get("error") == "GraphChanged"
+        assert "nodes removed: there; nodes added: elsewhere" in error["message"]
+
+
+async def test_a_changed_policy_is_another_version_and_no_reason_to_stop(redis_url: str) -> None:
+    graph = chain("a", "b")
+    async with engine(redis_url, {"g": graph}, quantum_s=0) as eng:
+        run = eng.start("g", {"out": []})
+        (following,) = await eng.carry_out(eng.wakes.popleft())
+        before = eng.service.get_run(run.run_id).fingerprint
+        graph.nodes["b"].metadata = {"runyard": {"required": False}}
+        await eng.carry_out(following)
+        ended = eng.service.get_run(run.run_id)
+        assert ended.status == "success"
+        assert ended.fingerprint != before

@@ -13,8 +13,9 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from runyard.app.inputs import checker, kind_of
+from runyard.app.inputs import checker
 from runyard.engine.errors import InvalidInput
+from runyard.engine.kinds import kind_of
 
 
 class Plain(TypedDict, total=False):
