@@ -76,6 +76,8 @@ def cli() -> None:
 
     Every command takes --json and says by its exit code what happened; see docs/cli.md.
     """
+    # What the engine logs as it does its work is for processes that stay; a person is told by the command.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
