@@ -86,6 +86,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (errors.Backlogged, 503),
     (errors.StoreUnavailable, 503),
     (NotReady, 503),
+    (errors.EmbeddingFailed, 502),
     # What the caller asked for is right, and the server's own project is not: its operator must hear of it.
     (GraphBroken, 500),
     (errors.GraphUnavailable, 500),

@@ -44,11 +44,13 @@ from runyard.app.version import VERSION
 from runyard.app.wiring import NAME, SendWakes, Wiring, make_relay, make_waker, spare_threads
 from runyard.engine.errors import StoreUnavailable
 from runyard.engine.garbage import spare
+from runyard.engine.item_index import index_of
 from runyard.engine.service import Service
 from runyard.engine.settings import Settings
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.keys import Keys
 from runyard.engine.webhooks import WebhookPolicy
+from runyard.graphs.embedding import load_embeddings
 from runyard.graphs.registry import Registry, load_project
 from runyard.tasks.observe import observe
 
@@ -109,6 +111,7 @@ def wire_up(settings: Settings, wake: SendWakes | None = None) -> Wiring:
         service,
         make_relay(service),
         spare_threads(os.environ.get("RUNYARD_WEB_THREADS")),
+        index_of(project.store, load_embeddings(project)),
     )
 
 

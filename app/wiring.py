@@ -19,6 +19,7 @@ from runyard.app.relay import Relay
 from runyard.engine.api_keys import ApiKeys
 from runyard.engine.assistants import Assistants
 from runyard.engine.crons import Crons
+from runyard.engine.item_index import Index
 from runyard.engine.live import Live
 from runyard.engine.run import Wake
 from runyard.engine.service import Service
@@ -55,6 +56,8 @@ class Wiring:
     registries: Callable[[], list[Collected]] = field(default=list, kw_only=True)
     #: Threads that may wait for a moment: the others are there for short requests.
     spare: threading.Semaphore
+    #: What items of the long-term store are found by their meaning with; None: they are not.
+    index: Index | None = None
     #: The project's own Auth object.
     custom_auth: CustomAuth | None = None
     _opened: bool = False

@@ -8,6 +8,7 @@
     │                          IdempotencyConflict
     ├── Refused(retry_after_s) the caller, later: Backlogged, TooManyWaiting
     ├── StoreUnavailable       nobody: Redis is away; retried outside the attempt budget
+    ├── EmbeddingFailed        the operator: what embeds texts for the long-term store does not; nothing was written
     ├── LeaseLost              nobody: someone else owns the run; stop, write nothing, never retry
     ├── Unserializable         the graph's author: names the state key whose value cannot be stored
     ├── BudgetExceeded         nobody: what may be spent is spent; never retried
@@ -163,6 +164,12 @@ class StoreUnavailable(EngineError):
     """The store (Redis) cannot be reached."""
 
     code = "store_unavailable"
+
+
+class EmbeddingFailed(EngineError):
+    """What embeds texts for the long-term store has failed."""
+
+    code = "embedding_failed"
 
 
 class LeaseLost(EngineError):

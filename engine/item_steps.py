@@ -53,41 +53,41 @@ def nothing() -> Steps[None]:
 
 def get(keys: Keys, op: GetOp) -> Steps[Item | None]:
     [found] = yield [items.get(keys, op.namespace, op.key, refresh=op.refresh_ttl)]
-    return Item(**_shown(found)) if found else None
+    return Item(**shown(found)) if found else None
 
 
 def search(keys: Keys, op: SearchOp) -> Steps[list[SearchItem]]:
     """Items under a prefix: namespaces by their labels, items of one in the order of their making.
 
-    Not a snapshot: what is written meanwhile may be in the answer or not. ``query`` is ignored, as LangGraph's
-    InMemoryStore does without an embedding.
+    Not a snapshot: what is written meanwhile may be in the answer or not. ``query`` is for who has an embedding
+    (:mod:`runyard.engine.item_ranking`), and ignored here, as LangGraph's InMemoryStore does.
     """
     wanted = op.offset + op.limit
-    spaces = yield from _namespaces(keys, op.namespace_prefix)
+    spaces = yield from namespaces_under(keys, op.namespace_prefix)
     found: list[StoredItem] = []
     for start in range(0, len(spaces), SPACES):
         some = spaces[start : start + SPACES]
-        entries = yield from _entries(keys, some, most=None if op.filter else wanted - len(found))
+        entries = yield from entries_of(keys, some, most=None if op.filter else wanted - len(found))
         found += yield from _matching(keys, op, entries, most=wanted - len(found))
         if len(found) >= wanted:
             break
     page = found[op.offset : wanted]
     if op.refresh_ttl:
         yield [items.get(keys, item.namespace, item.key, refresh=True) for item in page if item.ttl_ms]
-    return [SearchItem(**_shown(item)) for item in page]
+    return [SearchItem(**shown(item)) for item in page]
 
 
 def list_namespaces(keys: Keys, op: ListNamespacesOp) -> Steps[list[Namespace]]:
     """Namespaces that have items, by their labels."""
     conditions = op.match_conditions or ()
-    spaces = yield from _namespaces(keys, _literal_head(conditions))
+    spaces = yield from namespaces_under(keys, _literal_head(conditions))
     found = [space for space in spaces if all(_fits(condition, space) for condition in conditions)]
     if op.max_depth is not None:
         found = sorted({space[: op.max_depth] for space in found})
     return found[op.offset : op.offset + op.limit]
 
 
-def _namespaces(keys: Keys, prefix: Namespace) -> Steps[list[Namespace]]:
+def namespaces_under(keys: Keys, prefix: Namespace) -> Steps[list[Namespace]]:
     """All namespaces under a prefix, sorted; expired items are swept before."""
     partitions = [keys.of_namespace(prefix)] if prefix else keys.all()
     lists = yield from together([_in_partition(at, prefix) for at in partitions])
@@ -105,7 +105,7 @@ def _in_partition(at: Partition, prefix: Namespace) -> Steps[list[Namespace]]:
     return found
 
 
-def _entries(keys: Keys, spaces: list[Namespace], *, most: int | None) -> Steps[list[tuple[Namespace, str]]]:
+def entries_of(keys: Keys, spaces: list[Namespace], *, most: int | None) -> Steps[list[tuple[Namespace, str]]]:
     """(namespace, key) of the items of some namespaces, no more than ``most``."""
     count = NAMES if most is None else max(1, min(NAMES, most))
     pages = yield [items.keys_of(keys, space, start=0, count=count) for space in spaces]
@@ -147,7 +147,7 @@ def _fits(condition: MatchCondition, space: Namespace) -> bool:
     return all(wanted in ("*", label) for wanted, label in zip(path, end, strict=True))
 
 
-def _shown(item: StoredItem) -> dict[str, Any]:
+def shown(item: StoredItem) -> dict[str, Any]:
     return {
         "namespace": item.namespace,
         "key": item.key,

@@ -21,9 +21,10 @@ from langgraph.store.base import (
     validate_op_namespace,
 )
 
-from runyard.engine import item_steps
+from runyard.engine import item_ranking, item_steps
 from runyard.engine.errors import InvalidInput, Unserializable
 from runyard.engine.item_filter import check
+from runyard.engine.item_index import Embedded, Index, asked_of
 from runyard.engine.item_steps import Steps, T, together
 from runyard.engine.store import items
 from runyard.engine.store.client import AsyncStore, Call, SyncStore
@@ -40,17 +41,25 @@ class RedisItems(BaseStore):
 
     In one batch reads come before writes, and of two writes of one item the last counts, as in LangGraph's
     InMemoryStore. A write is durable as Redis is. **Not** atomic across the items of a batch, and a node that is run
-    again writes again: make keys that say what is written.
+    again writes again: make keys that say what is written. With an ``index`` all texts of a batch are embedded before
+    anything is written: when that fails (EmbeddingFailed), nothing is.
     """
 
     supports_ttl = True
 
     def __init__(
-        self, keys: Keys, *, sync_store: SyncStore, store: AsyncStore | None = None, ttl: TTLConfig | None = None
+        self,
+        keys: Keys,
+        *,
+        sync_store: SyncStore,
+        store: AsyncStore | None = None,
+        ttl: TTLConfig | None = None,
+        index: Index | None = None,
     ) -> None:
         self._keys, self._sync_store, self._store = keys, sync_store, store
         self._loop = asyncio.get_running_loop() if store is not None else None
         self.ttl_config = ttl
+        self._index = index
 
     def of_tenant(self, tenant: str) -> RedisItems:
         """The same store with a tenant's items and no others."""
@@ -61,20 +70,26 @@ class RedisItems(BaseStore):
         return twin
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
-        reads, writes = self._steps(ops)
-        results = self._take(together(reads))
-        if writes:
-            self._sync_store.do_all(writes)
+        listed = _checked(ops)
+        puts = _last_puts(listed)
+        embedded = self._index.embed(asked_of(listed), puts) if self._index else Embedded()
+        results = self._take(together([self._reading(op, embedded) for op in listed]))
+        if puts:
+            self._sync_store.do_all(self._writing(puts, embedded))
         return cast(list[Result], results)
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         if self._store is None or self._loop is not asyncio.get_running_loop():
             return await asyncio.to_thread(self.batch, list(ops))
-        reads, writes = self._steps(ops)
-        results = await self._atake(self._store, together(reads))
-        if writes:
-            await self._store.do_all(writes)
-        return cast(list[Result], results)
+        listed = _checked(ops)
+        puts = _last_puts(listed)
+        embedded = await self._index.aembed(asked_of(listed), puts) if self._index else Embedded()
+        steps = together([self._reading(op, embedded) for op in listed])
+        # comparing thousands of vectors takes a while, and the loop keeps the leases of all runs
+        found = await (asyncio.to_thread(self._take, steps) if embedded.queries else self._atake(self._store, steps))
+        if puts:
+            await self._store.do_all(self._writing(puts, embedded))
+        return cast(list[Result], found)
 
     def _take(self, steps: Steps[T]) -> T:
         replies: Any = None
@@ -94,29 +109,26 @@ class RedisItems(BaseStore):
                 return cast(T, end.value)
             replies = await store.do_all(calls)
 
-    def _steps(self, ops: Iterable[Op]) -> tuple[list[Steps[Any]], list[Call[Any]]]:
-        """What is read, one for each operation, and what is then written."""
-        listed = list(ops)
-        for op in listed:
-            _check(op)
-        puts = {(op.namespace, op.key): op for op in listed if isinstance(op, PutOp)}
-        return [self._reading(op) for op in listed], [call for op in puts.values() for call in self._writing(op)]
-
-    def _reading(self, op: Op) -> Steps[Any]:
+    def _reading(self, op: Op, embedded: Embedded) -> Steps[Any]:
         match op:
             case GetOp():
                 return item_steps.get(self._keys, op)
+            case SearchOp(query=query) if self._index and query:
+                return item_ranking.search(self._keys, op, self._index, embedded.queries[query])
             case SearchOp():
                 return item_steps.search(self._keys, op)
             case ListNamespacesOp():
                 return item_steps.list_namespaces(self._keys, op)
         return item_steps.nothing()
 
-    def _writing(self, op: PutOp) -> list[Call[Any]]:
+    def _writing(self, puts: list[PutOp], embedded: Embedded) -> list[Call[Any]]:
+        return [call for op in puts for call in self._write(op, embedded.items.get((op.namespace, op.key), b""))]
+
+    def _write(self, op: PutOp, vectors: bytes) -> list[Call[Any]]:
         if op.value is None:
             return [items.delete(self._keys, op.namespace, op.key)]
         ttl_ms = max(1, round(op.ttl * 60_000)) if op.ttl is not None else 0
-        put = items.put(self._keys, op.namespace, op.key, _json(op.value), ttl_ms=ttl_ms)
+        put = items.put(self._keys, op.namespace, op.key, _json(op.value), ttl_ms=ttl_ms, vectors=vectors)
         # who writes what expires also clears what has expired: nobody else need ever look
         return [put, items.sweep(self._keys.of_namespace(op.namespace))] if ttl_ms else [put]
 
@@ -128,6 +140,18 @@ def ttl_of(section: Mapping[str, Any]) -> TTLConfig | None:
         return None
     known = {key: said[key] for key in ("refresh_on_read", "default_ttl") if said.get(key) is not None}
     return cast(TTLConfig, known)
+
+
+def _checked(ops: Iterable[Op]) -> list[Op]:
+    listed = list(ops)
+    for op in listed:
+        _check(op)
+    return listed
+
+
+def _last_puts(ops: Iterable[Op]) -> list[PutOp]:
+    """Of several writes of one item the last."""
+    return list({(op.namespace, op.key): op for op in ops if isinstance(op, PutOp)}.values())
 
 
 def _check(op: Op) -> None:

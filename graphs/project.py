@@ -21,6 +21,8 @@ from runyard.graphs.modules import is_file, put_on_path
 FILE_NAME = "langgraph.json"
 BUILT_IN = Path(__file__).with_name(FILE_NAME)
 NODE_SUFFIXES = (".ts", ".mts", ".cts", ".js", ".mjs", ".cjs", ".tsx", ".jsx")
+#: The longest vectors of any provider are a tenth of it.
+MAX_DIMS = 65_536
 SECTIONS = ("auth", "http", "store", "checkpointer", "webhooks", "runyard")
 UNSUPPORTED = {
     "ui": "UI components are not served",
@@ -72,6 +74,7 @@ def load_project(path: Path | None = None) -> Project:
     root = source.parent
     graphs, warnings = _graphs(source, raw.get("graphs"))
     sections = {name: _section(source, raw, name) for name in SECTIONS}
+    _check_index(source, sections["store"].get("index"))
     project = Project(root=root, graphs=graphs, warnings=warnings + _warnings(raw), **sections)
     env, folders = _env(source, raw.get("env")), _dependencies(source, raw.get("dependencies"))
     _apply_env(env)
@@ -144,14 +147,28 @@ def _section(source: Path, raw: Json, name: str) -> Json:
     return value or {}
 
 
+def _check_index(source: Path, index: object) -> None:
+    """Whether ``store.index`` says what is needed; what ``embed`` names is loaded by those who embed."""
+    if index is None:
+        return
+    if not isinstance(index, dict):
+        raise GraphConfigError(source, f"store.index must be an object, not {_kind(index)}")
+    dims, embed, fields = index.get("dims"), index.get("embed"), index.get("fields")
+    if isinstance(dims, bool) or not isinstance(dims, int) or not 0 < dims <= MAX_DIMS:
+        raise GraphConfigError(source, f"store.index.dims must be a whole number from 1 to {MAX_DIMS}, not {dims!r}")
+    if not isinstance(embed, str) or not all(embed.strip().rpartition(":")):
+        wanted = '"provider:model", "./file.py:attribute" or "package.module:attribute"'
+        raise GraphConfigError(source, f"store.index.embed must be {wanted}, not {embed!r}")
+    given = [] if fields is None else fields
+    if not isinstance(given, list) or fields == [] or not all(isinstance(path, str) and path for path in given):
+        raise GraphConfigError(source, f'store.index.fields must be a list of paths such as ["$"], not {fields!r}')
+
+
 def _warnings(raw: Json) -> list[str]:
     found = [f"{key!r} is ignored: {why}" for key, why in UNSUPPORTED.items() if raw.get(key)]
     http = raw.get("http")
     if isinstance(http, dict) and http.get("app"):
         found.append("'http.app' is ignored: custom routes are not mounted")
-    store = raw.get("store")
-    if isinstance(store, dict) and store.get("index"):
-        found.append("'store.index' is ignored: the store searches by namespace and filter, not by meaning")
     image = [key for key in IMAGE_KEYS if raw.get(key)]
     if image:
         found.append(f"{', '.join(image)}: ignored, they matter only when an image is built")

@@ -35,6 +35,7 @@ from runyard.engine.budget import budgets_of
 from runyard.engine.caps import caps_of
 from runyard.engine.errors import StoreUnavailable
 from runyard.engine.garbage import spare
+from runyard.engine.item_index import index_of
 from runyard.engine.items import RedisItems, ttl_of
 from runyard.engine.leases import LeaseKeeper, Stop
 from runyard.engine.limits import limits_of
@@ -49,6 +50,7 @@ from runyard.engine.store.keys import Keys
 from runyard.engine.store.meta import open_store
 from runyard.engine.webhooks import WebhookPolicy, Webhooks
 from runyard.engine.worker import Worker
+from runyard.graphs.embedding import load_embeddings
 from runyard.graphs.registry import Registry, load_project
 from runyard.tasks import exporter
 from runyard.tasks.celery import app
@@ -146,7 +148,13 @@ class WorkerProcess:
             branch_saver=BranchSaver(keys, store=store, sync_store=self._sync_store),
             keeper=self._keeper,
             open_graph=registry.aopen,
-            items=RedisItems(keys, store=store, sync_store=self._sync_store, ttl=ttl_of(project.store)),
+            items=RedisItems(
+                keys,
+                store=store,
+                sync_store=self._sync_store,
+                ttl=ttl_of(project.store),
+                index=index_of(project.store, load_embeddings(project)),
+            ),
             sinks=sinks(self.settings),
             policies=project.runyard.get("policies", {}),
             prices=Prices(project.runyard.get("prices")),

@@ -72,7 +72,8 @@ def delete(body: Json) -> Response:
 @blueprint.response(200, FoundItems)
 @needs("store:read", "store.search")
 def search(body: Json) -> Response:
-    """Items below a namespace that pass a filter: namespaces by their labels, items in the order of their making."""
+    """Items below a namespace that pass a filter: namespaces by their labels, items in the order of their making. With
+    a query, and an embedding, the nearest first."""
     with _items() as items:
         found = items.search(
             tuple(body.get("namespace_prefix") or ()),
@@ -108,6 +109,7 @@ def _items() -> Iterator[RedisItems]:
     wiring = wired()
     service = wiring.service
     try:
-        yield RedisItems(service.keys, sync_store=service.store, ttl=ttl_of(wiring.project.store))
+        ttl = ttl_of(wiring.project.store)
+        yield RedisItems(service.keys, sync_store=service.store, ttl=ttl, index=wiring.index)
     except ValueError as error:  # LangGraph's own word for a namespace, and for an operator, that cannot be
         raise InvalidInput(str(error)) from error

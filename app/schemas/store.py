@@ -32,7 +32,7 @@ def _index() -> Value:
         "false or a list of texts",
         lambda v: v is False or is_texts(v),
         {"oneOf": [{"type": "boolean", "enum": [False]}, {"type": "array", "items": {"type": "string"}}]},
-        "What of the value a semantic search should know; accepted, and without effect while there is no embedding.",
+        "Paths of the value that a semantic search should know; false: none. Needs an embedding.",
     )
 
 
@@ -73,7 +73,7 @@ class ItemQuery(Strict):
 class ItemSearch(Strict):
     namespace_prefix = _labels("Items of this namespace and of those below it.")
     filter = mapping('What their values hold: {"a": 1}, or {"a": {"$gt": 1}} with $eq, $ne, $gt, $gte, $lt, $lte.')
-    query = text("What to look for by its meaning; ignored while there is no embedding.")
+    query = text("What to look for by its meaning; without effect while there is no embedding.")
     limit = whole("Most items to answer. 10.", least=1, most=1000)
     offset = whole("How many to leave out.")
     refresh_ttl = boolean("Whether the times to live of what is found begin anew. true.")

@@ -32,6 +32,14 @@ class StoredItem:
     ttl_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class StoredVectors:
+    """What an item means, as :mod:`runyard.engine.item_index` writes it; None when nothing of it was embedded."""
+
+    vectors: bytes | None
+    value: dict[str, Any]
+
+
 def joined(namespace: Namespace) -> str:
     return "\0".join(namespace)
 
@@ -45,11 +53,27 @@ def name_of(namespace: Namespace, key: str) -> str:
     return f"{joined(namespace)}\0\0{key}"
 
 
-def put(keys: Keys, namespace: Namespace, key: str, value: bytes, *, ttl_ms: int = 0) -> Call[int]:
-    """Store an item; one that takes another's place keeps its instant of making and its place in the order."""
+def put(
+    keys: Keys, namespace: Namespace, key: str, value: bytes, *, ttl_ms: int = 0, vectors: bytes = b""
+) -> Call[int]:
+    """Store an item, with its vectors or without; one that takes another's place keeps its instant of making and its
+    place in the order."""
     at, name = keys.of_namespace(namespace), name_of(namespace, key)
     touched = (at.item(name), at.items(joined(namespace)), at.item_namespaces, at.items_expiring)
-    return Call(script("put_item"), touched, (joined(namespace), key, value, ttl_ms, name), int)
+    return Call(script("put_item"), touched, (joined(namespace), key, value, ttl_ms, name, vectors), int)
+
+
+def vectors(keys: Keys, namespace: Namespace, key: str, *, value: bool) -> Call[StoredVectors | None]:
+    """An item's vectors, and with ``value`` what a filter asks about; its time to live goes on."""
+
+    def parse(reply: Any) -> StoredVectors | None:
+        exists, held, *rest = reply
+        if exists is None:
+            return None
+        return StoredVectors(held, wire.decode(rest[0]) if rest else {})
+
+    fields = ("updated_at", "vectors", *(("value",) if value else ()))
+    return Call.command("HMGET", keys.of_namespace(namespace).item(name_of(namespace, key)), *fields, parse=parse)
 
 
 def get(keys: Keys, namespace: Namespace, key: str, *, refresh: bool) -> Call[StoredItem | None]:

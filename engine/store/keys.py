@@ -70,7 +70,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:webhooks` | sorted set | ended runs whose webhook is not delivered yet, by the ms a wake-up is sent for it | delivered or given up |
 | `P:webhooks_failed` | sorted set | ended runs whose webhook was given up, by that ms | sent anew, or with the run |
 | `P:idempotency:<name>` | hash | the run that an Idempotency-Key has made, and a digest of its request; `<name>` is a digest of tenant, thread and key | a day after it was made |
-| `P:item:<name>` | hash | one item of the long-term store: value, instants, time to live; `<name>` is `<ns>\\0\\0<key>` | deleted, or its time to live is over |
+| `P:item:<name>` | hash | one item of the long-term store: value, instants, time to live, float32 vectors of its texts; `<name>` is `<ns>\\0\\0<key>` | deleted, or its time to live is over |
 | `P:items:<ns>` | sorted set | keys of a namespace's items by order of their making | with its items |
 | `P:item_namespaces` | sorted set | namespaces that have items, at score 0: labels joined by `\\0`, so that a prefix is a range | with its items |
 | `P:items_expiring` | sorted set | `<name>` of items that have a time to live, by the ms of its end | the item is gone, or may stay |

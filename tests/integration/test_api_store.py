@@ -119,3 +119,46 @@ def test_langgraphs_own_client_is_served(web: Web) -> None:
         assert client.store.list_namespaces(suffix=["u2"], max_depth=1)["namespaces"] == [["docs"]]
         client.store.delete_item(["docs", "u1"], "k")
         assert client.store.get_item(["docs", "u1"], "k") is None
+
+
+EMBED = """
+WORDS = ("cat", "dog")
+
+def embed(texts):
+    if any("broken" in text for text in texts):
+        raise ConnectionError("the provider is away")
+    return [[float(text.count(word)) for word in WORDS] for text in texts]
+
+async def aembed(texts):
+    return embed(texts)
+"""
+
+
+@pytest.mark.parametrize("function", ["embed", "aembed"])
+def test_items_are_found_by_what_they_mean(redis_url: str, tmp_path: Path, function: str) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "vectors.py").write_text(EMBED)
+    index = {"dims": 2, "embed": f"./vectors.py:{function}", "fields": ["text"]}
+    web = Web(redis_url, folder, {"store": {"index": index}})
+    assert put(web, ["a"], "hidden", {"text": "cat"}, index=False) == 204
+    assert put(web, ["a"], "other", {"text": "dog", "note": "cat"}, index=["note"]) == 204
+    assert put(web, ["a"], "both", {"text": "cat dog", "n": 1}) == 204
+
+    def found(**body: Any) -> list[tuple[str, Any]]:
+        answer = web.call("POST", "/store/items/search", {"namespace_prefix": ["a"], **body})
+        return [(item["key"], item["score"] and round(item["score"], 3)) for item in answer.json["items"]]
+
+    assert found(query="cat") == [("other", 1.0), ("both", 0.707), ("hidden", None)]
+    assert found(query="cat", filter={"n": 1}) == [("both", 0.707)]
+    assert [score for _, score in found()] == [None] * 3
+    answer = web.call("PUT", "/store/items", {"namespace": ["a"], "key": "both", "value": {"text": "broken"}})
+    assert answer.status_code == 502
+    assert answer.json["detail"] == "store.index.embed has failed: ConnectionError: the provider is away"
+    assert web.call("GET", "/store/items?namespace=a&key=both").json["value"]["text"] == "cat dog"
+
+
+def test_a_query_without_an_embedding_changes_nothing(web: Web) -> None:
+    assert put(web, ["a"], "k", {"text": "cat"}, index=["text"]) == 204
+    answer = web.call("POST", "/store/items/search", {"query": "dog"})
+    assert [(item["key"], item["score"]) for item in answer.json["items"]] == [("k", None)]
