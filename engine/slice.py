@@ -162,11 +162,17 @@ async def _inherit(worker: Worker, run: Run, fence: Fence, prepared: Prepared, b
 
 
 def _first_calls(worker: Worker, run: Run, fence: Fence, graph: Graph, fingerprint: str) -> list[Call[Any]]:
-    """What is read and noted when a run runs for the first time; it rides on the read of its checkpoint."""
-    return [
-        runs.thread_left(worker.keys, run.thread_id),
-        *_version_calls(worker, run, fence, graph, fingerprint),
-    ]
+    """What is read and noted when a run runs for the first time; it rides on the read of its checkpoint.
+
+    A run that goes on with what its thread holds is of the thread's version until that was compared.
+    """
+    noted = [] if _goes_on(run) else _version_calls(worker, run, fence, graph, fingerprint)
+    return [runs.thread_left(worker.keys, run.thread_id), *noted]
+
+
+def _goes_on(run: Run) -> bool:
+    """Whether it starts from what a checkpoint says is next, rather than from an input of its own."""
+    return not (given(run) is run.request.input is not None)
 
 
 def _version_calls(worker: Worker, run: Run, fence: Fence, graph: Graph, fingerprint: str) -> list[Call[Any]]:
@@ -224,8 +230,14 @@ def begun_in(worker: Worker, prepared: Prepared, run: Run) -> Begun | None:
 async def stop_before(worker: Worker, prepared: Prepared, claim: runs.Claim) -> Outcome | None:
     """What keeps a run that is taken up again from going on, if anything does."""
     run = claim.run
-    await check_shape(worker, prepared, run)
-    if run.fingerprint not in ("", prepared.fingerprint):
+    try:
+        await check_shape(worker, prepared, run)
+    except GraphChanged:
+        # A replay is to find the same, and whoever looks for the dead letters of that version this one.
+        then = {"fingerprint": run.fingerprint or prepared.thread_fingerprint}
+        await worker.store.do(runs.set_fields(worker.keys, run.run_id, claim.fence, then))
+        raise
+    if run.fingerprint != prepared.fingerprint and (run.fingerprint or _goes_on(run)):
         # What it waits for from here on is this version's: the next change is to be compared with that.
         calls = _version_calls(worker, run, claim.fence, prepared.graph, prepared.fingerprint)
         await worker.store.do_all(calls)
@@ -241,7 +253,7 @@ async def check_shape(worker: Worker, prepared: Prepared, run: Run) -> None:
     """
     then = run.fingerprint or prepared.thread_fingerprint
     saved = prepared.session.loaded
-    if not then or then == prepared.fingerprint or saved is None or given(run) is run.request.input is not None:
+    if not then or then == prepared.fingerprint or saved is None or not _goes_on(run):
         return
     old = await worker.store.do(runs.shape(worker.keys, then))
     lost = seam.waiting_nodes(old, saved) - prepared.graph.nodes.keys() if old else set()

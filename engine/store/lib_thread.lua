@@ -16,11 +16,12 @@ local function admit_next(thread, thread_queue, waiting, run_prefix, run_id, at)
   return {popped[1], redis.call('HGET', following, 'queue')}
 end
 -- leave(...): how an ended run leaves its thread. One that is rolled back leaves it idle, with the state from before.
--- What it did without is left to the run that goes on with it.
+-- What it did without is left to the run that goes on with it. One that never ran leaves the graph's version as it was.
 local function leave(thread, run, rest, error, interrupts)
   local of_run = redis.call('HMGET', run, 'graph_id', 'assistant_id', 'fingerprint')
   redis.call('HSET', thread, 'rest', rest, 'error', error, 'interrupts', interrupts,
-    'graph_id', of_run[1] or '', 'assistant_id', of_run[2] or '', 'fingerprint', of_run[3] or '')
+    'graph_id', of_run[1] or '', 'assistant_id', of_run[2] or '',
+    'fingerprint', of_run[3] or redis.call('HGET', thread, 'fingerprint') or '')
   local without = {}
   if rest == 'interrupted' then
     for _, field in ipairs(redis.call('HKEYS', run)) do

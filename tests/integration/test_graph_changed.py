@@ -9,7 +9,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send, interrupt
 
 from runyard.engine import wire
-from runyard.engine.dead_letters import DeadLetters, Repair
+from runyard.engine.dead_letters import DeadLetters, Filter, Repair
 from runyard.engine.run import Phase
 from tests.support.engine import engine
 
@@ -151,3 +151,33 @@ async def test_a_changed_policy_is_another_version_and_no_reason_to_stop(redis_u
         ended = eng.service.get_run(run.run_id)
         assert ended.status == "success"
         assert ended.fingerprint != before
+
+
+async def test_a_resume_stays_a_dead_letter_of_the_version_it_waited_on_until_the_change_is_accepted(
+    redis_url: str,
+) -> None:
+    async with engine(redis_url, {"g": chain("a", "ask", asks="ask")}) as eng:
+        paused = [await eng.run("g", {"out": []}) for _ in range(2)]
+        eng.graphs["g"] = chain("a", "question", asks="question")
+        resumed = [await eng.run("g", thread_id=run.thread_id, command={"resume": "yes"}) for run in paused]
+        letters = DeadLetters(eng.service)
+        letters.replay(resumed[0].run_id)  # without accepting anything
+        await eng.drive()
+        assert (eng.service.get_run(resumed[0].run_id).error or {})["error"] == "GraphChanged"
+        of_version = Filter(graph_fingerprint=paused[0].fingerprint)
+        told = list(letters.replay_all(of_version, Repair(accept_change=True), per_second=1000))
+        await eng.drive()
+        assert [word for _, word in told] == ["replayed", "replayed"]
+        assert [eng.service.get_run(run.run_id).status for run in resumed] == ["success", "success"]
+
+
+async def test_a_graph_that_could_not_be_loaded_does_not_make_its_thread_forget_the_version(redis_url: str) -> None:
+    async with engine(redis_url, {"g": chain("a", "ask", asks="ask")}) as eng:
+        paused = await eng.run("g", {"out": []})
+        del eng.graphs["g"]
+        resumed = await eng.run("g", thread_id=paused.thread_id, command={"resume": "yes"})
+        assert (resumed.error or {})["error"] == "GraphUnavailable"
+        eng.graphs["g"] = chain("a", "question", asks="question")
+        DeadLetters(eng.service).replay(resumed.run_id)
+        await eng.drive()
+        assert (eng.service.get_run(resumed.run_id).error or {}).get("error") == "GraphChanged"
