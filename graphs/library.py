@@ -9,7 +9,7 @@ and anything but prose and Python are left alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,22 +35,39 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """Some places to read from; names are relative to `root`."""
+    """Some places to read from; names are relative to `root`. `left_out` are files and folders that cannot be
+    read and are not looked at; `only` is the one that is looked at."""
 
     root: Path
     places: tuple[Path, ...]
+    left_out: frozenset[str] = frozenset()
+    only: str | None = None
 
     def names(self, suffixes: Collection[str] = SUFFIXES) -> list[str]:
-        """The files that can be read, sorted. Raises BadInput when there are none, or more than one run should read."""
-        everything = {file for place in self.places for file in _walk(place)}
-        found = sorted(file for file in everything if self._is_readable(file, suffixes))
+        """The files that can be read, sorted. Raises BadInput when there are none, or more than one run should read;
+        OSError for a folder that cannot be looked into."""
+        everything = {file for place in self.places for file in self._walk(place, _raise)}
+        found = sorted(file for file in everything if self._is_meant(file) and self._is_readable(file, suffixes))
         size = sum(file.stat().st_size for file in found)
         if not found:
-            raise BadInput("docs", f"there is no text file to read in {self}")
+            unread = f", and {', '.join(sorted(self.left_out)[:5])} cannot be read" if self.left_out else ""
+            raise BadInput("docs", f"there is no text file to read in {self}{unread}")
         if len(found) > MAX_FILES or size > MAX_BYTES:
             limits = f"at most {MAX_FILES} files and {MAX_BYTES // 2**20} MB are read: name a smaller folder"
             raise BadInput("docs", f"{self} has {len(found)} files of {size // 2**20} MB; {limits}")
         return [file.relative_to(self.root).as_posix() for file in found]
+
+    def broken(self) -> list[str]:
+        """The files and folders that cannot be read, sorted: the disk or their permissions do not allow it."""
+        failed: list[OSError] = []
+        for file in {file for place in self.places for file in self._walk(place, failed.append)}:
+            try:
+                if self._is_readable(file, SUFFIXES):
+                    with file.open("rb") as opened:
+                        opened.read(1)
+            except OSError as error:
+                failed.append(OSError(error.errno, error.strerror, str(file)))
+        return sorted({Path(str(error.filename)).relative_to(self.root).as_posix() for error in failed})
 
     def read(self, name: str) -> Document:
         """A file by its name, which may come from a state that a client wrote. What is not UTF-8 is replaced."""
@@ -62,6 +79,26 @@ class Library:
     def documents(self) -> Iterator[Document]:
         """Every file's text, in the order of `names`."""
         return map(self.read, self.names())
+
+    def _walk(self, place: Path, failed: Callable[[OSError], None]) -> Iterator[Path]:
+        if self._name(place) in self.left_out:
+            return
+        if place.is_file():
+            yield place
+            return
+        for folder, names, files in os.walk(place, onerror=failed):
+            names[:] = [
+                name for name in names if _is_open(name) and self._name(Path(folder, name)) not in self.left_out
+            ]
+            yield from (Path(folder, name) for name in files if _is_open(name))
+
+    def _is_meant(self, file: Path) -> bool:
+        return self._name(file) not in self.left_out and (
+            self.only is None or file.is_relative_to(self.root / self.only)
+        )
+
+    def _name(self, file: Path) -> str:
+        return file.relative_to(self.root).as_posix()
 
     def _is_readable(self, file: Path, suffixes: Collection[str]) -> bool:
         inside = any(file.resolve().is_relative_to(place) for place in self.places)
@@ -104,13 +141,8 @@ def _allowed(standard: Library) -> tuple[Path, ...]:
     return (Path(opened).resolve(),) if opened else standard.places
 
 
-def _walk(place: Path) -> Iterator[Path]:
-    if place.is_file():
-        yield place
-        return
-    for folder, names, files in os.walk(place):
-        names[:] = [name for name in names if _is_open(name)]
-        yield from (Path(folder, name) for name in files if _is_open(name))
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _is_open(name: str) -> bool:

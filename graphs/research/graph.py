@@ -13,6 +13,7 @@ the three is enough, and a model that fails is replaced by rules. The answer the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from langchain_core.language_models import BaseChatModel
@@ -33,6 +34,8 @@ from runyard.graphs.words import key_words
 
 MAX_QUESTION = 2_000
 MAX_ROUNDS = 3
+#: More files and folders that cannot be read are no degradation, but the wrong folder.
+MAX_BROKEN = 20
 FOUND_PER_QUERY = 8
 EVIDENCE = 6
 
@@ -67,6 +70,7 @@ class Answer(TypedDict):
 
 class State(Question, Answer):
     files: int
+    broken: list[str]  # files and folders that could not be read when the run began
     queries: list[Query]  # this round's
     asked: list[Query]  # all rounds'
     found: Annotated[list[Passage], together]
@@ -77,9 +81,10 @@ class State(Question, Answer):
 class Search(TypedDict):
     """What one parallel search is sent."""
 
-    source: str
+    source: str  # or a file or folder of `broken`, tried once more by itself
     queries: list[Query]
     docs: str | None
+    broken: list[str]
 
 
 def say(progress: str) -> None:
@@ -106,10 +111,14 @@ def check(state: State, config: RunnableConfig) -> dict[str, Any]:
     question = text(state, "question", limit=MAX_QUESTION)
     round_limit(config)
     dead_on_purpose(config, SOURCES)
-    files = len(open_library(state.get("docs")).names())
+    library = open_library(state.get("docs"))
+    broken = library.broken()
+    if len(broken) > MAX_BROKEN:
+        raise OSError(f"{len(broken)} files and folders of {library} cannot be read: {', '.join(broken[:5])}, …")
+    files = len(replace(library, left_out=frozenset(broken)).names())
     say(f"reading {files} files")
-    fresh = {"rounds": 0, "asked": [], "evidence": [], "found": Overwrite([])}
-    return {"question": question, "files": files, "missing": key_words(question), **fresh}
+    fresh: dict[str, Any] = {"rounds": 0, "asked": [], "evidence": [], "found": Overwrite([])}
+    return {"question": question, "files": files, "broken": broken, "missing": key_words(question), **fresh}
 
 
 async def plan(state: State, config: RunnableConfig) -> dict[str, Any]:
@@ -125,22 +134,37 @@ async def plan(state: State, config: RunnableConfig) -> dict[str, Any]:
 
 
 def fan_out(state: State) -> list[Send] | Literal["answer"]:
-    """One search for each source, side by side; straight to the answer when nothing is left to ask."""
+    """One search for each source, side by side; straight to the answer when nothing is left to ask.
+
+    What cannot be read would take all sources down with it. It is left to a search of its own in the first round, which
+    fails for as long as that is so; the others go on without.
+    """
     if not state["queries"]:
         return "answer"
-    queries, docs = state["queries"], state.get("docs")
-    return [Send("search", Search(source=source, queries=queries, docs=docs)) for source in SOURCES]
+    queries, docs, broken = state["queries"], state.get("docs"), state.get("broken", [])
+    searched = [*SOURCES, *(broken if state["rounds"] == 1 else [])]
+    return [Send("search", Search(source=source, queries=queries, docs=docs, broken=broken)) for source in searched]
 
 
 def search(state: Search, config: RunnableConfig) -> dict[str, Any]:
     """Look through one source for each of the queries."""
     if state["source"] in dead_on_purpose(config, SOURCES):
         raise ConnectionError(f"source {state['source']!r} is dead")
-    everything = passages(open_library(state["docs"]), state["source"])
+    everything = looked_through(state)
     with Index(everything) as index:
         found = [passage for query in state["queries"] for passage in index.search(query, FOUND_PER_QUERY)]
     say(f"{state['source']}: {len(found)} of {len(everything)} passages")
     return {"found": found}
+
+
+def looked_through(state: Search) -> list[Passage]:
+    """What one source sees of what can be read; or all of them of what could not be."""
+    source, broken = state["source"], frozenset(state.get("broken", []))
+    library = replace(open_library(state["docs"]), left_out=broken - {source})
+    if source in SOURCES:
+        return passages(library, source)
+    alone = replace(library, only=source)
+    return [passage for each in SOURCES for passage in passages(alone, each)]
 
 
 def analyse(state: State) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 
 from runyard.graphs.inputs import BadInput
+from runyard.graphs.research.sources import SOURCES
 
 MODEL = "model"
 
@@ -42,7 +43,8 @@ def without(parts: Sequence[Mapping[str, Any]]) -> str:
 
 def _line(part: Mapping[str, Any]) -> str:
     if part["node"] == "search":
-        what = f"the source {(part.get('input') or {}).get('source', 'of one search')!r}"
+        source = (part.get("input") or {}).get("source", "of one search")
+        what = f"the source {source!r}" if source in (*SOURCES, "of one search") else f"what is in {source!r}"
     else:
         what = f"the model, to {part['node']}"
     return f"- {what}: {part['error']}: {part['message']}"

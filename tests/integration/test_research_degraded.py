@@ -70,3 +70,40 @@ async def test_what_is_to_be_dead_must_be_known(redis_url: str) -> None:
     async with engine(redis_url, {"research": graph}) as eng:
         run = await ask(eng, "tables")
         assert "dead: must be a list of sections, paragraphs, definitions or model" in (run.error or {})["message"]
+
+
+def unreadable(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Files that the disk does not give. Permissions would not do: root, as whom containers run tests, may read all."""
+    opened = Path.open
+
+    def failing(self: Path, *args: Any, **kwargs: Any) -> Any:
+        if self.name in names:
+            raise OSError(5, "Input/output error", str(self))
+        return opened(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", failing)
+
+
+async def test_a_file_that_cannot_be_read_is_missing_and_the_sources_go_on(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "secret.md").write_text("Tomatoes are never watered.\n")
+    unreadable(monkeypatch, "secret.md")
+    async with engine(redis_url, {"research": graph}) as eng:
+        run = await ask(eng)
+        assert run.phase is Phase.SUCCEEDED, run.error
+        told = answer_of(eng, run)["answer"]
+        assert "Tomatoes are watered every morning." in told
+        assert "do without:\n- what is in 'more/secret.md': OSError: [Errno 5] Input/output error" in told
+        assert [(part["node"], part["instead"]) for part in run.degraded] == [("search", "nothing")]
+
+
+async def test_a_folder_of_which_nothing_can_be_read_is_a_dead_letter_that_says_so(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreadable(monkeypatch, "guide.md")
+    async with engine(redis_url, {"research": graph}) as eng:
+        run = await ask(eng)
+        assert run.phase is Phase.FAILED
+        assert (run.error or {})["message"].endswith(", and guide.md cannot be read")
