@@ -180,9 +180,9 @@ async def commit(worker: Worker, run: Run, fence: Fence, outcome: Outcome) -> li
             return await _end(worker, run, fence, Phase.SUCCEEDED, values=wire.encode(values))
         case Interrupted(values, interrupts):
             return await _end(worker, run, fence, Phase.PAUSED, values=wire.encode(values), interrupts=interrupts)
-        case Failed(error, values):
+        case Failed(error, values, cause):
             known = wire.encode(values) if values is not None else b""
-            return await _end(worker, run, fence, Phase.FAILED, values=known, error=error)
+            return await _end(worker, run, fence, Phase.FAILED, values=known, error=error, cause=cause)
         case Cancelled(action, resumable, values):
             return await _end_cancelled(worker, dataclasses.replace(run, cancel=run.cancel or action), fence,
                                         resumable=resumable, values=values)  # fmt: skip
@@ -230,6 +230,7 @@ async def _end(
     *,
     values: bytes = b"",
     error: Mapping[str, object] | None = None,
+    cause: BaseException | None = None,
     interrupts: dict[str, list[dict[str, object]]] | None = None,
     thread_status: ThreadStatus | None = None,
     hold_thread: bool = False,
@@ -253,12 +254,24 @@ async def _end(
     if run.started_at is not None:
         metrics.observe("runyard_run_seconds", time.time() - run.started_at / 1000, run.graph_id)
     log.info("run.ended", **ids_of(run), phase=str(phase), **({"error": told} if told else {}))
+    if phase in REVIVABLE and worker.on_death:
+        await _tell_of_death(worker, run, error or {}, cause)
     if run.temporary and phase not in REVIVABLE:  # a dead letter is nothing without its checkpoints
         await worker.saver.adelete_thread(run.thread_id)
     wakes = [Wake(run_id=next_id, queue=queue) for next_id, queue in following]
     if run.request.webhook and not hold_thread:
         wakes.append(webhooks.wake_of(run.run_id, run.queue))
     return wakes
+
+
+async def _tell_of_death(worker: Worker, run: Run, error: Mapping[str, object], cause: BaseException | None) -> None:
+    """Tell of a run as it ended: this slice may have been its first, and noted what it was claimed without."""
+    try:
+        ended = await worker.store.do(runs.get(worker.keys, run.run_id)) or run
+        for tell in worker.on_death:
+            tell(ended, error, cause)
+    except Exception:  # the run has ended, and its wake-ups must go out, whoever could not be told
+        log.exception("run.death_not_told", run_id=run.run_id)
 
 
 def result_of(values: bytes, error: object, interrupts: dict[str, list[dict[str, object]]] | None) -> bytes:

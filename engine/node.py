@@ -104,8 +104,8 @@ class NodeRunner:
         self.gate = Gate(worker, run, fence, branch, tell)
         #: How long each task that waits for its next attempt has to wait, in seconds.
         self.waits: list[float] = []
-        #: Failed for good: task id and node of each, in order.
-        self.failed: list[tuple[str, str]] = []
+        #: Failed for good: task id, node and last attempt of each, in order.
+        self.failed: list[tuple[str, str, int]] = []
 
     async def __call__(self, task: PregelExecutableTask, once: seam.Once, policies: Sequence[RetryPolicy]) -> Any:
         """Bring a task to its end: what it returns, what stands in for it, or its last error.
@@ -174,7 +174,7 @@ class NodeRunner:
         except (GraphBubbleUp, LeaseLost, StoreUnavailable):
             raise
         except Exception as error:  # noqa: BLE001 - what an operator gave does not fit; the letter names the node
-            self._fail(task, error)
+            self._fail(task, error, self._run.attempts.get(task.id, 0))
 
     def _check_has_attempt(self, task: PregelExecutableTask) -> None:
         """Raise _Exhausted, WaitsForRetry or Parks when it is known that no attempt is to be made now."""
@@ -326,7 +326,7 @@ class NodeRunner:
             return await self._go_without(task, record)
         if verdict is Verdict.OPEN:
             raise LeftOpen(task.id)
-        return self._fail(task, error)
+        return self._fail(task, error, record["attempt"])
 
     # --- one attempt
 
@@ -405,7 +405,7 @@ class NodeRunner:
             self._park(task, record, wait_s)
         if policy.when_exhausted == "fail":
             await self._note(record)
-            return self._fail(task, error)
+            return self._fail(task, error, record["attempt"])
         return await self._go_without(task, record)
 
     def _rest_of_run_s(self) -> float:
@@ -414,9 +414,9 @@ class NodeRunner:
             return _TEN_YEARS_S
         return max(0.0, (self._run.deadline_at - self._now_ms) / 1000) + 60
 
-    def _fail(self, task: PregelExecutableTask, error: Exception) -> NoReturn:
+    def _fail(self, task: PregelExecutableTask, error: Exception, attempt: int) -> NoReturn:
         if task.name not in self._graph.node_error_handler_map:
-            self.failed.append((task.id, task.name))
+            self.failed.append((task.id, task.name, attempt))
         raise error
 
     async def _go_without(self, task: PregelExecutableTask, record: dict[str, Any]) -> None:

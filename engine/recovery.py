@@ -24,6 +24,7 @@ from runyard.engine.store import limits, recovery as calls, runs, webhooks as we
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.plans import carry_out
+from runyard.engine.worker import OnDeath
 
 log = structlog.get_logger(__name__)
 
@@ -43,10 +44,12 @@ class Recovery:
 
     def __init__(
         self, store: SyncStore, keys: Keys, saver: RedisSaver, settings: Settings, worker_id: str,
-        wake: SendWakes, queue_depth: Depth,
+        wake: SendWakes, queue_depth: Depth, on_death: tuple[OnDeath, ...] = (),
     ) -> None:  # fmt: skip
+        """``on_death``: told of every run whose time is over, with what it ended with."""
         self._store, self._keys, self._saver, self._settings = store, keys, saver, settings
         self._worker_id, self._wake, self._depth = worker_id, wake, queue_depth
+        self._on_death = on_death
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recovery", daemon=True)
         self._prune_after_ms = 0
@@ -104,6 +107,8 @@ class Recovery:
                     if ended:
                         metrics.inc("runyard_run_ends_total", run.graph_id, str(Phase.TIMED_OUT))
                         log.warning("run.timed_out", **ids_of(run))
+                        for tell in self._on_death:
+                            tell(run, runs.TIMED_OUT, None)
                     told = [webhooks.wake_of(run_id, run.queue)] if ended and run.request.webhook else []
                     self._wake([*(_wake(member, queue) for member, queue in following), *told])
 

@@ -325,10 +325,13 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """``error`` is ``{"error": type name, "message": text}``, plus ``node`` and ``traceback`` where they are known."""
+    """``error`` is ``{"error": type name, "message": text}``, plus ``node``, ``attempt`` and ``traceback`` where they
+    are known."""
 
     error: dict[str, Any]
     values: Any = None
+    #: The exception itself, where it was raised in this process.
+    cause: BaseException | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -622,14 +622,14 @@ def raise_if_no_outcome(failures: Iterable[Exception]) -> None:
             raise error
 
 
-def failure(error: BaseException, values: Any = None, failed: Sequence[tuple[str, str]] = ()) -> Failed:
+def failure(error: BaseException, values: Any = None, failed: Sequence[tuple[str, str, int]] = ()) -> Failed:
     """An exception as an outcome, with the node and the traceback for people who repair it."""
     told: dict[str, Any] = wire.error_of(error)
     if not isinstance(error, EngineError):
         told["traceback"] = "".join(traceback.format_exception(error))[-20_000:]
     if failed:
-        told["task_id"], told["node"] = failed[0]
-    return Failed(told, values)
+        told["task_id"], told["node"], told["attempt"] = failed[0]
+    return Failed(told, values, error)
 
 
 def branch_results(branches: dict[str, str]) -> list[dict[str, Any]]:

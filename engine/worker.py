@@ -37,6 +37,8 @@ from runyard.engine.webhooks import Webhooks
 log = structlog.get_logger(__name__)
 
 Graph = Pregel[Any, Any, Any, Any]
+#: Told of a run that has just become a dead letter: how it ended, and the exception where it was raised here.
+OnDeath = Callable[[Run, Mapping[str, Any], BaseException | None], None]
 #: Given by whoever wires the process: the compiled graph of an id for a run's config, for as long as the block lasts.
 #: May raise anything.
 OpenGraph = Callable[[str, RunnableConfig], AbstractAsyncContextManager[Graph]]
@@ -67,6 +69,8 @@ class Worker:
     prices: Prices = field(default_factory=Prices)
     #: Told of every model call as it ends, in whatever thread that is.
     on_model_call: tuple[Callable[[ModelCall], None], ...] = ()
+    #: Told of every run that this worker has ended as a dead letter; recovery has its own.
+    on_death: tuple[OnDeath, ...] = ()
     #: Told of every record of the ledger.
     sinks: tuple[Sink, ...] = ()
     #: The limits that nodes share with the fleet, by name.

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import structlog
 from celery.signals import (
     setup_logging,
+    task_failure,
     worker_init,
     worker_process_init,
     worker_process_shutdown,
@@ -52,7 +53,7 @@ from runyard.engine.webhooks import WebhookPolicy, Webhooks
 from runyard.engine.worker import Worker
 from runyard.graphs.embedding import load_embeddings
 from runyard.graphs.registry import Registry, load_project
-from runyard.tasks import exporter
+from runyard.tasks import exporter, sentry
 from runyard.tasks.celery import app
 from runyard.tasks.children import Watch
 from runyard.tasks.observe import log_to_stdout, observe, sinks
@@ -127,8 +128,9 @@ class WorkerProcess:
         )  # fmt: skip
         self.worker = self.run(self._make_worker(keys, name))
         self._recovery = Recovery(
-            self._sync_store, keys, self.worker.saver, settings, name, self.wake, self.wake.queue_depth
-        )
+            self._sync_store, keys, self.worker.saver, settings, name, self.wake, self.wake.queue_depth,
+            on_death=self.worker.on_death,
+        )  # fmt: skip
         self._keeper.start()
         self._presence.start()
         self._recovery.start()
@@ -156,6 +158,7 @@ class WorkerProcess:
                 index=index_of(project.store, load_embeddings(project)),
             ),
             sinks=sinks(self.settings),
+            on_death=(sentry.report_run,) if self.settings.sentry_dsn else (),
             policies=project.runyard.get("policies", {}),
             prices=Prices(project.runyard.get("prices")),
             webhooks=Webhooks(WebhookPolicy.of(project.webhooks, self.settings, os.environ)),
@@ -268,6 +271,12 @@ def _count(settings: Settings) -> None:
 def _log_our_way(**_: Any) -> None:
     """Celery leaves the log alone when somebody answers this."""
     log_to_stdout(Settings.from_env(os.environ))
+
+
+@task_failure.connect  # type: ignore[untyped-decorator]
+def _a_task_failed(exception: BaseException, **_: Any) -> None:
+    """No run makes its task fail: this is a mistake of ours, or the store's absence."""
+    sentry.report(exception)
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]

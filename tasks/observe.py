@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-import sentry_sdk
 import structlog
 
 from runyard.engine import redact
 from runyard.engine.ledger import About, Sink
 from runyard.engine.ledger_metrics import take_record
 from runyard.engine.settings import Settings
+from runyard.tasks import sentry
 
 Json = MutableMapping[str, Any]
 #: Tracebacks are longer than anything else in a log.
@@ -35,13 +35,7 @@ def observe(settings: Settings) -> None:
     """Set up the log and, with ``SENTRY_DSN``, Sentry."""
     log_to_stdout(settings)
     if settings.sentry_dsn:
-        # What a run was given may hold anything: neither request bodies nor local variables leave the process.
-        sentry_sdk.init(
-            settings.sentry_dsn,
-            send_default_pii=False,
-            include_local_variables=False,
-            max_request_body_size="never",
-        )
+        sentry.begin(settings.sentry_dsn)
 
 
 def sinks(settings: Settings) -> tuple[Sink, ...]:
