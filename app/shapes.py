@@ -160,7 +160,7 @@ def of_cron(cron: Cron) -> Json:
         "created_at": at(cron.created_at),
         "updated_at": at(cron.updated_at),
         "payload": cron.payload,
-        "user_id": None,
+        "user_id": (cron.user or {}).get("identity"),
         "next_run_date": at(cron.next_at),
         "metadata": cron.metadata,
         "enabled": cron.enabled,

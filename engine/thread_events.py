@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from runyard.engine.live import Live
+from runyard.engine.protocol import PROTOCOL
 from runyard.engine.run import TERMINAL, Phase, Run
 from runyard.engine.store import events, runs
 from runyard.engine.store.events import Begun, Event
@@ -35,10 +36,10 @@ async def follow(
 ) -> Parts:
     """Events with a number above ``since``, as they come, for ever; none of them after ``pause_s`` of silence.
 
-    Without ``since`` it begins with the newest run, unless that ended well more than a moment ago: who listens first
-    and then starts a run must not take the end of the one before for its own. Events that a run told longer ago than
-    its stream is kept, or that were trimmed, are missing. Runs that the reader may not see, which ``sees`` says in a
-    thread, are left out.
+    Without ``since`` it begins with the newest run, unless that ended well more than a moment ago or was not started
+    by this protocol: who listens first and then starts a run must not take the end of the one before for its own.
+    Events that a run told longer ago than its stream is kept, or that were trimmed, are missing. Runs that the reader
+    may not see, which ``sees`` says in a thread, are left out.
     """
     known = await live.store.do(events.log(live.keys, thread_id))
     after, since = await _start(live, thread_id, known, since, sees)
@@ -81,8 +82,10 @@ async def _is_news(live: Live, begun: Begun, sees: Callable[[Run], bool]) -> boo
     run = await _seen(live, begun, sees)
     if run is None:
         return False
-    ended_at = run.ended_at or 0
-    return run.phase not in TERMINAL or run.phase is Phase.PAUSED or time.time() - ended_at / 1000 < JUST_NOW_S
+    if run.phase not in TERMINAL or run.phase is Phase.PAUSED:
+        return True
+    just_now = time.time() - (run.ended_at or 0) / 1000 < JUST_NOW_S
+    return just_now and PROTOCOL in run.request.stream_mode  # nobody waits here for a run of another door
 
 
 async def _seen(live: Live, begun: Begun, sees: Callable[[Run], bool]) -> Run | None:

@@ -174,7 +174,7 @@ def test_assistants_are_filtered_and_those_of_graphs_can_be_run(ask: Ask) -> Non
 
 def test_crons_are_their_owners(ask: Ask) -> None:
     cron = ask("ann", "POST", "/runs/crons", {"assistant_id": "plain", "schedule": "0 0 1 1 *"}).json
-    assert cron["metadata"]["owner"] == "ann"
+    assert (cron["metadata"]["owner"], cron["user_id"]) == ("ann", "ann")
     at = f"/runs/crons/{cron['cron_id']}"
     assert [ask(user, "GET", at).status_code for user in ("ann", "bob")] == [200, 404]
     assert ask("bob", "DELETE", at).status_code == ask("bob", "PATCH", at, {"enabled": False}).status_code == 404
