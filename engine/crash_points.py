@@ -82,7 +82,7 @@ class Faults:
 
     def _node_of(self, call: Call[Any]) -> str:
         """The node that a call speaks of: its task's id is in one of the first words."""
-        words = [word for word in call.args[:6] if isinstance(word, str)]
+        words = [word for word in call.args[:8] if isinstance(word, str)]
         return next((name for task_id, name in self._names.items() if any(task_id in word for word in words)), "")
 
     def _note(self, line: dict[str, Any]) -> None:

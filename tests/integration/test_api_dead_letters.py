@@ -109,7 +109,8 @@ async def test_dead_letters_are_listed_newest_first_and_in_pages(place: Place) -
     assert [letter["run_id"] for letter in last.json] == [failed[0].run_id]
     assert "X-Pagination-Next" not in last.headers
     assert last.json[0] | {"fingerprint": "", "failed_at": "", "graph_fingerprint": ""} == {
-        "run_id": failed[0].run_id, "thread_id": failed[0].thread_id, "graph_id": "fan", "status": "error", "phase": "failed",
+        "run_id": failed[0].run_id, "thread_id": failed[0].thread_id, "graph_id": "fan", "status": "error",
+        "phase": "failed",
         "node": "work", "error": "ZeroDivisionError", "message": "item 2", "fingerprint": "", "failed_at": "",
         "graph_fingerprint": "", "replays": 0,
     }  # fmt: skip

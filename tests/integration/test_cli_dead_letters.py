@@ -199,7 +199,7 @@ async def test_partial_shows_each_nodes_part(place: Place) -> None:
     assert "✘  work  ZeroDivisionError('item 2')  (1 failed attempt)" in text
     lean = await place.engine.run("lean", GIVEN)
     told = place.runyard("partial", lean.run_id).output
-    assert "work  ZeroDivisionError: item 2  (nothing in its place)" in told
+    assert 'work {"i":2}  ZeroDivisionError: item 2  (nothing in its place)' in told
     assert "~  work   {}  (1 failed attempt)  (nothing in its place)" in told
     parts = json.loads(place.runyard("partial", lean.run_id, "--json").output)["parts"]
     assert parts[-1] | {"task_id": ""} == {
