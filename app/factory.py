@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 from flask import Flask, Response, g, request
+from werkzeug.exceptions import NotFound
 
 from runyard.app import cors, docs, errors, ids
 from runyard.app.api import (
@@ -38,7 +39,7 @@ from runyard.app.catalog import Catalog
 from runyard.app.counting import count
 from runyard.app.outbox import Outbox
 from runyard.app.place import bound_hosts, may_be_open, refuse_open_host
-from runyard.app.project_options import ProjectOptions, mounted
+from runyard.app.project_options import META, ProjectOptions, mounted
 from runyard.app.relay import over_relay
 from runyard.app.version import VERSION
 from runyard.app.wiring import NAME, SendWakes, Wiring, make_relay, make_waker, spare_threads
@@ -83,6 +84,8 @@ def create_app(settings: Settings | None = None, *, wake: SendWakes | None = Non
     if wiring.settings.metrics == "on":
         count(app, wiring, alone=alone)
     app.before_request(_name_request)
+    if wiring.options.hides_meta:
+        app.before_request(_hide_meta)
     app.after_request(_return_name)
     cors.register(app, cors.Cors.from_config(wiring.project.http.get("cors") or {}))
     errors.register(app)
@@ -159,6 +162,11 @@ def _add_resources(app: Flask, left_out: frozenset[str]) -> None:
         if resource.blueprint.name not in left_out:
             api.register_blueprint(resource.blueprint)
     docs.register(app, api)
+
+
+def _hide_meta() -> None:
+    if request.path in META:
+        raise NotFound
 
 
 def _name_request() -> None:

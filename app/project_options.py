@@ -20,7 +20,9 @@ PARTS: dict[str, tuple[str, ...]] = {
     "store": ("store",),
 }
 #: Nothing of these is served here, so there is nothing to leave out.
-_NOT_SERVED = ("mcp", "a2a", "ui", "webhooks", "meta")
+_NOT_SERVED = ("mcp", "a2a", "ui", "webhooks")
+#: What ``http.disable_meta`` leaves out, besides looking at the store in /ok.
+META = frozenset({"/info", "/version", "/metrics", "/docs", "/openapi.json"})
 _PREFIX = re.compile(r"(/[\w.~-]+)+")
 #: What no node is given: a run's record would keep it.
 _CREDENTIALS = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization"})
@@ -61,6 +63,8 @@ class ProjectOptions:
     left_out: frozenset[str] = frozenset()
     headers: HeaderRules = HeaderRules()
     thread_ttl: tuple[float, TtlStrategy] | None = None
+    #: Whether the server tells nothing about itself but that it answers.
+    hides_meta: bool = False
 
     @property
     def warnings(self) -> list[str]:
@@ -77,6 +81,7 @@ class ProjectOptions:
             left_out=reader.left_out(project.http),
             headers=reader.headers(project.http),
             thread_ttl=reader.thread_ttl(project.checkpointer),
+            hides_meta=project.http.get("disable_meta") is True,
         )
 
 
@@ -96,8 +101,8 @@ class _Reader:
     def left_out(self, http: Json) -> frozenset[str]:
         names = [name.removeprefix("disable_") for name in http if name.startswith("disable_")]
         for name in names:
-            if name not in PARTS and name not in _NOT_SERVED:
-                raise self._refuse("http.disable_…", f"one of {', '.join((*PARTS, *_NOT_SERVED))}", name)
+            if name not in (known := (*PARTS, "meta", *_NOT_SERVED)):
+                raise self._refuse("http.disable_…", f"one of {', '.join(known)}", name)
             if not isinstance(http[f"disable_{name}"], bool):
                 raise self._refuse(f"http.disable_{name}", "true or false", http[f"disable_{name}"])
         return frozenset(part for name in names if http[f"disable_{name}"] for part in PARTS.get(name, ()))

@@ -44,6 +44,18 @@ def tell(state, config: RunnableConfig, runtime: Runtime[Asked]):
     return {"answer": json.dumps({"context": runtime.context, "configurable": known})}
 
 telling = StateGraph(State, Asked).add_node("tell", tell).add_edge(START, "tell").add_edge("tell", END).compile()
+async def near(texts):
+    return [[float(text.count("cat")), float(text.count("tea"))] for text in texts]
+
+async def remember(state, runtime: Runtime):
+    await runtime.store.aput(("notes",), "by-node", {"text": state["text"]})
+    found = await runtime.store.asearch(("notes",), query="tea")
+    return {"steps": [item.key for item in found]}
+
+def recall(state, runtime: Runtime):
+    return {"steps": [item.key for item in runtime.store.search(("notes",), query="cat", limit=1)]}
+
+remembering = StateGraph(State).add_sequence([remember, recall]).add_edge(START, "remember").compile()
 nesting = StateGraph(State).add_node("inside", plain).add_edge(START, "inside").add_edge("inside", END).compile()
 """
 
@@ -52,7 +64,10 @@ def project(folder: Path) -> Path:
     file = write_project(folder)
     (folder / "contract_graphs.py").write_text(GRAPHS + MORE)
     told = json.loads(file.read_text())
-    told["graphs"] |= {name: f"./contract_graphs.py:{name}" for name in ("speaking", "telling", "nesting")}
+    told["graphs"] |= {
+        name: f"./contract_graphs.py:{name}" for name in ("speaking", "telling", "nesting", "remembering")
+    }
+    told["store"] = {"index": {"dims": 2, "embed": "./contract_graphs.py:near", "fields": ["text"]}}
     file.write_text(json.dumps(told))
     return file
 
@@ -217,3 +232,11 @@ def test_nodes_are_told_what_the_client_says_and_which_run_it_is(client: SyncLan
     assert known["tone"] == "kind"
     assert (known["thread_id"], known["run_id"], known["graph_id"]) == (thread_id, run["run_id"], "telling")
     assert known["assistant_id"] == run["assistant_id"]
+
+
+def test_nodes_and_clients_find_each_others_items_by_what_they_mean(client: SyncLangGraphClient) -> None:
+    client.store.put_item(["notes"], key="by-client", value={"text": "tea"})
+    done: Any = client.runs.wait(None, "remembering", input={"text": "cat cat cat tea"})
+    assert done["steps"] == ["by-client", "by-node", "by-node"]
+    found = client.store.search_items(["notes"], query="cat")["items"]
+    assert [(item["key"], round(item["score"] or 0, 3)) for item in found] == [("by-node", 0.949), ("by-client", 0.0)]

@@ -49,6 +49,14 @@ def test_parts_of_the_api_are_left_out(serve: Serve) -> None:
     assert not [path for path in web.call("GET", "/openapi.json").json["paths"] if path.startswith("/store")]
 
 
+def test_what_the_server_tells_about_itself_can_be_hidden(serve: Serve) -> None:
+    open_, closed = serve(http={"disable_meta": False}), serve(http={"disable_meta": True})
+    for path in ("/info", "/version", "/metrics", "/docs", "/openapi.json"):
+        assert (open_.call("GET", path).status_code, closed.call("GET", path).status_code) == (200, 404), path
+    assert closed.call("GET", "/ok?check_db=1").json == closed.call("GET", "/healthz").json == {"ok": True}
+    assert closed.run(closed.thread()).status_code == 200
+
+
 def test_headers_that_the_project_names_reach_the_run_but_never_credentials(serve: Serve) -> None:
     headers = {"X-User-Id": "ada", "X-Secret": "s", "X-Api-Key": "k", "Authorization": "Basic abc"}
 
@@ -91,6 +99,7 @@ def test_threads_get_the_projects_time_to_live_unless_they_name_their_own(serve:
         ({"http": {"mount_prefix": 5}}, "http.mount_prefix"),
         ({"http": {"disable_threads": "yes"}}, "http.disable_threads"),
         ({"http": {"disable_everything": True}}, "http.disable_"),
+        ({"http": {"disable_meta": 1}}, "http.disable_meta"),
         ({"http": {"configurable_headers": ["x-a"]}}, "http.configurable_headers"),
         ({"http": {"configurable_headers": {"includes": "x-a"}}}, "http.configurable_headers.includes"),
         ({"checkpointer": {"ttl": 5}}, "checkpointer.ttl"),
