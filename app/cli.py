@@ -48,6 +48,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "keys": ("runyard.app.commands.keys:keys", "Make, rotate and revoke the API keys of clients."),
     "doctor": ("runyard.app.commands.doctor:doctor", "Say what is wrong with this set-up, and what to do."),
+    "flower": (
+        "runyard.app.commands.flower:flower",
+        "Show the queue in a browser: which wake-ups there are, and what came of them.",
+    ),
 }
 
 

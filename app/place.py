@@ -70,6 +70,20 @@ def refuse_open_host(
     )
 
 
+def refuse_open_flower(address: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Raise ConfigError for an address that others can reach, unless Flower asks who they are."""
+    accounts = [account for account in environ.get("FLOWER_BASIC_AUTH", "").split(",") if account]
+    if not all(name and password for name, _, password in (account.partition(":") for account in accounts)):
+        raise ConfigError("FLOWER_BASIC_AUTH is not valid: it must be user:password pairs, parted by commas.")
+    if accounts or environ.get("FLOWER_AUTH") or _is_loopback(address) or may_be_open(environ):
+        return
+    raise ConfigError(
+        f"Flower on {address or 'every address'} shows every run's errors to whoever reaches it, and lets them "
+        "stop tasks. Set FLOWER_BASIC_AUTH=user:password, or listen on 127.0.0.1 (FLOWER_ADDRESS). "
+        "RUNYARD_ALLOW_OPEN=1 says that something in front of it asks who they are."
+    )
+
+
 def may_be_open(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether the operator has said that something else asks clients who they are."""
     return environ.get("RUNYARD_ALLOW_OPEN") == "1"

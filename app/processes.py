@@ -43,8 +43,7 @@ WORKER_CPU = Process(
 )
 FLOWER = Process(
     "flower",
-    "celery -A runyard.tasks.celery flower --purge_offline_workers=600"
-    " --address=${FLOWER_ADDRESS:-127.0.0.1} --port=${FLOWER_PORT:-5555}",
+    "runyard flower --address ${FLOWER_ADDRESS:-127.0.0.1} --port ${FLOWER_PORT:-5555}",
     drain_s=5.0,
 )
 

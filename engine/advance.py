@@ -17,6 +17,7 @@ from runyard.engine.errors import LeaseLost
 from runyard.engine.feed import INTERRUPT_KEY
 from runyard.engine.leases import Held
 from runyard.engine.ledger import ids_of
+from runyard.engine.outcomes import Tell
 from runyard.engine.run import (
     REVIVABLE,
     Advanced,
@@ -45,8 +46,10 @@ log = structlog.get_logger(__name__)
 ROOM_WITHIN_S = 5.0
 
 
-async def advance(worker: Worker, run_id: str, nonce: str) -> list[Wake]:
+async def advance(worker: Worker, run_id: str, nonce: str, tell: Tell = lambda *_: None) -> list[Wake]:
     """Take a run one slice forward, this one or one whose turn it is rather; answers the wake-ups to send.
+
+    ``tell`` is told which run it was and what that came to, unless it was nothing.
 
     A wake-up for a run that somebody else has, or that is over, does nothing. A lost lease ends silently: whoever has
     it now goes on. When the store goes away nothing is committed, and recovery brings the run back.
@@ -71,7 +74,9 @@ async def advance(worker: Worker, run_id: str, nonce: str) -> list[Wake]:
             metrics.inc("runyard_slices_total", claim.run.graph_id, came_to)
             if isinstance(outcome, (Advanced, Dispatched, RetryLater)):  # the others are told with what they change
                 log.info("run.slice_ended", **ids, outcome=came_to)
-            return await commit(worker, claim.run, claim.fence, outcome)
+            wakes = await commit(worker, claim.run, claim.fence, outcome)
+            tell(claim.run, outcome)
+            return wakes
         except LeaseLost:
             log.warning("run.lease_lost", run_id=run_id, token=claim.fence.value)
             return []
@@ -92,8 +97,10 @@ async def _outcome(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:
         return stopped(held, claim.run)
 
 
-async def advance_branch(worker: Worker, run_id: str, name: str, nonce: str) -> list[Wake]:
-    """Run one branch of a dispatched superstep; answers the run's wake-up when it was the last."""
+async def advance_branch(
+    worker: Worker, run_id: str, name: str, nonce: str, tell: Tell = lambda *_: None
+) -> list[Wake]:
+    """Run one branch of a dispatched superstep; answers the run's wake-up when it was the last. ``tell`` as above."""
     if worker.draining or not await _has_room(worker):
         return await _branch_passed_on(worker, run_id, name)
     call = runs.claim_branch(worker.keys, run_id, name, nonce=nonce, lease_ms=worker.settings.lease_ms)
@@ -110,7 +117,9 @@ async def advance_branch(worker: Worker, run_id: str, name: str, nonce: str) -> 
                 room_for(worker.shares, worker.caps, claim.run, claim.fence.value, name) as parked,
             ):
                 result = parked or await run_branch(worker, claim, held)
-            return await _commit_branch(worker, claim, result)
+            wakes = await _commit_branch(worker, claim, result)
+            tell(claim.run, result)
+            return wakes
         except LeaseLost:
             log.warning("branch.lease_lost", run_id=run_id, branch=name, token=claim.fence.value)
             return []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
@@ -85,7 +86,7 @@ class Recovery:
         if not leads:
             return []
         woken, limited = self._sweep(now_ms)
-        wakes = [_wake(member, queue) for member, queue in woken if queue] + self._tell()
+        wakes = self._named([_wake(member, queue) for member, queue in woken if queue]) + self._tell()
         if wakes:
             log.info("recovery.woke", runs=[wake.run_id for wake in wakes][:20], count=len(wakes))
             self._wake(wakes)
@@ -111,6 +112,11 @@ class Recovery:
                             tell(run, runs.TIMED_OUT, None)
                     told = [webhooks.wake_of(run_id, run.queue)] if ended and run.request.webhook else []
                     self._wake([*(_wake(member, queue) for member, queue in following), *told])
+
+    def _named(self, wakes: list[Wake]) -> list[Wake]:
+        """The same, with their graphs' names for people."""
+        found = self._store.do_all([runs.graph_id(self._keys, wake.run_id) for wake in wakes]) if wakes else []
+        return [replace(wake, label=name) for wake, name in zip(wakes, found, strict=True)]
 
     def _tell(self) -> list[Wake]:
         """Wake-ups for webhooks whose time has come."""

@@ -58,7 +58,7 @@ from runyard.tasks.celery import app
 from runyard.tasks.children import Watch
 from runyard.tasks.observe import log_to_stdout, observe, sinks
 from runyard.tasks.pool import the_loop, wait_for
-from runyard.tasks.wake import Waker
+from runyard.tasks.wake import RunFailed, Waker
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -275,8 +275,9 @@ def _log_our_way(**_: Any) -> None:
 
 @task_failure.connect  # type: ignore[untyped-decorator]
 def _a_task_failed(exception: BaseException, **_: Any) -> None:
-    """No run makes its task fail: this is a mistake of ours, or the store's absence."""
-    sentry.report(exception)
+    """A failed run was told of when it ended; all else is a mistake of ours, or the store's absence."""
+    if not isinstance(exception, RunFailed):
+        sentry.report(exception)
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]

@@ -17,6 +17,13 @@ ADVANCE, BRANCH, WEBHOOK = "runyard.advance", "runyard.branch", "runyard.webhook
 BROKER_AWAY = (OperationalError, KombuError, RedisError, OSError)
 
 
+class RunFailed(Exception):
+    """Why a run has failed for good, so that its task is seen to have failed. Nothing is done again for it."""
+
+    def __repr__(self) -> str:  # what Flower shows
+        return str(self)
+
+
 class Waker:
     """Publishes wake-ups. A wake-up that cannot be sent is logged, not raised: the run is recorded, and recovery finds
     it. Blocking (about 0.5 ms each): call it from a thread."""
@@ -45,4 +52,13 @@ class Waker:
         name, args = (BRANCH, (wake.run_id, wake.branch)) if wake.branch else (ADVANCE, (wake.run_id,))
         if wake.webhook:
             name = WEBHOOK
-        self._app.send_task(name, args=args, queue=wake.queue, shadow=wake.label or None, retry=False)
+        shown = wake.label and f"{wake.label}.webhook" if wake.webhook else wake.label
+        self._app.send_task(
+            name,
+            args=args,
+            queue=wake.queue,
+            shadow=shown or None,
+            retry=False,
+            argsrepr=", ".join(args),
+            kwargsrepr="",
+        )

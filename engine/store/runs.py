@@ -401,6 +401,13 @@ def get(keys: Keys, run_id: str) -> Call[Run | None]:
     return Call.command("HGETALL", at.run(run_id), parse=lambda reply: decode(_any(reply)) if reply else None)
 
 
+def graph_id(keys: Keys, run_id: str) -> Call[str]:
+    """The graph of a run; "" for one that was forgotten."""
+    return Call.command(
+        "HGET", keys.of_run(run_id).run(run_id), "graph_id", parse=lambda reply: (reply or b"").decode()
+    )
+
+
 def is_over(keys: Keys, run_id: str) -> Call[bool]:
     """Whether a run has ended or was forgotten."""
     key = keys.of_run(run_id).run(run_id)

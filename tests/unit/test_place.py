@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runyard.app.place import Place, PortInUse, flower_port, free_port, refuse_open_host
+from runyard.app.place import Place, PortInUse, flower_port, free_port, refuse_open_flower, refuse_open_host
 from runyard.engine.errors import ConfigError
 
 
@@ -68,3 +68,13 @@ def test_an_embedded_store_is_shown_as_its_folder() -> None:
 )
 def test_the_address_that_is_told_can_be_opened(host: str, url: str) -> None:
     assert place(host=host).url == url
+
+
+def test_flower_asks_who_they_are_where_others_reach_it() -> None:
+    refuse_open_flower("127.0.0.1", {})
+    refuse_open_flower("0.0.0.0", {"FLOWER_BASIC_AUTH": "me:secret"})
+    for address in ("0.0.0.0", "", "10.0.0.7"):
+        with pytest.raises(ConfigError, match="Set FLOWER_BASIC_AUTH=user:password"):
+            refuse_open_flower(address, {})
+    with pytest.raises(ConfigError, match="must be user:password pairs"):
+        refuse_open_flower("127.0.0.1", {"FLOWER_BASIC_AUTH": "me:secret,you"})
