@@ -10,6 +10,7 @@ import asyncio
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Coroutine, Iterator
@@ -34,7 +35,7 @@ from runyard.engine.branch import BranchSaver
 from runyard.engine.breaker import circuits_of
 from runyard.engine.budget import budgets_of
 from runyard.engine.caps import caps_of
-from runyard.engine.errors import StoreUnavailable
+from runyard.engine.errors import ConfigError, StoreUnavailable
 from runyard.engine.garbage import spare
 from runyard.engine.item_index import index_of
 from runyard.engine.items import RedisItems, ttl_of
@@ -52,6 +53,7 @@ from runyard.engine.store.meta import open_store
 from runyard.engine.webhooks import WebhookPolicy, Webhooks
 from runyard.engine.worker import Worker
 from runyard.graphs.embedding import load_embeddings
+from runyard.graphs.errors import GraphsError
 from runyard.graphs.registry import Registry, load_project
 from runyard.tasks import exporter, sentry
 from runyard.tasks.celery import app
@@ -289,7 +291,17 @@ def _in_the_first_process(sender: Any, **_: Any) -> None:
         if Settings.from_env(os.environ).metrics == "on":
             _metrics_folder = exporter.shared_folder(os.getpid(), "worker")
     else:
-        threading.Thread(target=_wire_when_possible, name="wiring", daemon=True).start()
+        threading.Thread(target=_wire_or_end, name="wiring", daemon=True).start()
+
+
+def _wire_or_end() -> None:
+    """A worker that cannot be wired would take wake-ups and do nothing: it ends, and says why by name."""
+    try:
+        _wire_when_possible()
+    except (ConfigError, GraphsError) as error:
+        log.error("worker.cannot_start", error=str(error))  # noqa: TRY400 - what is wrong is in a file, not in a stack
+        sys.stdout.flush()
+        os._exit(1)
 
 
 def _wire_when_possible() -> WorkerProcess:

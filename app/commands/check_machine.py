@@ -18,6 +18,7 @@ from runyard.app.place import Place, PortInUse, free_port
 from runyard.engine.errors import ConfigError
 from runyard.engine.settings import Settings
 from runyard.engine.webhooks import WebhookPolicy
+from runyard.graphs.embedding import load_embeddings
 from runyard.graphs.errors import GraphConfigError
 from runyard.graphs.project import Project, load_project
 from runyard.graphs.registry import Registry
@@ -69,6 +70,16 @@ def check_graphs(project: Path | None) -> Iterator[Finding]:
         yield warn("project", warning, "Nothing, if that is what you mean.")
     if opened.webhooks:
         yield _check_webhooks(opened)
+    if opened.store.get("index"):
+        yield _check_embedding(opened)
+
+
+def _check_embedding(project: Project) -> Finding:
+    try:
+        load_embeddings(project)
+    except GraphConfigError as problem:
+        return fail("embedding", str(problem), "Correct the file, or install what it needs; nothing starts so.")
+    return ok("embedding", f"{project.store['index']['embed']} loads")
 
 
 def _check_webhooks(project: Project) -> Finding:

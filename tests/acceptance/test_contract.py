@@ -14,6 +14,8 @@ import pytest
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 
+from runyard.app.processes import WORKER
+from runyard.engine.store.embedded import EmbeddedServer
 from tests.support.eventually import eventually
 from tests.support.stack import Stack, parse_events, stack
 from tests.support.web import GRAPHS, write_project
@@ -240,3 +242,21 @@ def test_nodes_and_clients_find_each_others_items_by_what_they_mean(client: Sync
     assert done["steps"] == ["by-client", "by-node", "by-node"]
     found = client.store.search_items(["notes"], query="cat")["items"]
     assert [(item["key"], round(item["score"] or 0, 3)) for item in found] == [("by-node", 0.949), ("by-client", 0.0)]
+
+
+def test_a_worker_of_a_project_that_cannot_be_used_ends_and_names_what_is_wrong(tmp_path: Path) -> None:
+    with EmbeddedServer() as store:
+        _ends_and_says_why(Stack(store.url, tmp_path), tmp_path)
+
+
+def _ends_and_says_why(wrong: Stack, folder: Path) -> None:
+    told = json.loads((folder / "langgraph.json").read_text())
+    told["store"] = {"index": {"dims": 2, "embed": "./web_graphs.py:nothing"}}
+    (folder / "langgraph.json").write_text(json.dumps(told))
+    try:
+        wrong.start(WORKER)
+        eventually(lambda: not wrong.members[0].is_running(), timeout_s=60, what="the worker has ended")
+        assert "worker.cannot_start" in wrong.tails()
+        assert "store.index.embed: './web_graphs.py:nothing' cannot be loaded" in wrong.tails()
+    finally:
+        wrong.close()

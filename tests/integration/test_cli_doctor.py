@@ -170,6 +170,16 @@ def test_what_a_project_says_of_webhooks_is_checked(tmp_path: Path, monkeypatch:
     assert (right.check, right.state) == ("webhooks", "ok")
 
 
+@pytest.mark.parametrize(("name", "state"), [("embed", "ok"), ("embedd", "fail")])
+def test_what_embeds_for_the_store_is_tried(tmp_path: Path, name: str, state: str) -> None:
+    (tmp_path / "vectors.py").write_text("def embed(texts): ...")
+    index = {"dims": 2, "embed": f"./vectors.py:{name}"}
+    told = {"graphs": {"bad": "./bad.py:graph"}, "store": {"index": index}}
+    (tmp_path / "langgraph.json").write_text(json.dumps(told))
+    *_, found = check_graphs(tmp_path / "langgraph.json")
+    assert (found.check, found.state, f"./vectors.py:{name}" in found.said) == ("embedding", state, True)
+
+
 def test_a_project_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     finding = only(check_graphs(tmp_path / "langgraph.json"))
     assert (finding.state, finding.check) == ("fail", "graphs")
