@@ -66,7 +66,8 @@ async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> Res
     """Run a branch's tasks. Raises LeaseLost and StoreUnavailable."""
     run = claim.run
     if run.crashes >= worker.settings.max_crashes and killed_for(claim.doom) is None:
-        return {"error": quarantined(run)}
+        known = {"node": claim.branch.nodes[0]} if len(set(claim.branch.nodes)) == 1 else {}
+        return {"error": {**quarantined(run), **known}}
     async with AsyncExitStack() as opened:
         try:
             prepared = await prepare(worker, claim, opened, worker.branch_saver)

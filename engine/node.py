@@ -43,13 +43,20 @@ class WaitsForRetry(GraphBubbleUp):
 
 
 class _Clock:
-    """When an attempt began: on the wall, and to measure by."""
+    """When an attempt began: on the wall, and to measure by; and where, if not here."""
 
     def __init__(self) -> None:
         self.start()
 
     def start(self) -> None:
+        self.worker = ""
         self.began_at, self._began = time.time(), time.monotonic()
+
+    def began_before(self, seconds: float, *, worker: str) -> None:
+        """It began so long ago, in a process that was killed."""
+        self.worker = worker
+        self.began_at -= seconds
+        self._began -= seconds
 
     def took_s(self) -> float:
         return time.monotonic() - self._began
@@ -145,7 +152,7 @@ class NodeRunner:
         self._check_has_attempt(task)
         attempt = self._run.attempts.get(task.id, 0) + 1
         clock = _Clock()
-        error: Exception | None = timeout_of(self._doom, task.name, task.id, attempt)
+        error: Exception | None = self._killed(task, attempt, clock)
         while True:
             self._ledger.began(task, attempt)
             if error is None:
@@ -167,6 +174,13 @@ class NodeRunner:
             await self._note(record, again_s=decision.wait_s)
             await self._wait(task, decision)
             attempt, error = attempt + 1, None
+
+    def _killed(self, task: PregelExecutableTask, attempt: int, clock: _Clock) -> NodeTimeoutError | None:
+        """The failure of this attempt, if the process that made it was killed for its deadline."""
+        error = timeout_of(self._doom, task.name, task.id, attempt)
+        if error is not None and self._doom is not None:
+            clock.began_before(error.elapsed, worker=f"{self._doom['host']}:{self._doom['pid']}")
+        return error
 
     async def _supply(self, task: PregelExecutableTask, supplied: dict[str, Any]) -> None:
         try:
@@ -503,7 +517,7 @@ class NodeRunner:
             "traceback": "".join(traceback.format_exception(error))[-10_000:],
             "started_at": round(clock.began_at * 1000),
             "duration_ms": round(clock.took_s() * 1000, 1),
-            "worker": self._worker.worker_id,
+            "worker": clock.worker or self._worker.worker_id,
             "slice": self._run.slices + 1,
             "decision": again,
         }

@@ -45,7 +45,7 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.graph.state import _CHANNEL_BRANCH_TO
 from langgraph.pregel import Pregel
 from langgraph.pregel._retry import _reset_interrupt_counter
-from langgraph.pregel._task_status import read_task_statuses
+from langgraph.pregel._task_status import CONTROL_WRITES, read_task_statuses
 from langgraph.pregel._utils import _runnable_has_native_async
 from langgraph.pregel._write import ChannelWrite
 from langgraph.runtime import RunControl, Runtime
@@ -394,6 +394,17 @@ def channel_at(channel: BaseChannel[Any, Any, Any], name: str, values: Mapping[s
     return channel.from_checkpoint(values.get(name, MISSING))
 
 
+def _drop_output(task: PregelExecutableTask) -> None:
+    """Forget what a failed task has written before one of its edges failed.
+
+    LangGraph would save it with the error, and take the task for finished the next time: without the edges, and often
+    with nothing left to do.
+    """
+    kept = [write for write in task.writes if write[0] in CONTROL_WRITES]
+    task.writes.clear()
+    task.writes.extend(kept)
+
+
 @dataclass(eq=False)
 class _Siblings:
     """The tasks of one superstep of one graph. A failure waits here until the others have ended and were saved."""
@@ -512,6 +523,7 @@ class TaskRunner:
             raise
         except Exception as error:
             if siblings is not None and task.name not in self._handled:
+                _drop_output(task)
                 if is_root(task):
                     self.failures.append(error)
                 await self._hold(siblings)

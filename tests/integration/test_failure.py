@@ -410,15 +410,40 @@ async def test_what_langgraph_never_saves_is_still_there_after_the_wait_for_a_re
         assert (run.status, out_of(eng, run), run.slices) == ("success", ["a connection"], 1)
 
 
-async def test_a_supplied_output_of_the_wrong_shape_fails_the_node_by_name(redis_url: str) -> None:
-    async with engine(redis_url, {"g": one_node(Flaky(9))}) as eng:
+async def test_a_supplied_output_that_only_the_edges_refuse_fails_the_node_by_name(redis_url: str) -> None:
+    graph = StateGraph(State)
+    graph.add_node("work", Flaky(9))
+    graph.add_conditional_edges("work", lambda state: {"right": END}[state["out"][0]])
+    graph.add_edge(START, "work")
+    async with engine(redis_url, {"g": graph.compile()}) as eng:
         run = await eng.run("g", {"out": []})
         letters = DeadLetters(eng.service)
-        letters.replay(run.run_id, Repair(output={"work": [1, 2]}), eng.graphs["g"])
+        letters.replay(run.run_id, Repair(output={"work": {"out": ["wrong"]}}), eng.graphs["g"])
         await eng.drive()
         again = letters.get(run.run_id)
-        assert (again["node"], again["error"]) == ("work", "InvalidUpdateError")
-        assert "Expected dict, got [1, 2]" in again["message"]
+        assert (again["node"], again["error"]) == ("work", "KeyError")
         letters.replay(run.run_id, Repair(output={"work": {"out": ["right"]}}), eng.graphs["g"])
         await eng.drive()
         assert out_of(eng, eng.service.get_run(run.run_id))[0] == "right"
+
+
+async def test_a_conditional_edge_that_fails_is_tried_again_by_a_replay_with_its_node(redis_url: str) -> None:
+    broken = [True]
+
+    def router(state: State) -> str:
+        if broken.pop() if broken else False:
+            raise KeyError("the router")
+        return "after"
+
+    graph = StateGraph(State)
+    graph.add_node("work", lambda state: {"out": ["work"]})
+    graph.add_node("after", lambda state: {"out": ["after"]})
+    graph.add_edge(START, "work")
+    graph.add_conditional_edges("work", router, ["after"])
+    async with engine(redis_url, {"g": graph.compile()}) as eng:
+        run = await eng.run("g", {"out": []})
+        assert run.phase is Phase.FAILED
+        DeadLetters(eng.service).replay(run.run_id)
+        await eng.drive()
+        assert eng.service.get_run(run.run_id).status == "success"
+        assert out_of(eng, run) == ["work", "after"]
