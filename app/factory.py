@@ -15,7 +15,7 @@ import structlog
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import NotFound
 
-from runyard.app import cors, docs, errors, ids
+from runyard.app import cors, docs, errors, ids, tracing
 from runyard.app.api import (
     assistants,
     circuits,
@@ -54,6 +54,7 @@ from runyard.engine.webhooks import WebhookPolicy
 from runyard.graphs.embedding import load_embeddings
 from runyard.graphs.registry import Registry, load_project
 from runyard.tasks.observe import observe
+from runyard.tasks.tracing import begin
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +84,7 @@ def create_app(settings: Settings | None = None, *, wake: SendWakes | None = Non
     app.config.update(_flask_config(wiring.settings))
     if wiring.settings.metrics == "on":
         count(app, wiring, alone=alone)
+    tracing.register(app, begin(wiring.settings, "runyard-web"))
     app.before_request(_name_request)
     if wiring.options.hides_meta:
         app.before_request(_hide_meta)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from flask import has_request_context, request as http
+from flask import g, has_request_context, request as http
 
 from runyard.app import assistants
 from runyard.app.auth import identity
@@ -59,6 +59,7 @@ def start(wiring: Wiring, body: Json, thread_id: str | None = None, *, part: int
         priority=body.get("priority") or 0,
         user=identity.current().user,
         idempotency=once,
+        trace=g.get("trace", "") if has_request_context() else "",
         # handlers filter threads by what they have put there
         thread_metadata=body.get("metadata") if wiring.custom_auth else None,
     )

@@ -67,7 +67,7 @@ async def advance(worker: Worker, run_id: str, nonce: str, tell: Tell = lambda *
     _count_wakeup(claim, claim.run.queue)
     ids = ids_of(claim.run)
     log.info("run.claimed", **ids, slice=claim.run.slices + 1, came_from=claim.came_from or "new")
-    with worker.keeper.holding(run_id, claim.fence) as held:
+    with worker.keeper.holding(run_id, claim.fence) as held, worker.slicing(claim.run, "") as note:
         try:
             outcome = await _outcome(worker, claim, held)
             came_to = type(outcome).__name__.lower()
@@ -76,6 +76,7 @@ async def advance(worker: Worker, run_id: str, nonce: str, tell: Tell = lambda *
                 log.info("run.slice_ended", **ids, outcome=came_to)
             wakes = await commit(worker, claim.run, claim.fence, outcome)
             tell(claim.run, outcome)
+            note(outcome)
             return wakes
         except LeaseLost:
             log.warning("run.lease_lost", run_id=run_id, token=claim.fence.value)
@@ -110,7 +111,7 @@ async def advance_branch(
     worker.took(claim.branch.queue, claim.woken_ms, claim.now_ms)
     _count_wakeup(claim, claim.branch.queue)
     metrics.inc("runyard_slices_total", claim.run.graph_id, "branch")
-    with worker.keeper.holding(run_id, claim.fence, branch=name) as held:
+    with worker.keeper.holding(run_id, claim.fence, branch=name) as held, worker.slicing(claim.run, name) as note:
         try:
             async with (
                 stoppable(held),
@@ -119,6 +120,7 @@ async def advance_branch(
                 result = parked or await run_branch(worker, claim, held)
             wakes = await _commit_branch(worker, claim, result)
             tell(claim.run, result)
+            note(result)
             return wakes
         except LeaseLost:
             log.warning("branch.lease_lost", run_id=run_id, branch=name, token=claim.fence.value)

@@ -98,13 +98,13 @@ class ModelCall:
 
 
 def ids_of(run: Run) -> dict[str, str]:
-    """The ids by which records, lines of the log and traces of a run are found. One trace for all slices of a run,
-    known wherever its id is."""
+    """The ids by which records, lines of the log and traces of a run are found. One trace for all slices of a run: that
+    of the request that made it, or its own id."""
     return {
         "run_id": run.run_id,
         "thread_id": run.thread_id,
         "graph": run.graph_id,
-        "trace_id": run.run_id.replace("-", ""),
+        "trace_id": run.trace[3:35] or run.run_id.replace("-", ""),
     }
 
 

@@ -228,6 +228,8 @@ class Run:
     tenant: str = ""
     #: Who asked for it, as nodes find it in ``langgraph_auth_user``; None when nobody was asked who they are.
     user: dict[str, Any] | None = None
+    #: The W3C ``traceparent`` of the request that made it, if that was traced.
+    trace: str = ""
     #: Set once the run has ended and its webhook is to be told.
     delivery: Delivery | None = None
 

@@ -87,14 +87,15 @@ class Service:
         priority: int = 0,
         thread_metadata: dict[str, Any] | None = None,
         idempotency: Idempotency | None = None,
+        trace: str = "",
     ) -> Run:
         """Record a run and wake a worker. Once this returns the run is accepted and will be carried out.
 
         Of a tenant's runs that wait for a worker those of a higher ``priority`` go first.
         Without a ``thread_id`` the run gets a hidden thread of its own, which goes when it ends. ``thread_metadata`` is
-        for a thread that is made here; ``user`` is whom nodes are to know as the one who asked. When the wake-up cannot
-        be sent (the broker is away) the run is accepted all the same, and recovery starts it. With ``idempotency`` the
-        answer is the run that the same request has made before, if one has.
+        for a thread that is made here, ``trace`` the ``traceparent`` of the request; ``user`` is whom nodes are to know
+        as the one who asked. When the wake-up cannot be sent (the broker is away) the run is accepted all the same, and
+        recovery starts it. With ``idempotency`` the answer is the run that the same request made before, if one has.
         Raises Backlogged and TooManyWaiting when the queue is too old (see Admission), ThreadNotFound, ThreadBusy,
         IdempotencyConflict, StoreUnavailable (then nothing was recorded, or, if only the answer was lost, all of it
         was: ask for the run by listing the thread).
@@ -109,6 +110,7 @@ class Service:
             request, graph_id=graph_id, assistant_id=assistant_id,
             thread_id=thread_id or self.fresh_thread_id(idempotency), metadata=metadata or {}, strategy=strategy,
             temporary=thread_id is None, tenant=self.tenant or "", user=user, priority=priority,
+            trace=trace,
         )  # fmt: skip
         call = runs.create(
             self.keys, run, delay_ms=round(after_s * 1000), create_thread=create_thread or run.temporary,

@@ -286,6 +286,9 @@ class Settings:
     log_records: str = setting(
         "RUNYARD_LOG_RECORDS", "on", "A line in the log for every record of the ledger: on or off.", check=_switch
     )
+    otel_endpoint: str = setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT", "", "Where traces go (OTLP over HTTP, http://collector:4318). Empty: nowhere."
+    )
     sentry_dsn: str = setting("SENTRY_DSN", "", "Where Sentry events go. Empty: nowhere.")
 
     @classmethod

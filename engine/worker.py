@@ -98,6 +98,10 @@ class Worker:
     killed_after: Callable[[float], AbstractContextManager[None]] = lambda _: nullcontext()
     #: Entered around every attempt of a node, once it has been counted: a crash test dies here.
     attempting: Callable[[PregelExecutableTask], AbstractContextManager[None]] = lambda _: nullcontext()
+    #: Entered around every slice and branch ("" for a slice): gives what is told of its outcome once that is saved.
+    slicing: Callable[[Run, str], AbstractContextManager[Callable[[Any], None]]] = lambda *_: nullcontext(
+        lambda _: None
+    )
     #: Called once too many plain functions were left behind in threads: the process should end and be started anew.
     retire: Callable[[], None] = lambda: None
     abandoned: int = 0

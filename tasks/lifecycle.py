@@ -55,7 +55,7 @@ from runyard.engine.worker import Worker
 from runyard.graphs.embedding import load_embeddings
 from runyard.graphs.errors import GraphsError
 from runyard.graphs.registry import Registry, load_project
-from runyard.tasks import exporter, sentry
+from runyard.tasks import exporter, sentry, tracing
 from runyard.tasks.celery import app
 from runyard.tasks.children import Watch
 from runyard.tasks.observe import log_to_stdout, observe, sinks
@@ -82,6 +82,7 @@ class WorkerProcess:
         self.loop.set_default_executor(ThreadPoolExecutor(settings.sync_threads, thread_name_prefix="node"))
         #: Sending a wake-up blocks, for seconds when the broker is away.
         self._senders = ThreadPoolExecutor(4, thread_name_prefix="wake")
+        self._tracing = tracing.begin(settings, "runyard-worker")
         self._wire(queues)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -114,6 +115,8 @@ class WorkerProcess:
         self._presence.stop()
         self._keeper.stop()
         self._close_store()
+        if self._tracing:
+            self._tracing.close()
         self._events.stop()
         self._senders.shutdown(wait=False)
         self._sync_store.close()
@@ -140,7 +143,7 @@ class WorkerProcess:
 
     async def _make_worker(self, keys: Keys, name: str) -> Worker:
         project = load_project(Path(self.settings.config) if self.settings.config else None)
-        registry = Registry(project)
+        registry, traced = Registry(project), self._tracing
         store = AsyncStore.connect(self.settings.redis_url)
         return Worker(
             settings=self.settings,
@@ -159,7 +162,8 @@ class WorkerProcess:
                 ttl=ttl_of(project.store),
                 index=index_of(project.store, load_embeddings(project)),
             ),
-            sinks=sinks(self.settings),
+            sinks=(*sinks(self.settings), *([traced.record] if traced else [])),
+            **({"attempting": traced.attempting, "slicing": traced.slicing} if traced else {}),
             on_death=(sentry.report_run,) if self.settings.sentry_dsn else (),
             policies=project.runyard.get("policies", {}),
             prices=Prices(project.runyard.get("prices")),

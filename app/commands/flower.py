@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from runyard.app.commands.problem import json_option
 from runyard.app.place import refuse_open_flower
 
 #: Of each wake-up: what it is for, which run, how it went, what came of it. The first is a link to all the rest.
@@ -21,9 +22,9 @@ def with_reason(task: Any) -> Any:
 
 @click.command("flower")
 @click.option("--address", envvar="FLOWER_ADDRESS", default="127.0.0.1", show_default=True, help="Where it listens.")
-@click.option("--json", is_flag=True, expose_value=False, help="Print for programs: errors as JSON.")
 @click.option("--port", envvar="FLOWER_PORT", default=5555, show_default=True, type=click.IntRange(0, 65535))
-def flower(address: str, port: int) -> None:
+@json_option
+def flower(address: str, port: int, *, as_json: bool) -> None:  # noqa: ARG001 - of its errors
     """Show the queue in a browser: which wake-ups there are, and what came of them.
 
     Refuses an address that others can reach unless FLOWER_BASIC_AUTH=user:password is set.

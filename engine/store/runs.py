@@ -505,6 +505,7 @@ def decode(fields: Mapping[str, bytes]) -> Run:
         replays=number("replays") or 0,
         discarded=text("discarded") or None,
         tenant=text("tenant"),
+        trace=text("trace"),
         user=json("user"),
         delivery=_delivery(fields) if "webhook:state" in fields else None,
         priority=number("priority") or 0,
@@ -545,6 +546,7 @@ def _fields(run: Run) -> list[str | bytes]:
         "temporary", "1" if run.temporary else "",
         *(("priority", str(run.priority)) if run.priority else ()),
         *(("user", wire.encode(run.user)) if run.user else ()),
+        *(("trace", run.trace) if run.trace else ()),
         *(("timeout_ms", str(round(run.request.timeout_s * 1000))) if run.request.timeout_s else ()),
     ]  # fmt: skip
 
