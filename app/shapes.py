@@ -65,9 +65,9 @@ _REASONS = {
     Phase.DISPATCHED: "its nodes run on other workers since {updated}{some}",
     Phase.SUCCEEDED: "the graph ran to its end{without}",
     Phase.PAUSED: "waits for an answer, or at a breakpoint; a new run on its thread goes on",
-    Phase.CANCELLED: "was cancelled",
+    Phase.CANCELLED: "was cancelled{left}",
     Phase.FAILED: "failed for good; {letter}",
-    Phase.TIMED_OUT: "took longer than it may; {letter}",
+    Phase.TIMED_OUT: "took longer than it may{left}; {letter}",
 }
 
 
@@ -95,6 +95,9 @@ def reason(run: Run) -> str:
         what="waits for the next attempt of a node" if run.attempts else "starts",
         without=f" without {missing}" if missing else "",
         letter=f"discarded: {run.discarded}" if run.discarded else "a dead letter",
+        left=f"; the plain function of {run.left_running} goes on in its thread to its end, and saves nothing"
+        if run.left_running
+        else "",
     )
 
 

@@ -113,6 +113,8 @@ class NodeRunner:
         self.waits: list[float] = []
         #: Failed for good: task id, node and last attempt of each, in order.
         self.failed: list[tuple[str, str, int]] = []
+        #: Nodes whose plain function was in its thread when the slice was cut off: nothing can stop it there.
+        self.left_running: set[str] = set()
 
     async def __call__(self, task: PregelExecutableTask, once: seam.Once, policies: Sequence[RetryPolicy]) -> Any:
         """Bring a task to its end: what it returns, what stands in for it, or its last error.
@@ -354,8 +356,10 @@ class NodeRunner:
                 with self._worker.attempting(task), journal(self._journal(task)):
                     return await once(seam.single(task, attempt))
         except asyncio.CancelledError:
-            if self._worker.expendable and seam.is_sync(task):  # its thread goes on until the process ends
-                self._worker.abandon(task.name)
+            if seam.is_sync(task):  # its thread goes on, here until the process ends
+                self.left_running.add(task.name)
+                if self._worker.expendable:
+                    self._worker.abandon(task.name)
             raise
         except TimeoutError:
             if not limit.expired():  # the node's own

@@ -224,6 +224,8 @@ class Run:
     parked_branches: list[dict[str, Any]] = field(default_factory=list)
     #: Why an operator took it off the dead letters, if one did.
     discarded: str | None = None
+    #: Plain functions that were still running in their threads when it was cancelled or its time was up, by node.
+    left_running: str = ""
     #: Whose it is; empty: the default tenant's.
     tenant: str = ""
     #: Who asked for it, as nodes find it in ``langgraph_auth_user``; None when nobody was asked who they are.

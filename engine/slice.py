@@ -322,6 +322,10 @@ class _Slice:
                 if self._prepared.meter is not None:
                     await self._prepared.meter.close()
         await self._writer.close()
+        if self._nodes.left_running and isinstance(outcome, Cancelled | TimedOut):
+            names = ", ".join(sorted(self._nodes.left_running))
+            keys, run_id = self._worker.keys, self._run.run_id
+            await self._worker.store.do(runs.set_fields(keys, run_id, self._held.fence, {"left_running": names}))
         return outcome
 
     def _runner(self) -> seam.TaskRunner:

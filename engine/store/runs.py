@@ -504,6 +504,7 @@ def decode(fields: Mapping[str, bytes]) -> Run:
         deadline_at=number("deadline_at"),
         replays=number("replays") or 0,
         discarded=text("discarded") or None,
+        left_running=text("left_running"),
         tenant=text("tenant"),
         trace=text("trace"),
         user=json("user"),

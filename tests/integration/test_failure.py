@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import operator
 import os
+import threading
 import time
 from typing import Annotated, Any, TypedDict
 
@@ -15,11 +16,14 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import RetryPolicy, Send, interrupt
 
+from runyard.app.shapes import reason
 from runyard.engine import stale, wire
 from runyard.engine.dead_letters import DeadLetters, Filter, Repair
+from runyard.engine.leases import Stop
 from runyard.engine.run import Phase, Run
 from runyard.engine.store import runs
 from tests.support.engine import Engine, engine
+from tests.support.eventually import eventually_async
 
 
 class State(TypedDict, total=False):
@@ -221,6 +225,33 @@ async def test_a_run_past_its_deadline_times_out(redis_url: str) -> None:
         run = await eng.run("g", {"out": []}, timeout_s=0.2)
         assert run.status == "timeout"
         assert eng.service.get_thread(run.thread_id).status == "error"
+
+
+async def test_a_run_that_leaves_a_plain_function_running_says_so(redis_url: str) -> None:
+    began, release, saved = threading.Event(), threading.Event(), []
+
+    def stubborn(_: Any) -> dict[str, Any]:
+        began.set()
+        release.wait(20)
+        saved.append("to its end")
+        return {"out": ["late"]}
+
+    async with engine(redis_url, {"g": one_node(stubborn)}) as eng:
+        run = eng.start("g", {"out": []})
+        going = asyncio.create_task(eng.drive())
+        await asyncio.to_thread(began.wait, 10)
+        (held,) = eng.worker.keeper.in_hand()
+        eng.service.cancel_run(eng.service.get_run(run.run_id))
+        held.stop(Stop.CANCELLED)
+        await going
+        ended = eng.service.get_run(run.run_id)
+        assert (ended.phase, ended.left_running) == (Phase.CANCELLED, "work")
+        assert "the plain function of work goes on in its thread" in reason(ended)
+        release.set()
+        await eventually_async(lambda: asyncio.sleep(0, result=saved == ["to its end"]))
+        state = await eng.worker.saver.aget_tuple({"configurable": {"thread_id": run.thread_id}})
+        assert state is not None
+        assert state.checkpoint["channel_values"]["out"] == []
 
 
 async def test_a_waiting_run_past_its_deadline_is_ended_by_recovery(redis_url: str) -> None:
