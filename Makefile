@@ -54,11 +54,10 @@ up: $(STAMP) ## Run the store, web, workers and Flower until Ctrl-C
 	@$(BIN)/runyard up
 
 test: $(STAMP) ## Run the tests (one file or folder: T=path)
-	@# What decides and what takes one component runs in two processes; whole stacks run one after the other, since they
-	@# measure time. Sets must come in the same order for two processes to collect the same tests. A test that fails is
-	@# given a second chance alone: a busy machine is no bug, and what fails twice is.
+	@# In two processes: most tests wait for processes. Sets must come in the same order for two processes to collect the
+	@# same tests. A test that fails is given a second chance alone: a busy machine is no bug, and what fails twice is.
 	@$(if $(T),$(PYTEST) $(T),$(PYTEST) -n 2 --dist loadfile tests/unit tests/integration || $(AGAIN))
-	@$(if $(T),,$(PYTEST) tests/acceptance || $(AGAIN))
+	@$(if $(T),,$(PYTEST) -n 2 --dist loadfile tests/acceptance || $(AGAIN))
 
 chaos: $(STAMP) ## Run the tests that kill processes and servers
 	@$(BIN)/python -m pytest -q -m chaos $(T)
