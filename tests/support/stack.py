@@ -25,7 +25,7 @@ class Stack:
     """The processes, and an HTTP client of them."""
 
     def __init__(self, redis_url: str, folder: Path, **variables: Any) -> None:
-        self.folder, self.port = folder, _free_port()
+        self.folder, self.port = folder, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.env = {
             **os.environ,
@@ -92,7 +92,7 @@ def parse_events(text: str) -> list[dict[str, str]]:
     return [dict(line.split(": ", 1) for line in lines) for lines in blocks if lines and not lines[0].startswith(":")]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
 

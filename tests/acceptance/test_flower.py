@@ -1,0 +1,57 @@
+"""Flower beside a real stack: who may look, and what they read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from runyard.app.processes import FLOWER, WEB, WORKER
+from runyard.engine.store.embedded import EmbeddedServer
+from tests.support.eventually import eventually
+from tests.support.stack import Stack, free_port
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def test_flower_asks_who_it_is_and_shows_runs_as_people_know_them(server: EmbeddedServer, tmp_path: Path) -> None:
+    port = free_port()
+    stack = Stack(server.url, tmp_path, FLOWER_PORT=port, FLOWER_BASIC_AUTH="me:secret")
+    url = f"http://127.0.0.1:{port}"
+    try:
+        with httpx.Client(base_url=url, auth=("me", "secret"), trust_env=False) as flower:
+            stack.start(WEB, WORKER, FLOWER)
+            stack.await_ready()
+
+            def sees_worker() -> bool:
+                try:
+                    return "worker-" in flower.get("/api/workers").text
+                except httpx.TransportError:
+                    return False
+
+            eventually(sees_worker, timeout_s=40, interval_s=0.2, what="Flower knows the worker")
+            runs = {name: stack.run(stack.thread(), name, input={}) for name in ("plain", "failing", "asking")}
+            ids = {name: path.rpartition("/")[2] for name, path in runs.items()}
+            for path in runs.values():
+                stack.status(path)
+
+            def shown() -> dict[str, Any] | None:
+                rows = {row["name"]: row for row in flower.get("/api/tasks").json().values()}
+                ended = [row for row in rows.values() if row["state"] in ("SUCCESS", "FAILURE")]
+                return rows if len(ended) >= 3 else None
+
+            rows = eventually(shown, timeout_s=20, what="three tasks have ended")
+            assert {name: row["args"] for name, row in rows.items()} == ids
+            states = {name: (row["state"], row["result"] or row["exception"]) for name, row in rows.items()}
+            assert states == {
+                "plain": ("SUCCESS", "finished"),
+                "asking": ("SUCCESS", "waits for a person"),
+                "failing": ("FAILURE", "fail, attempt 1: ValueError: kaboom"),
+            }
+            assert flower.get("/tasks", auth=("me", "wrong")).status_code == 401
+            assert flower.get("/api/tasks", auth=("", "")).status_code == 401
+            assert flower.get("/healthcheck", auth=("", "")).status_code == 200
+    finally:
+        stack.close()
