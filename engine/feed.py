@@ -59,10 +59,10 @@ class Writer:
 
     async def close(self) -> None:
         """Wait until everything is written. Raises LeaseLost or StoreUnavailable if it could not be."""
-        if self._task is not None:
+        if (task := self._task) is not None:
             await asyncio.sleep(0)  # it hands over what it has
             self._store.hurry()  # nothing else will come to ride with
-            await self._task
+            await task
         if self._error is not None:
             raise self._error
 

@@ -19,7 +19,7 @@ def serve(redis_url: str, tmp_path: Path) -> Iterator[Serve]:
     made: list[Web] = []
 
     def start(**project: Any) -> Web:
-        made.append(Web(redis_url, tmp_path / "project", project))
+        made.append(Web(redis_url, tmp_path / f"project{len(made)}", project))
         return made[-1]
 
     yield start

@@ -98,7 +98,7 @@ def test_zero_means_something_where_it_is_accepted(name: str) -> None:
 def test_every_setting_says_what_it_means_and_has_a_variable_of_its_own() -> None:
     assert len(ITEMS) == len(fields(Settings))
     for name, item in ITEMS.items():
-        assert name.startswith(("RUNYARD_", "REDIS_", "SENTRY_"))
+        assert name.startswith(("RUNYARD_", "REDIS_", "SENTRY_", "OTEL_"))
         assert item.metadata["help"].endswith(".")
 
 
