@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from runyard.engine.tether import tethered
+from runyard.tasks import exporter
 
 #: The wait before a crashed child is started again doubles from the first to the second of these.
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
@@ -168,6 +169,7 @@ class Supervisor:
         for stage in [*stages, [name for name in self.children if name not in named]]:
             self._drain([self.children[name] for name in stage if name in self.children], hurry)
         self._selector.close()
+        exporter.sweep()
 
     def _start(self, child: Child) -> None:
         child.start()

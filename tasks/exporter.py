@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 #: So many processes of one machine find a port each.
 PORTS = 32
+#: What folders are made for: processes of one web server, children of one worker.
+KINDS = ("web", "worker")
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 #: Stands for all processes that are dead.
 _THE_DEAD = "0"
@@ -50,15 +52,30 @@ def count_in_files(folder: Path) -> None:
 
 def shared_folder(of: int, kind: str) -> Path:
     """The folder of process ``of`` and its children, made if need be; those of dead processes are removed."""
-    root, head = Path(tempfile.gettempdir()), f"runyard-{kind}-{os.getuid()}-"
-    for old in root.glob(f"{head}*"):
-        if not _lives(old.name.removeprefix(head)) and _is_ours(old):
-            shutil.rmtree(old, ignore_errors=True)
+    root, head = _place(kind)
+    _remove_dead(kind)
     folder = root / f"{head}{of}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if not _is_ours(folder):
         raise PermissionError(f"{folder} belongs to somebody else")
     return folder
+
+
+def sweep() -> None:
+    """Remove the folders of dead processes: called by whoever has ended them, or else by the next that starts."""
+    for kind in KINDS:
+        _remove_dead(kind)
+
+
+def _remove_dead(kind: str) -> None:
+    root, head = _place(kind)
+    for old in root.glob(f"{head}*"):
+        if not _lives(old.name.removeprefix(head)) and _is_ours(old):
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _place(kind: str) -> tuple[Path, str]:
+    return Path(tempfile.gettempdir()), f"runyard-{kind}-{os.getuid()}-"
 
 
 def added_up(folder: Path) -> CollectorRegistry:
