@@ -58,7 +58,8 @@ def test_a_higher_priority_goes_first_and_a_lower_one_last(bench: Bench) -> None
     low, *plain = [bench.create(priority=-5), *queued(bench, 3)]
     high = bench.create(priority=5)
     order = [taken(bench, run) for run in (plain[0], plain[1], plain[2], high, low)]
-    assert order == [run.run_id for run in (high, *plain, low)]
+    assert (order[0], order[-1]) == (high.run_id, low.run_id)
+    assert set(order[1:-1]) == {run.run_id for run in plain}  # those of one millisecond go in any order
 
 
 def test_a_priority_is_nothing_to_other_tenants(bench: Bench) -> None:
