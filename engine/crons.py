@@ -12,8 +12,17 @@ from typing import Any
 
 import structlog
 
+from runyard.engine import metrics
 from runyard.engine.assistants import Assistants, under
-from runyard.engine.errors import Conflict, CronNotFound, InvalidInput, StoreUnavailable, ThreadBusy, ThreadNotFound
+from runyard.engine.errors import (
+    Conflict,
+    CronNotFound,
+    InvalidInput,
+    Refused,
+    StoreUnavailable,
+    ThreadBusy,
+    ThreadNotFound,
+)
 from runyard.engine.ids import is_uuid, new_run_id, new_thread_id, new_thread_id_in
 from runyard.engine.run import Run, RunRequest
 from runyard.engine.schedule import Schedule
@@ -38,6 +47,8 @@ class Crons:
     def __init__(self, service: Service, visible: Visible | None = None) -> None:
         self._service, self._store, self._keys = service, service.store, service.keys
         self._visible = visible
+        #: Crons that a full queue keeps from firing, by the time they were to.
+        self._late: dict[str, int | None] = {}
 
     def create(self, cron: Cron) -> Cron:
         """Record a cron; its id is made here. Raises InvalidInput, and ThreadNotFound when it has a thread."""
@@ -102,12 +113,15 @@ class Crons:
     def _fire(self, cron: Cron, now_ms: int) -> None:
         facts = {"cron_id": cron.cron_id, "graph_id": cron.graph_id, "due_at": cron.next_at}
         try:
+            self._service.admission.check(self._keys, cron.tenant)
             run = self._run_of(cron)
             call = calls.fire(self._keys, cron, run, next_at=_next(cron, now_ms), create_thread=cron.thread_id is None)
             started = self._store.do(call)
             if started is not None:
                 self._service.begun(run, *started)
                 log.info("cron.fired", run_id=run.run_id, late_ms=now_ms - (cron.next_at or now_ms), **facts)
+        except Refused as refused:  # it stays due, and fires once when the queue has caught up
+            self._put_off(cron, refused, now_ms, facts)
         except ThreadBusy as busy:  # it asked for that: multitask_strategy is "reject"
             log.info("cron.skipped", reason=str(busy), **facts)
         except ThreadNotFound:
@@ -120,6 +134,13 @@ class Crons:
             problem = f"disabled: {type(error).__name__}: {error}"[:500]
             off = dataclasses.replace(cron, enabled=False, payload={**cron.payload, "enabled": False})
             self._store.do(calls.put(self._keys, off, next_at=None, problem=problem))
+
+    def _put_off(self, cron: Cron, refused: Refused, now_ms: int, facts: Json) -> None:
+        """Say once for each time why it does not fire."""
+        if self._late.get(cron.cron_id) != cron.next_at:
+            self._late[cron.cron_id] = cron.next_at
+            metrics.inc("runyard_crons_put_off_total")
+            log.warning("cron.put_off", reason=str(refused), late_ms=now_ms - (cron.next_at or now_ms), **facts)
 
     def _run_of(self, cron: Cron) -> Run:
         """The run that a firing starts, with the assistant as it is now. Raises AssistantNotFound."""

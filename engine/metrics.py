@@ -55,6 +55,7 @@ TABLE = (
     Metric("runyard_stream_lag_seconds", Histogram, (), "From an event to its being sent to who follows the run."),
     Metric("runyard_rate_limited_total", Counter, ("limit",), "Requests answered 429 by a rate limit."),
     Metric("runyard_rate_limits_skipped_total", Counter, (), "Requests let pass because limits could not be counted."),
+    Metric("runyard_crons_put_off_total", Counter, (), "Firings of crons that had to wait because the queue was full."),
     Metric("runyard_http_requests_total", Counter, ("method", "route", "status"), "Requests, by route and answer."),
     Metric("runyard_http_request_seconds", Histogram, ("route",), "From a request to the beginning of its answer."),
 )  # fmt: skip

@@ -35,6 +35,7 @@ from runyard.engine.store import events, recovery, runs, threads
 from runyard.engine.store.client import Call, SyncStore
 from runyard.engine.store.events import Event
 from runyard.engine.store.keys import Keys
+from runyard.engine.store.serde import strict_serde
 from runyard.engine.store.threads import Thread, TtlStrategy
 from runyard.engine.watch import Watch
 from runyard.engine.why import Why, explain
@@ -53,7 +54,7 @@ class Service:
         self, store: SyncStore, keys: Keys, settings: Settings, wake: Callable[[Sequence[Wake]], None]
     ) -> None:
         self.store, self.keys, self.settings, self.wake = store, keys, settings, wake
-        self.saver = RedisSaver(keys, sync_store=store)
+        self.saver = RedisSaver(keys, sync_store=store, serde=strict_serde(settings.max_state_bytes))
         self.watch = Watch(store, keys)
         self.admission = Admission(store, settings)
         #: Whose things this service knows; None: everybody's, for who works on the store itself.

@@ -26,6 +26,8 @@ def setting(
     return field(default=default, repr=not secret, metadata={"env": env, "help": meaning, "check": check})
 
 
+#: A store takes no value of 512 MiB, and beside a state key stand its name and its type.
+MOST_STATE_BYTES = 500 * 2**20
 #: Larger than any sensible number of seconds, bytes or things, and small enough for every clock.
 _TOO_MUCH = 1e10
 
@@ -36,6 +38,10 @@ def _positive(value: float) -> str | None:
 
 def _not_negative(value: float) -> str | None:
     return None if 0 <= value < _TOO_MUCH else "0 or a number above it"
+
+
+def _state_size(value: int) -> str | None:
+    return None if 0 < value <= MOST_STATE_BYTES else f"a whole number from 1 to {MOST_STATE_BYTES}"
 
 
 def _port(value: int) -> str | None:
@@ -229,6 +235,10 @@ class Settings:
     max_input_bytes: int = setting(
         "RUNYARD_MAX_INPUT_BYTES", 8 * 2**20, "Largest input, command, context, config or metadata of a run, as JSON.",
         check=_positive,
+    )  # fmt: skip
+    max_state_bytes: int = setting(
+        "RUNYARD_MAX_STATE_BYTES", 64 * 2**20, "Largest value of one key of a graph's state, before it is compressed.",
+        check=_state_size,
     )  # fmt: skip
     keep_events_s: int = setting(
         "RUNYARD_KEEP_EVENTS_S", 3600, "How long the events of an ended run can be read.", check=_positive

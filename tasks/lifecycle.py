@@ -50,6 +50,7 @@ from runyard.engine.settings import Settings, worker_id
 from runyard.engine.store.client import AsyncStore, SyncStore
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.meta import open_store
+from runyard.engine.store.serde import strict_serde
 from runyard.engine.webhooks import WebhookPolicy, Webhooks
 from runyard.engine.worker import Worker
 from runyard.graphs.embedding import load_embeddings
@@ -144,15 +145,15 @@ class WorkerProcess:
     async def _make_worker(self, keys: Keys, name: str) -> Worker:
         project = load_project(Path(self.settings.config) if self.settings.config else None)
         registry, traced = Registry(project), self._tracing
-        store = AsyncStore.connect(self.settings.redis_url)
+        store, serde = AsyncStore.connect(self.settings.redis_url), strict_serde(self.settings.max_state_bytes)
         return Worker(
             settings=self.settings,
             keys=keys,
             worker_id=name,
             store=store,
             sync_store=self._sync_store,
-            saver=RedisSaver(keys, store=store, sync_store=self._sync_store),
-            branch_saver=BranchSaver(keys, store=store, sync_store=self._sync_store),
+            saver=RedisSaver(keys, store=store, sync_store=self._sync_store, serde=serde),
+            branch_saver=BranchSaver(keys, store=store, sync_store=self._sync_store, serde=serde),
             keeper=self._keeper,
             open_graph=registry.aopen,
             items=RedisItems(

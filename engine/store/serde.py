@@ -20,7 +20,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from runyard.engine.errors import StateTooLarge, Unserializable
 
 COMPRESS_FROM_BYTES = 1024
-#: Most bytes of one state key, before they are compressed: the store takes 512 MB at once, and a worker holds many.
+#: Most bytes of one state key, before they are compressed, where nobody says otherwise.
 MAX_VALUE_BYTES = 64 * 2**20
 
 _TAGS = {"msgpack": b"m", "null": b"n", "bytes": b"b", "bytearray": b"a"}
@@ -41,13 +41,21 @@ class _Zstd(threading.local):
 _zstd = _Zstd()
 
 
-def strict_serde() -> JsonPlusSerializer:
+class StrictSerializer(JsonPlusSerializer):
     """LangGraph's serializer without pickle, reviving only types that are known to be safe.
 
     A graph's own state types are added when it is compiled (``with_allowlist``); a type that is on no list comes back
-    as plain data.
+    as plain data. ``max_value_bytes`` is what :func:`encode` lets one state key have, before it is compressed.
     """
-    return JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
+
+    def __init__(self, max_value_bytes: int = MAX_VALUE_BYTES) -> None:
+        super().__init__(pickle_fallback=False, allowed_msgpack_modules=None)
+        self.max_value_bytes = max_value_bytes
+
+
+def strict_serde(max_value_bytes: int = MAX_VALUE_BYTES) -> StrictSerializer:
+    """The serializer of everything that the checkpointer stores."""
+    return StrictSerializer(max_value_bytes)
 
 
 def encode(serde: SerializerProtocol, name: str, value: Any) -> bytes:
@@ -59,10 +67,10 @@ def encode(serde: SerializerProtocol, name: str, value: Any) -> bytes:
         kind, data = serde.dumps_typed(value)
     except Exception as error:  # serializing runs code of the value's own class, which may raise anything
         raise Unserializable(_explain(serde, name, value, error)) from error
-    if len(data) > MAX_VALUE_BYTES:
+    if len(data) > (most := _most(serde)):
         raise StateTooLarge(
-            f'State key "{name}" has {len(data)} bytes, and at most {MAX_VALUE_BYTES} of one key are stored. Keep '
-            "large things elsewhere, and in the state where they are."
+            f'State key "{name}" has {len(data)} bytes, and at most {most} of one key are stored '
+            "(RUNYARD_MAX_STATE_BYTES). Keep large things elsewhere, and in the state where they are."
         )
     tag = _TAGS.get(kind) or _named_tag(kind, name)
     if len(data) >= COMPRESS_FROM_BYTES:
@@ -86,6 +94,12 @@ def decode(serde: SerializerProtocol, stored: bytes) -> Any:
         kind = _KINDS[tag]
     data = stored[start:]
     return serde.loads_typed((kind, _zstd.decompress(data) if packed else data))
+
+
+def _most(serde: SerializerProtocol) -> int:
+    """What one value may have; a serializer that encrypts holds the one that knows."""
+    inner = getattr(serde, "serde", serde)
+    return int(getattr(inner, "max_value_bytes", MAX_VALUE_BYTES))
 
 
 def _named_tag(kind: str, name: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -193,6 +194,29 @@ def test_after_its_end_it_does_not_fire(bench: Bench) -> None:
 
 def _with(made: Cron, **facts: Any) -> bytes:
     return wire.encode({**made.facts(), **facts})
+
+
+def test_a_full_queue_puts_a_firing_off_and_its_tenants_alone(redis_url: str) -> None:
+    bench = Bench(redis_url, partitions=1, max_queue_age_s=30)
+    late = bench.create(tenant="acme")
+    line = bench.at.line("default", "acme")
+    bench.client.zincrby(line, -60_000, late.run_id)
+    theirs, free = (
+        Crons(bench.service.of(tenant)).create(dataclasses.replace(cron(bench), cron_id=""))
+        for tenant in ("acme", "zoo")
+    )
+    overdue(bench, theirs)
+    overdue(bench, free)
+    recovery = bench.recovery()
+    for _ in range(3):
+        recovery.sweep()
+    assert started(bench, theirs) == []
+    assert len(started(bench, free)) == 1
+    bench.client.zincrby(line, 60_000, late.run_id)
+    recovery._crons._service.admission._seen.clear()  # the second that the last look holds has passed
+    recovery.sweep()
+    assert len(started(bench, theirs)) == 1
+    bench.close()
 
 
 def test_a_tenant_knows_its_own_crons(bench: Bench) -> None:

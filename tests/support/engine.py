@@ -32,6 +32,7 @@ from runyard.engine.store import events
 from runyard.engine.store.client import AsyncStore, SyncStore
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.meta import open_store
+from runyard.engine.store.serde import strict_serde
 from runyard.engine.webhooks import WebhookPolicy, Webhooks
 from runyard.engine.worker import Graph, Worker
 
@@ -63,7 +64,7 @@ class Engine:
 
     def make_worker(self, name: str) -> Worker:
         """A worker of its own: its connection, its leases. Its keeper is not started: renew by hand."""
-        store = AsyncStore.connect(self.settings.redis_url)
+        store, serde = AsyncStore.connect(self.settings.redis_url), strict_serde(self.settings.max_state_bytes)
         keeper = LeaseKeeper(self.sync_store, self.keys, lease_ms=self.settings.lease_ms)
         self._keepers.append(keeper)
         worker = Worker(
@@ -72,8 +73,8 @@ class Engine:
             worker_id=name,
             store=store,
             sync_store=self.sync_store,
-            saver=RedisSaver(self.keys, store=store, sync_store=self.sync_store),
-            branch_saver=BranchSaver(self.keys, store=store, sync_store=self.sync_store),
+            saver=RedisSaver(self.keys, store=store, sync_store=self.sync_store, serde=serde),
+            branch_saver=BranchSaver(self.keys, store=store, sync_store=self.sync_store, serde=serde),
             keeper=keeper,
             open_graph=self._open,
             items=RedisItems(self.keys, store=store, sync_store=self.sync_store),
