@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import limits
@@ -45,7 +45,7 @@ class Limit:
 
 
 class Rates:
-    """One for each process. Each limit that counts for a request costs it one round trip; none, nothing.
+    """One for each process. A request costs one round trip however many limits count for it, and none without any.
 
     A window begins with its first request. Fails open: while the store is away nobody is held up by a limit; that is
     counted as ``runyard_rate_limits_skipped_total``.
@@ -69,21 +69,37 @@ class Rates:
                 metrics.inc("runyard_rate_limits_skipped_total")
             return
         try:
-            for limit in counting:
-                self._hit(limit, limit.name(who))
+            hits = self._counted(counting, [limit.name(who) for limit in counting])
         except redis.RedisError as error:
             self._leave_alone_until = time.monotonic() + LEAVE_ALONE_S
             metrics.inc("runyard_rate_limits_skipped_total")
             log.warning("rate_limit.skipped", error=str(error))
-
-    def _hit(self, limit: Limit, name: str) -> None:
-        amount = limit.item.amount
-        left = amount - self._storage.incr(name, limit.item.get_expiry())
-        if "rate" not in g or left < g.rate[1]:
-            g.rate = amount, max(0, left)
-        if left >= 0:
             return
-        left_ms = self._storage.storage.pttl(self._storage.prefixed_key(name))
+        _judge(counting, hits)
+
+    def _counted(self, counting: Sequence[Limit], names: Sequence[str]) -> list[tuple[int, int]]:
+        """Count one request with each limit, all in one round trip: the window's number by now, and the ms it lasts."""
+        keys = [self._storage.prefixed_key(name) for name in names]
+        pipeline = self._storage.storage.pipeline()
+        for limit, key in zip(counting, keys, strict=True):
+            pipeline.set(key, 0, ex=limit.item.get_expiry(), nx=True).incr(key).pttl(key)
+        answers = pipeline.execute()
+        hits = list(zip(answers[1::3], answers[2::3], strict=True))
+        for limit, key, (_, left_ms) in zip(counting, keys, hits, strict=True):
+            if left_ms < 0:  # the window ended between the first two commands: the new one is to end as well
+                self._storage.storage.expire(key, limit.item.get_expiry())
+        return hits
+
+
+def _judge(counting: Sequence[Limit], hits: Sequence[tuple[int, int]]) -> None:
+    """Note the tightest limit for the answer. Raises RateLimited for the one that is exceeded for longest."""
+    left = [limit.item.amount - number for limit, (number, _) in zip(counting, hits, strict=True)]
+    tightest = min(range(len(left)), key=left.__getitem__)
+    g.rate = counting[tightest].item.amount, max(0, left[tightest])
+    exceeded = [each for each in range(len(left)) if left[each] < 0]
+    if exceeded:
+        longest = max(exceeded, key=lambda each: hits[each][1])
+        limit, left_ms = counting[longest], hits[longest][1]
         metrics.inc("runyard_rate_limited_total", limit.what)
         raise RateLimited(
             f"Too many requests: {limit.item} for {'this tenant' if limit.what == 'tenant' else 'this key'}"

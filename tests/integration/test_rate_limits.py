@@ -65,6 +65,23 @@ def test_scopes_and_routes_have_limits_of_their_own(redis_url: str, tmp_path: Pa
     assert statuses(doors, key, 3, "POST", "/assistants/count") == [200] * 3
 
 
+def test_all_limits_of_a_request_cost_one_round_trip_and_the_longest_wait_is_told(
+    redis_url: str, tmp_path: Path, redis: redis_py.Redis
+) -> None:
+    doors = Doors(redis_url, tmp_path / "p", "key=1/minute, 1/hour; tenant=9/second; threads:read=9/day")
+    key = doors.key("acme")
+    before = redis.info("commandstats")
+    assert doors.ask(key).status_code == 200
+    after = redis.info("commandstats")
+    begun = [info.get("cmdstat_exec", {"calls": 0})["calls"] for info in (before, after)]
+    assert begun[1] - begun[0] == 1, "one transaction"
+    refused = doors.ask(key)
+    assert refused.status_code == 429
+    assert "1 per 1 hour" in refused.json["detail"]
+    assert 3500 < int(refused.headers["Retry-After"]) <= 3600
+    assert all(redis.pttl(window) > 0 for window in redis.scan_iter("ry:rates:*"))
+
+
 def test_what_asks_nobody_who_they_are_is_not_counted(redis_url: str, tmp_path: Path) -> None:
     doors = Doors(redis_url, tmp_path / "p", "key=1/minute")
     assert [doors.web.call("GET", "/ok").status_code for _ in range(3)] == [200] * 3
