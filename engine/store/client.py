@@ -15,6 +15,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import redis
@@ -35,6 +36,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from runyard.engine import errors, metrics
+from runyard.engine.store.pipe import Pipe
 from runyard.engine.store.scripts import Script, all_scripts
 
 T = TypeVar("T")
@@ -110,6 +112,10 @@ def translate(error: Exception) -> Exception:
         if word in AWAY_WORDS:
             return errors.StoreUnavailable(f"The store (Redis) cannot take this now: {error}")
     return error
+
+
+#: A call on its way, and who waits for its answer.
+_Sent = tuple[Call[Any], "asyncio.Future[Any]"]
 
 
 class SyncStore:
@@ -202,8 +208,12 @@ class AsyncStore:
         self.client = client
         self._timeout_s = timeout_s
         self._connection: redis.asyncio.Connection | None = None
-        self._waiting: list[tuple[Call[Any], asyncio.Future[Any]]] = []
-        self._flusher: asyncio.Task[None] | None = None
+        self._pipe: Pipe | None = None
+        self._waiting: list[_Sent] = []
+        self._planned = self._busy = False
+        #: What connects, and tries again; and who waits until nothing is under way.
+        self._mending: asyncio.Task[None] | None = None
+        self._idle: asyncio.Future[None] | None = None
 
     @classmethod
     def connect(cls, url: str, *, retry_s: float = 5.0, timeout_s: float = 5.0) -> AsyncStore:
@@ -240,73 +250,100 @@ class AsyncStore:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((call, future))
-        if self._flusher is None and patience_s:
-            loop.call_later(patience_s, self._begin)
+        if patience_s and not self._busy:
+            loop.call_later(patience_s, self.hurry)
         else:
-            self._begin()
+            self.hurry()
         return future
 
     def hurry(self) -> None:
-        """Send now what still waits for other calls to ride with."""
-        self._begin()
+        """Send what waits for other calls to ride with, and all that is called until the loop's next turn."""
+        if not self._busy and not self._planned and self._waiting:
+            self._planned = True
+            asyncio.get_running_loop().call_soon(self._send_next)
 
-    def _begin(self) -> None:
-        if self._flusher is None and self._waiting:
-            self._flusher = asyncio.get_running_loop().create_task(self._flush())
+    def _send_next(self) -> None:
+        self._planned = False
+        if self._busy:
+            return
+        if not self._waiting:
+            if self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
+            return
+        batch, self._waiting, self._busy = self._waiting, [], True
+        if self._pipe is not None and self._pipe.is_open:
+            self._pipe.send(_packed(batch, source=False), len(batch), partial(self._answered, batch))
+        else:
+            self._mend(batch)
 
-    async def _flush(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            replies = await self._replies([call for call, _ in batch])
-            for (_, future), reply in zip(batch, replies, strict=True):
-                if not future.done():
-                    future.set_result(reply)
-        self._flusher = None
+    def _answered(self, batch: list[_Sent], said: list[Any] | Exception) -> None:
+        if isinstance(said, Exception):
+            self._mend(batch)
+        elif any(isinstance(reply, NoScriptError) for reply in said):
+            self._mend(batch, said)
+        else:
+            self._settle(batch, said)
 
-    async def _replies(self, calls: list[Call[Any]]) -> list[Any]:
+    def _settle(self, batch: list[_Sent], replies: list[Any]) -> None:
+        for (_, future), reply in zip(batch, replies, strict=True):
+            if not future.done():
+                future.set_result(reply)
+        self._busy = False
+        self._send_next()
+
+    def _mend(self, batch: list[_Sent], replies: list[Any] | None = None) -> None:
+        """What a batch needs that cannot be had at once: a connection, another try, scripts that were forgotten."""
+        self._mending = asyncio.get_running_loop().create_task(self._mended(batch, replies))
+
+    async def _mended(self, batch: list[_Sent], replies: list[Any] | None) -> None:
         try:
-            replies = await self._send(calls, source=False)
+            replies = replies or await self._tried_again(_packed(batch, source=False), len(batch))
             unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
             if unknown:
-                for i, reply in zip(unknown, await self._send([calls[i] for i in unknown], source=True), strict=True):
+                taught = await self._tried_again(_packed([batch[i] for i in unknown], source=True), len(unknown))
+                for i, reply in zip(unknown, taught, strict=True):
                     replies[i] = reply
-            return replies
-        except Exception as error:  # noqa: BLE001 - the batch's callers each get it: the flusher itself must live on
-            return [error] * len(calls)
+        except Exception as error:  # noqa: BLE001 - the batch's callers each get it: what comes after it goes on
+            replies = [error] * len(batch)
+        except asyncio.CancelledError:  # the loop ends
+            self._settle(batch, [RedisConnectionError("The event loop has ended.")] * len(batch))
+            raise
+        self._settle(batch, replies)
 
-    async def _send(self, calls: list[Call[Any]], *, source: bool) -> list[Any]:
-        """One write, and the replies as they come, on a connection that is kept. The driver's pipeline would take twice
-        as long: a task for each write, a timer for each reply, a turn at the pool for each batch."""
-        metrics.inc("runyard_store_round_trips_total")
-        metrics.inc("runyard_store_calls_total", by=len(calls))
-        packed = b"".join([pack_command(call.words(source=source)) for call in calls])  # type: ignore[arg-type]
+    async def _tried_again(self, packed: bytes, count: int) -> list[Any]:
         if self._connection is None:
             self._connection = await self.client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
         connection = self._connection
         replies: list[Any] = await connection.retry.call_with_retry(
-            lambda: self._exchange(connection, packed, len(calls)),
-            lambda _: connection.disconnect(nowait=True),
+            lambda: self._on_a_new_pipe(connection, packed, count), lambda _: connection.disconnect(nowait=True)
         )
         return replies
 
-    async def _exchange(self, connection: redis.asyncio.Connection, packed: bytes, count: int) -> list[Any]:
-        if not connection.is_connected:
+    async def _on_a_new_pipe(self, connection: redis.asyncio.Connection, packed: bytes, count: int) -> list[Any]:
+        if self._pipe is None or not self._pipe.is_open:
+            await connection.disconnect(nowait=True)
             await connection.connect()  # type: ignore[no-untyped-call]
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await connection.send_packed_command(packed)
-                return [await _reply(connection) for _ in range(count)]
-        except TimeoutError as error:
-            raise RedisTimeoutError(f"no answer within {self._timeout_s:g} s") from error
+            self._pipe = Pipe(connection, timeout_s=self._timeout_s)
+        return await self._pipe.exchange(packed, count)
 
     async def close(self) -> None:
-        if self._flusher is not None:
-            await self._flusher
+        """Leave the store, once everything that was called has been answered."""
+        while self._busy or self._waiting:
+            self.hurry()
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
         if self._connection is not None:
+            await self._connection.disconnect(nowait=True)
             await self.client.connection_pool.release(self._connection)
-            self._connection = None
+            self._connection = self._pipe = None
         await self.client.aclose()
         await self.client.connection_pool.disconnect()
+
+
+def _packed(batch: Sequence[_Sent], *, source: bool) -> bytes:
+    metrics.inc("runyard_store_round_trips_total")
+    metrics.inc("runyard_store_calls_total", by=len(batch))
+    return b"".join([pack_command(call.words(source=source)) for call, _ in batch])  # type: ignore[arg-type]
 
 
 def _exchange(connection: Any, packed: bytes, count: int) -> list[Any]:
@@ -318,14 +355,6 @@ def _exchange(connection: Any, packed: bytes, count: int) -> list[Any]:
         except ResponseError as error:  # what the server answered
             replies.append(error)
     return replies
-
-
-async def _reply(connection: redis.asyncio.Connection) -> Any:
-    """The next reply, an error that the server answered as a value."""
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error
 
 
 class _UntilLate:

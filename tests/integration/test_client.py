@@ -17,6 +17,7 @@ from runyard.engine.store import recovery
 from runyard.engine.store.client import REPLIES, AsyncStore, Call, SyncStore
 from runyard.engine.store.embedded import EmbeddedServer
 from runyard.engine.store.keys import Keys
+from runyard.engine.store.pipe import Answered
 from runyard.engine.store.scripts import Script, all_scripts
 from tests.support.eventually import eventually
 
@@ -169,13 +170,15 @@ async def test_concurrent_calls_go_out_together_and_are_applied_in_the_order_the
 ) -> None:
     await astore.do(Call.command("PING"))
     sent: list[int] = []
-    send = astore._send
+    pipe = astore._pipe
+    assert pipe is not None
+    send = pipe.send
 
-    async def counted(calls: list[Call[object]], *, source: bool) -> list[object]:
-        sent.append(len(calls))
-        return await send(calls, source=source)
+    def counted(packed: bytes, count: int, answered: Answered) -> None:
+        sent.append(count)
+        send(packed, count, answered)
 
-    astore._send = counted  # type: ignore[method-assign]
+    pipe.send = counted  # type: ignore[method-assign]
     answers = await asyncio.gather(*(astore.do(call) for call in push(*map(str, range(500)))))
     assert answers == list(range(1, 501))
     assert redis.lrange("list", 0, -1) == [str(n).encode() for n in range(500)]
