@@ -27,7 +27,8 @@ def test_flower_asks_who_it_is_and_shows_runs_as_people_know_them(server: Embedd
 
             def sees_worker() -> bool:
                 try:
-                    return "worker-" in flower.get("/api/workers").text
+                    # By its events. Without ``status`` it tells what workers answered when Flower started, and no more.
+                    return "worker-" in flower.get("/api/workers", params={"status": True}).text
                 except httpx.TransportError:
                     return False
 

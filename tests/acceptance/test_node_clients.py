@@ -5,6 +5,7 @@ What they do stands in tests/acceptance/node, in their language; node's own test
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -89,33 +90,47 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             yield made
 
 
-@pytest.fixture(scope="session")
-def packages() -> Path:
-    """A folder with the packages, installed once for each package.json, and the tests beside them."""
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tests, and beside them the packages, which are installed once for each package.json."""
+    require_node()
     wanted = (HERE / "package.json").read_text()
-    name = f"runyard-node-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()) / name
-    if not (folder / ".complete").exists():
-        install(folder, wanted)
+    name = f"runyard-npm-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
+    installed = Path(os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()) / name
+    if not installed.exists():
+        install(installed, wanted)
+    folder = tmp_path_factory.mktemp("node")
+    for source in HERE.iterdir():
+        shutil.copy(source, folder / source.name)
+    (folder / "node_modules").symlink_to(installed / "node_modules")
     return folder
 
 
-def install(folder: Path, wanted: str) -> None:
+def require_node() -> None:
     if shutil.which("node") is None or shutil.which("npm") is None:
         unavailable("node and npm are not on PATH")
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     if int(version.lstrip("v").partition(".")[0]) < 20:
         unavailable(f"node is {version}; the clients need 20")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "package.json").write_text(wanted)
-    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1"]
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=150, check=False)
-    except subprocess.TimeoutExpired:
-        unavailable("npm install took too long")
-    if done.returncode:
-        unavailable(f"npm install failed: {done.stderr[-500:]}")
-    (folder / ".complete").touch()
+
+
+def install(to: Path, wanted: str) -> None:
+    """All of it or nothing, also beside others who install the same."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=to.parent, prefix=f"{to.name}-") as half:
+        (Path(half) / "package.json").write_text(wanted)
+        command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"]
+        try:
+            done = subprocess.run(command, cwd=half, capture_output=True, text=True, timeout=150, check=False)
+        except subprocess.TimeoutExpired:
+            unavailable("npm install took too long")
+        if done.returncode:
+            unavailable(f"npm install failed: {done.stderr[-500:]}")
+        (Path(half) / "whole").mkdir()
+        for name in ("package.json", "node_modules"):
+            (Path(half) / name).rename(Path(half) / "whole" / name)
+        with contextlib.suppress(OSError):  # somebody else was faster
+            (Path(half) / "whole").rename(to)
 
 
 def unavailable(reason: str) -> None:
@@ -126,8 +141,6 @@ def unavailable(reason: str) -> None:
 
 def run(server: Stack, packages: Path, file: str, **variables: str) -> None:
     """Run one file of tests; what it prints is the failure's message."""
-    for source in HERE.glob("*.mjs"):
-        shutil.copy(source, packages / source.name)
     done = subprocess.run(
         ["node", "--test", "--test-reporter=tap", "--test-timeout=200000", file],
         cwd=packages,
