@@ -20,6 +20,7 @@ STAMP := $(VENV)/.installed-$(shell cat setup.cfg pyproject.toml constraints.txt
 MYPY_ROOT := .mypy_root/runyard
 
 PYTEST = PYTHONHASHSEED=0 $(BIN)/python -m pytest -q -m "not chaos"
+SPREAD = -n 3 --dist loadfile --no-loadscope-reorder
 AGAIN = $(PYTEST) --last-failed --last-failed-no-failures none
 
 define FIND_PYTHON
@@ -54,10 +55,10 @@ up: $(STAMP) ## Run the store, web, workers and Flower until Ctrl-C
 	@$(BIN)/runyard up
 
 test: $(STAMP) ## Run the tests (one file or folder: T=path)
-	@# In two processes: most tests wait for processes. Sets must come in the same order for two processes to collect the
-	@# same tests. A test that fails is given a second chance alone: a busy machine is no bug, and what fails twice is.
-	@$(if $(T),$(PYTEST) $(T),$(PYTEST) -n 2 --dist loadfile tests/unit tests/integration || $(AGAIN))
-	@$(if $(T),,$(PYTEST) -n 2 --dist loadfile tests/acceptance || $(AGAIN))
+	@# Three processes on two cores, since most of the tests of whole stacks wait, and those first: the short ones fill what
+	@# is left at the end. Sets must come in the same order for all of them to collect the same tests. A test that fails is
+	@# given a second chance alone: a busy machine is no bug, and what fails twice is.
+	@$(if $(T),$(PYTEST) $(T),$(PYTEST) $(SPREAD) tests/acceptance tests/integration tests/unit || $(AGAIN))
 
 chaos: $(STAMP) ## Run the tests that kill processes and servers
 	@$(BIN)/python -m pytest -q -m chaos $(T)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,7 +26,6 @@ pytestmark = [
 ]
 
 UP = [sys.executable, "-m", "runyard.app.up"]
-Start = Callable[..., "Stack"]
 
 
 class Stack:
@@ -80,38 +79,47 @@ class Stack:
         self._log.close()
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    stacks: list[Stack] = []
+class Place:
+    """Where one stack runs at a time: each is started on what the one before has left. Starting one takes seconds."""
 
-    def start_one() -> Stack:
-        stacks.append(Stack(tmp_path / "data", tmp_path / f"up-{len(stacks)}.log"))
-        return stacks[-1]
+    def __init__(self, folder: Path) -> None:
+        self.data, self._folder = folder / "data", folder
+        self._stacks: list[Stack] = []
 
-    yield start_one
-    for stack in stacks:
-        stack.close()
+    def stack(self) -> Stack:
+        """The one that runs, or the next."""
+        if not self._stacks or self._stacks[-1].process.poll() is not None:
+            self._stacks.append(Stack(self.data, self._folder / f"up-{len(self._stacks)}.log"))
+        return self._stacks[-1]
+
+    def close(self) -> None:
+        for stack in self._stacks:
+            stack.close()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    made = Place(tmp_path_factory.mktemp("up"))
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_it_with_zero_and_nothing_is_left_running(start: Start, signum: signal.Signals) -> None:
-    stack = start()
+def test_a_signal_ends_it_with_zero_and_what_was_stored_is_there_after_the_next_start(
+    place: Place, signum: signal.Signals
+) -> None:
+    stack = place.stack()
     assert len(stack.pids) >= 5
+    with stack.store() as client:
+        client.set("kept", f"over {signum.name}")
     assert stack.signal(signum) == ExitCode.OK
     assert stack.left() == set()
+    with place.stack().store() as client:
+        assert client.get("kept") == f"over {signum.name}"
 
 
-def test_what_was_stored_is_there_after_the_next_start(start: Start) -> None:
-    first = start()
-    with first.store() as client:
-        client.set("kept", "between starts")
-    first.signal(signal.SIGTERM)
-    with start().store() as client:
-        assert client.get("kept") == "between starts"
-
-
-def test_a_second_one_on_the_same_port_says_so_and_the_first_goes_on(start: Start, tmp_path: Path) -> None:
-    stack = start()
+def test_a_second_one_on_the_same_port_says_so_and_the_first_goes_on(place: Place, tmp_path: Path) -> None:
+    stack = place.stack()
     port = stack.ready["api"].rsplit(":", 1)[1]
     second = subprocess.run(
         [*UP, "--port", port, "--data", str(tmp_path / "other")],
@@ -125,8 +133,8 @@ def test_a_second_one_on_the_same_port_says_so_and_the_first_goes_on(start: Star
     assert stack.is_ready()
 
 
-def test_killed_workers_and_a_killed_store_come_back_by_themselves(start: Start) -> None:
-    stack = start()
+def test_killed_workers_and_a_killed_store_come_back_by_themselves(place: Place) -> None:
+    stack = place.stack()
     with stack.store() as client:
         client.set("answered", "kept")
     killed = stack.finds("valkey-server") | stack.finds("celery", "threads") | stack.finds("celery", "prefork")
@@ -135,15 +143,15 @@ def test_killed_workers_and_a_killed_store_come_back_by_themselves(start: Start)
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: not any(map(is_alive, killed)))
     for words in (["valkey-server"], ["celery", "threads"], ["celery", "prefork"]):
-        eventually(lambda words=words: stack.finds(*words), what=f"{words} is back")
+        eventually(lambda words=words: stack.finds(*words), timeout_s=30, what=f"{words} is back")
     eventually(stack.is_ready, timeout_s=30)
     with stack.store() as client:
         assert client.get("answered") == "kept"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tie a process to its parent")
-def test_a_kill_of_the_supervisor_leaves_nothing_and_the_next_start_works(start: Start) -> None:
-    first = start()
+def test_a_kill_of_the_supervisor_leaves_nothing_and_the_next_start_works(place: Place) -> None:
+    first = place.stack()
     first.signal(signal.SIGKILL)
     eventually(lambda: first.left() == set())
-    assert start().is_ready()
+    assert place.stack().is_ready()

@@ -100,8 +100,8 @@ def test_sigterm_loses_nothing_delays_nothing_and_repeats_nothing(crew: Fleet) -
     measured("longest pause of a run while its worker drained", pause_s)
     for run in runs:
         assert set(crew.executions(run).values()) == {1}
-        assert crew.run(run).crashes == 0
-    assert pause_s < crew.settings.lease_s
+        assert crew.run(run).crashes == 0, "its lease was waited for"
+    assert pause_s < crew.settings.lease_s + SLACK_S
 
 
 @pytest.mark.parametrize("on", ["io", "sync"])

@@ -180,12 +180,15 @@ def test_an_unknown_run_thread_and_graph_are_not_found_in_one_line(cli: Cli) -> 
 
 def test_ctrl_c_leaves_the_run_alone_and_says_how_to_come_back(cli: Cli, home: Path) -> None:
     run_id = started(cli, "hang")
-    waiting = subprocess.Popen(
+    with subprocess.Popen(
         command("wait", run_id), cwd=home, env=environment(home), stderr=subprocess.PIPE, text=True
-    )
-    eventually(lambda: is_watched(home, run_id), timeout_s=20)
-    waiting.send_signal(signal.SIGINT)
-    _, said = waiting.communicate(timeout=20)
+    ) as waiting:
+        try:
+            eventually(lambda: is_watched(home, run_id), timeout_s=30)
+            waiting.send_signal(signal.SIGINT)
+            _, said = waiting.communicate(timeout=30)
+        finally:
+            waiting.kill()
     assert (waiting.returncode, said.strip()) == (
         ExitCode.STOPPED_BY_USER,
         f"no longer watching; the run goes on: runyard wait {run_id}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -107,7 +108,8 @@ def test_work_is_refused_by_the_age_of_the_queue_not_by_its_length(bench: Bench)
     with pytest.raises(Backlogged) as refused:
         look_again(bench).check(bench.keys, "")
     assert 25 <= refused.value.retry_after_s <= 40
-    for word in ("50 runs", "60 s", "30 s"):
+    assert re.search(r"the oldest for 6\d s", str(refused.value))  # a slow machine takes a second from here to there
+    for word in ("50 runs", "30 s"):
         assert word in str(refused.value)
 
 

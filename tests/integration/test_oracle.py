@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from tests.support.graphs import FAMILY, Scenario, Shape, Stop
 from tests.support.oracle import (
+    Account,
     Fault,
     Mode,
     ask_engine,
@@ -40,16 +41,44 @@ def cases(*modes: Mode, faults: bool = False) -> list[object]:
     ]
 
 
+class Known:
+    """What does not change from test to test: the oracle's account of a scenario, and how many round trips it takes."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[str, Account] = {}
+        self._trips: dict[tuple[str, str], int] = {}
+
+    async def account(self, scenario: Scenario) -> Account:
+        if scenario.name not in self._accounts:
+            self._accounts[scenario.name] = await ask_oracle(scenario)
+        return self._accounts[scenario.name]
+
+    async def trips(self, redis_url: str, scenario: Scenario, mode: Mode) -> int:
+        place = (scenario.name, mode.name)
+        if place not in self._trips:
+            self._trips[place] = await count_trips(redis_url, scenario, mode)
+        return self._trips[place]
+
+
+@pytest.fixture(scope="module")
+def known() -> Known:
+    return Known()
+
+
 @pytest.mark.parametrize(("scenario", "mode"), cases(WHOLE, STEPWISE, SPREAD, BOTH))
-async def test_the_engine_does_what_plain_langgraph_does(redis_url: str, scenario: Scenario, mode: Mode) -> None:
-    assert not differences(await ask_oracle(scenario), await ask_engine(redis_url, scenario, mode))
+async def test_the_engine_does_what_plain_langgraph_does(
+    redis_url: str, known: Known, scenario: Scenario, mode: Mode
+) -> None:
+    assert not differences(await known.account(scenario), await ask_engine(redis_url, scenario, mode))
 
 
 @pytest.mark.parametrize("kind", ["kill", "kill after", "stall"])
 @pytest.mark.parametrize("scenario", [case.values[0] for case in cases(WHOLE, faults=True)], ids=lambda case: case.name)  # type: ignore[attr-defined]
-async def test_a_worker_that_dies_half_way_changes_nothing(redis_url: str, scenario: Scenario, kind: str) -> None:
+async def test_a_worker_that_dies_half_way_changes_nothing(
+    redis_url: str, known: Known, scenario: Scenario, kind: str
+) -> None:
     mode = BOTH if scenario.spreads else WHOLE
-    expected, trips = await ask_oracle(scenario), await count_trips(redis_url, scenario, mode)
+    expected, trips = await known.account(scenario), await known.trips(redis_url, scenario, mode)
     found = await ask_engine(redis_url, scenario, mode, [Fault(kind, trips // 2)])
     assert not differences_after_a_fault(expected, found)
 
@@ -58,18 +87,20 @@ async def test_a_worker_that_dies_half_way_changes_nothing(redis_url: str, scena
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["kill", "kill after", "stall"])
 @pytest.mark.parametrize(("scenario", "mode"), cases(WHOLE, STEPWISE, SPREAD, BOTH, faults=True))
-async def test_no_point_to_die_at_changes_anything(redis_url: str, scenario: Scenario, mode: Mode, kind: str) -> None:
-    expected, trips = await ask_oracle(scenario), await count_trips(redis_url, scenario, mode)
+async def test_no_point_to_die_at_changes_anything(
+    redis_url: str, known: Known, scenario: Scenario, mode: Mode, kind: str
+) -> None:
+    expected, trips = await known.account(scenario), await known.trips(redis_url, scenario, mode)
     for at in range(1, trips + 1):
         found = await ask_engine(redis_url, scenario, mode, [Fault(kind, at)])
         assert not differences_after_a_fault(expected, found), f"{kind} at round trip {at} of {trips}"
 
 
 @pytest.mark.parametrize("name", ["one_node_asks_twice", "a_subgraph_asks_again_and_again"])
-async def test_an_answer_is_taken_once_wherever_the_worker_dies(redis_url: str, name: str) -> None:
+async def test_an_answer_is_taken_once_wherever_the_worker_dies(redis_url: str, known: Known, name: str) -> None:
     """LangGraph forgets a taken answer in its memory only; a worker that takes over must not find it again."""
     scenario = FAMILY[name]
-    expected, trips = await ask_oracle(scenario), await count_trips(redis_url, scenario, WHOLE)
+    expected, trips = await known.account(scenario), await known.trips(redis_url, scenario, WHOLE)
     for at in range(1, trips + 1):
         found = await ask_engine(redis_url, scenario, WHOLE, [Fault("kill", at)])
         assert not differences_after_a_fault(expected, found), f"killed at round trip {at} of {trips}"
