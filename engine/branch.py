@@ -19,7 +19,7 @@ from langgraph.types import PregelExecutableTask
 from runyard.engine import seam
 from runyard.engine.doom import killed_for
 from runyard.engine.errors import LeaseLost
-from runyard.engine.feed import Feed, Writer
+from runyard.engine.feed import Feed
 from runyard.engine.gate import Parks
 from runyard.engine.leases import Held, Stop
 from runyard.engine.node import NodeRunner, WaitsForRetry
@@ -81,8 +81,7 @@ async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> Res
 
 async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held: Held) -> Result:
     run, branch = claim.run, claim.branch
-    keep = worker.settings.max_events
-    writer = Writer(worker.store, worker.keys, run.run_id, claim.fence, keep=keep, thread_id=run.thread_id)
+    steps = prepared.steps
 
     def admit(task: PregelExecutableTask, _: list[PregelExecutableTask]) -> None:
         if (seam.failed_of(task) or task.id) not in branch.task_ids:
@@ -99,7 +98,7 @@ async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held
         prepared.ledger,
         claim.doom,
         branch.name,
-        writer.add,
+        steps.tell,
         now_ms=claim.now_ms,
     )
     runner = seam.TaskRunner(
@@ -112,13 +111,13 @@ async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held
         begin=nodes.begin,
         left=nodes.left,
     )
-    feed = Feed(run.request, writer, nodes_only=True, repeated=runner.restored)
+    feed = Feed(run.request, steps.tell, nodes_only=True, repeated=runner.restored)
     try:
         result = await _consume(prepared, claim, runner, nodes, feed, held)
     finally:
         if prepared.meter is not None:
             await prepared.meter.close()
-    await writer.close()
+    await steps.close()
     return result
 
 

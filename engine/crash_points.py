@@ -5,26 +5,26 @@ Nothing of this is in the engine's way: a worker is given stores and a hook that
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from langgraph.types import PregelExecutableTask
 
 from runyard.engine import seam, wire
 from runyard.engine.store.client import AsyncStore, Call, SyncStore
+from runyard.engine.store.save import part_names
 
-T = TypeVar("T")
-
-#: Script -> what has happened once it was answered. What else is written (events, leases) decides nothing.
+#: Script, or part of what is saved -> what has happened then. What else is written (events, leases) decides nothing.
 HAPPENED = {
     "claim_run": "run claimed",
     "claim_branch": "branch claimed",
-    "put_writes": "writes saved",
-    "put_checkpoint": "checkpoint saved",
+    "writes": "writes saved",
+    "checkpoint": "checkpoint saved",
     "note_attempt": "failure noted",
     "begin_effect": "effect begun",
     "dispatch_run": "superstep spread",
@@ -68,8 +68,9 @@ class Faults:
             self._note({"effect": f"{self._names.get(task_id, '?')}: {name}"})
 
     def after(self, call: Call[Any]) -> None:
-        if call.script is not None and (what := HAPPENED.get(call.script.name)):
-            self.reach(what, self._node_of(call))
+        happened = [HAPPENED[name] for name in _names(call) if name in HAPPENED]
+        if happened:
+            self.reach(" and ".join(happened), self._node_of(call))
         elif _effect_done(call):
             self.reach("effect noted", self._node_of(call))
 
@@ -81,12 +82,19 @@ class Faults:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def _node_of(self, call: Call[Any]) -> str:
-        """The node that a call speaks of: its task's id is in one of the first words."""
-        words = [word for word in call.args[:8] if isinstance(word, str)]
+        """The node that a call speaks of: its task's id is in one of the words."""
+        words = [word for word in call.args if isinstance(word, str)]
         return next((name for task_id, name in self._names.items() if any(task_id in word for word in words)), "")
 
     def _note(self, line: dict[str, Any]) -> None:
         os.write(self._log, wire.encode(line) + b"\n")
+
+
+def _names(call: Call[Any]) -> list[str]:
+    """What a call does: its script's name, or those of the parts that it saves."""
+    if call.script is None:
+        return []
+    return part_names(call) if call.script.name == "save" else [call.script.name]
 
 
 def _effect_done(call: Call[Any]) -> str:
@@ -104,19 +112,11 @@ class CountingStore(AsyncStore):
         super().__init__(store.client)
         self._faults = faults
 
-    async def do(self, call: Call[T], *, patience_s: float = 0.0) -> T:
+    def send(self, call: Call[Any]) -> asyncio.Future[Any]:
         self._faults.before(call)
-        answer = await super().do(call, patience_s=patience_s)
-        self._faults.after(call)
-        return answer
-
-    async def do_all(self, calls: Sequence[Call[Any]]) -> list[Any]:
-        for call in calls:
-            self._faults.before(call)
-        answers = await super().do_all(calls)
-        for call in calls:
-            self._faults.after(call)
-        return answers
+        future = super().send(call)
+        future.add_done_callback(lambda _: self._faults.after(call))
+        return future
 
 
 class CountingSyncStore(SyncStore):

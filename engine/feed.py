@@ -1,9 +1,8 @@
-"""From what LangGraph streams to what readers of a run see, written to the run's stream as it happens."""
+"""From what LangGraph streams to what readers of a run see."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from langchain_core.messages import BaseMessage, BaseMessageChunk
@@ -11,14 +10,9 @@ from langchain_core.messages import BaseMessage, BaseMessageChunk
 from runyard.engine import wire
 from runyard.engine.protocol import MODES as PROTOCOL_MODES, PROTOCOL, ProtocolFeed
 from runyard.engine.run import RunRequest
-from runyard.engine.store import events
-from runyard.engine.store.client import AsyncStore
-from runyard.engine.store.fence import Fence
-from runyard.engine.store.keys import Keys
 
-#: How long an event may wait for the checkpoint of its superstep to ride with, in seconds: a round trip less for each
-#: superstep, and nothing a person who reads along can see.
-PATIENCE_S = 0.003
+#: Told of every event: its name, and its JSON.
+Tell = Callable[[str, bytes], None]
 INTERRUPT_KEY = "__interrupt__"
 
 #: What the slice itself needs: the result, the sign of an interrupt, and a waiter for every superstep (see seam).
@@ -35,80 +29,26 @@ def modes_of(request: RunRequest) -> list[str]:
     return list(dict.fromkeys([*_INTERNAL, *asked]))
 
 
-class Writer:
-    """Appends a run's events under the lease, in order, each once.
-
-    One append is under way at a time; what comes in the meantime goes with the next, so a slow store makes larger
-    appends, not more of them.
-    """
-
-    def __init__(
-        self, store: AsyncStore, keys: Keys, run_id: str, fence: Fence, *, keep: int, thread_id: str | None = None
-    ) -> None:
-        self._store, self._keys, self._run_id, self._fence, self._keep = store, keys, run_id, fence, keep
-        self._thread_id = thread_id
-        self._pending: list[tuple[str, bytes]] = []
-        self._written = 0
-        self._task: asyncio.Task[None] | None = None
-        self._error: Exception | None = None
-
-    def add(self, name: str, data: bytes) -> None:
-        self._pending.append((name, data))
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._write())
-
-    async def close(self) -> None:
-        """Wait until everything is written. Raises LeaseLost or StoreUnavailable if it could not be."""
-        if (task := self._task) is not None:
-            await asyncio.sleep(0)  # it hands over what it has
-            self._store.hurry()  # nothing else will come to ride with
-            await task
-        if self._error is not None:
-            raise self._error
-
-    async def _write(self) -> None:
-        try:
-            while self._pending and self._error is None:
-                batch, self._pending = self._pending, []
-                await self._append(batch)
-        except Exception as error:  # noqa: BLE001 - raised to the slice by close()
-            self._error = error
-        finally:
-            self._task = None
-
-    async def begin(self) -> None:
-        """Let readers of the thread know of the run, which tells nothing itself."""
-        await self._append([])
-
-    async def _append(self, batch: list[tuple[str, bytes]]) -> None:
-        self._written = await self._store.do(
-            events.append(
-                self._keys, self._run_id, self._fence, self._written, batch, keep=self._keep, thread_id=self._thread_id
-            ),
-            patience_s=PATIENCE_S,
-        )
-
-
 class Feed:
     """Turns parts of LangGraph's stream into events and remembers what the outcome needs."""
 
     def __init__(
         self,
         request: RunRequest,
-        writer: Writer,
+        tell: Tell,
         *,
         repeats: bool = False,
         repeated: list[str] | None = None,
         nodes_only: bool = False,
     ) -> None:
-        """Tell through ``writer`` what ``request`` asks for.
+        """Tell what ``request`` asks for.
 
         ``repeats``: the first root values were told before, and so was what finished nodes had saved; ``repeated`` are
         nodes that repeat themselves without saying so. ``nodes_only``: a branch tells only what its nodes do; what the
         whole superstep comes to is told by the run.
         """
         self._asked = frozenset(request.stream_mode)
-        self._writer = writer
+        self._told = tell
         self._skip_values = repeats
         self._skip_cached = repeats or nodes_only
         self._repeated = repeated if repeated is not None else []
@@ -173,7 +113,7 @@ class Feed:
                 self._tell(name, namespace, event)
 
     def _tell(self, name: str, namespace: tuple[str, ...], data: Any) -> None:
-        self._writer.add("|".join((name, *namespace)), wire.encode(data))
+        self._told("|".join((name, *namespace)), wire.encode(data))
 
 
 class _LegacyMessages:

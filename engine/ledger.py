@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,10 +21,8 @@ from langgraph.types import PregelExecutableTask
 from runyard.engine import redact, seam
 from runyard.engine.prices import Prices
 from runyard.engine.run import Run
+from runyard.engine.steps import Steps
 from runyard.engine.store import records
-from runyard.engine.store.client import AsyncStore
-from runyard.engine.store.fence import Fence
-from runyard.engine.store.keys import Keys
 
 Json = dict[str, Any]
 #: The fields of a record as readers get them, in this order; what does not apply is null.
@@ -35,8 +32,6 @@ FIELDS = (
 )  # fmt: skip
 #: A record of something long, say a tool in a node of minutes, is written after so many seconds at the latest.
 PATIENCE_S = 1.0
-#: The last records of a slice mostly find something to ride with: what the slice came to.
-_RIDE_S = 0.003
 
 
 #: What a node fails with that took too long, by whoever's clock.
@@ -144,35 +139,29 @@ class Ledger:
 
     def __init__(
         self,
-        store: AsyncStore,
-        keys: Keys,
         run: Run,
-        fence: Fence,
+        steps: Steps,
         *,
         worker_id: str,
-        keep: int,
         prices: Prices | None = None,
         routes: Mapping[str, seam.Routes] | None = None,
         sinks: tuple[Sink, ...] = (),
         waited_ms: float = 0.0,
         after_crash: bool = False,
     ) -> None:
-        """``keep``: about how many records of a run stay; 0: none are written. ``waited_ms``: how long the slice waited
+        """``steps``: what saves records, if any are kept. ``waited_ms``: how long the slice waited
         for a worker, and so did its first nodes. ``after_crash``: whoever had the run before died with it."""
-        self._store, self._keys, self._run, self._fence = store, keys, run, fence
-        self._keep, self._prices, self._routes, self._sinks = keep, prices or Prices(), routes or {}, sinks
+        self._run, self._steps = run, steps
+        self._prices, self._routes, self._sinks = prices or Prices(), routes or {}, sinks
         self._about = About.of(run)
         self._place = {"worker": worker_id, "slice": run.slices + 1}
         self._waited_ms, self._after_crash = waited_ms, after_crash
         self._first_step: int | None = None
         self._tasks: dict[str, _Task] = {}
-        self._pending: deque[bytes] = deque()
-        self._batch: records.Append | None = None
-        self._written = 0
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         #: Whether anybody wants to know.
-        self.is_on = keep > 0 or bool(sinks)
+        self.is_on = steps.keeps_records or bool(sinks)
         #: Called with every model call as it ends, in whatever thread that is.
         self.on_model_call: list[Callable[[ModelCall], None]] = []
 
@@ -263,35 +252,24 @@ class Ledger:
         at_ms = said.pop("timestamp", None) or round(time.time() * 1000)
         record = {"kind": kind.value, "status": status.value, "timestamp": at_ms, **self._place, **said}
         packed = orjson.dumps({name: value for name, value in record.items() if value is not None})
-        if self._keep:
-            self._pending.append(packed)
+        if self._steps.keeps_records:
+            self._steps.note(packed)
         for sink in self._sinks:
             sink(self._about, record, packed)
 
-    def flush(self, patience_s: float = 0.0) -> None:
-        """Send what is pending ahead of whatever is saved next; they ride together. A lost lease refuses both."""
-        if not self._pending:
-            return
-        batch = self._batch
-        if batch is None or batch.sent:
-            self._written += len(batch.records) if batch is not None else 0
-            batch = self._batch = records.append(
-                self._keys, self._about.run_id, self._fence, self._written, keep=self._keep
-            )
-            self._store.post(batch, patience_s=patience_s)
-        while self._pending:
-            batch.records.append(self._pending.popleft())
+    def flush(self) -> None:
+        """Send what is pending ahead of whatever the store is asked for next."""
+        self._steps.flush()
 
     def flush_soon(self) -> None:
         """Have what is pending sent in a moment, should nothing be saved before. From any thread."""
-        if self._timer is None and self._keep:
+        if self._timer is None and self._steps.keeps_records:
             self._loop.call_soon_threadsafe(self._set_timer)
 
     def close(self) -> None:
         """The slice is over: what is left goes with what it came to."""
         if self._timer is not None:
             self._timer.cancel()
-        self.flush(_RIDE_S)
 
     def _set_timer(self) -> None:
         if self._timer is None:

@@ -26,7 +26,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import RESUME
 
-from runyard.engine.ledger import Ledger
+from runyard.engine.steps import Steps
 from runyard.engine.store import checkpoint_calls as calls, checkpoint_upkeep as upkeep, checkpoints as codec
 from runyard.engine.store.checkpoint_calls import Place, place_of
 from runyard.engine.store.checkpoint_copy import copy_thread
@@ -36,14 +36,11 @@ from runyard.engine.store.client import AsyncStore, Call, SyncStore
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.plans import acarry_out, carry_out
+from runyard.engine.store.save import Part, save
 from runyard.engine.store.serde import strict_serde
 
 #: What get_checkpoint.lua gives.
 Reply = list[Any] | None
-
-
-#: How long what a task wrote may wait for the checkpoint that mostly follows at once, in seconds: they ride together.
-PATIENCE_S = 0.001
 
 
 @dataclass(slots=True)
@@ -64,8 +61,8 @@ class SliceSession:
     primed: bool = False
     #: Answers that name no interrupt and are there for whoever asks first: where each is stored, and its value.
     answers: list[tuple[Place, str, Any]] = field(default_factory=list)
-    #: Goes with every write: what is saved has its records.
-    ledger: Ledger | None = None
+    #: What async writes go through, to be saved with what else the slice leaves; without it each goes by itself.
+    steps: Steps | None = None
 
     def is_primed_for(self, config: RunnableConfig) -> bool:
         asked = config["configurable"]
@@ -168,7 +165,8 @@ class RedisSaver(BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         """Store a checkpoint. Raises LeaseLost, or Unserializable with the state key that cannot be stored."""
         place = self._place(config)
-        self._sync_store.do(self._put_call(place, config, checkpoint, metadata, new_versions))
+        part = self._checkpoint_part(place, config, checkpoint, metadata, new_versions)
+        self._sync_store.do(save(self._fence, [part]))
         return self._was_put(place, checkpoint["id"])
 
     async def aput(
@@ -180,10 +178,11 @@ class RedisSaver(BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         """As :meth:`put`. The values are read before anything is awaited."""
         place = self._place(config)
-        call = self._put_call(place, config, checkpoint, metadata, new_versions)
-        if self.session is not None and self.session.ledger is not None:
-            self.session.ledger.flush()
-        await self._async_store.do(call)
+        part = self._checkpoint_part(place, config, checkpoint, metadata, new_versions)
+        if self.session is not None and self.session.steps is not None:
+            await self.session.steps.checkpoint(part)
+        else:
+            await self._async_store.do(save(self._fence, [part]))
         return self._was_put(place, checkpoint["id"])
 
     def put_writes(
@@ -191,17 +190,19 @@ class RedisSaver(BaseCheckpointSaver[str]):
     ) -> None:
         """Store what a task wrote, under the checkpoint it ran on. Raises as :meth:`put` does."""
         if writes:
-            self._sync_store.do(self._writes_call(config, writes, task_id, task_path))
+            self._sync_store.do(save(self._fence, [self._writes_part(config, writes, task_id, task_path)]))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """As :meth:`put_writes`."""
-        if writes:
-            call = self._writes_call(config, writes, task_id, task_path)
-            if self.session is not None and self.session.ledger is not None:
-                self.session.ledger.flush(PATIENCE_S)
-            await self._async_store.do(call, patience_s=PATIENCE_S)
+        """As :meth:`put_writes`; but in a slice it returns before they are saved, and the next checkpoint raises."""
+        if not writes:
+            return
+        part = self._writes_part(config, writes, task_id, task_path)
+        if self.session is not None and self.session.steps is not None:
+            self.session.steps.wrote(part)
+        else:
+            await self._async_store.do(save(self._fence, [part]))
 
     def get_next_version(self, current: str | None, channel: None) -> str:  # noqa: ARG002 - LangGraph's signature
         """Eight digits that grow, and forty random bits: two branches of a thread never share a version.
@@ -332,27 +333,28 @@ class RedisSaver(BaseCheckpointSaver[str]):
                 self.session.loaded = found
         return found
 
-    def _put_call(
+    def _checkpoint_part(
         self,
         place: Place,
         config: RunnableConfig,
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
-    ) -> Call[None]:
+    ) -> Part:
         session = self.session or SliceSession()
         session.primed = False
+        values, emptied = codec.encode_values(self.serde, checkpoint["channel_values"], new_versions)
         full = get_checkpoint_metadata(config, metadata)
-        return calls.put_checkpoint(
+        return calls.checkpoint_part(
             place,
             checkpoint["id"],
             body=codec.encode_body(self.serde, checkpoint),
             metadata=codec.encode_metadata(self.serde, full),
             parent_id=get_checkpoint_id(config) or "",
             versions=codec.encode_versions(checkpoint["channel_versions"]),
-            values=codec.encode_values(self.serde, checkpoint["channel_values"], new_versions),
+            values=values,
+            emptied=emptied,
             run_id=session.run_id or str(full.get("run_id") or ""),
-            fence=session.fence,
             run_key=session.run_key,
             step=full.get("step"),
         )
@@ -362,19 +364,18 @@ class RedisSaver(BaseCheckpointSaver[str]):
             self.session.head[place.namespace] = checkpoint_id
         return place.config(checkpoint_id)
 
-    def _writes_call(
+    def _writes_part(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
-    ) -> Call[None]:
+    ) -> Part:
         place, session = self._place(config), self.session or SliceSession()
         session.primed = False
         checkpoint_id: str = config["configurable"]["checkpoint_id"]
         if task_id == codec.NULL_TASK_ID:
             session.note_answer(place, checkpoint_id, [(task_id, *write) for write in writes])
-        return calls.put_writes(
+        return calls.writes_part(
             place,
             checkpoint_id,
             codec.encode_writes(self.serde, writes, task_id, task_path),
-            fence=session.fence,
             run_key=session.run_key,
             entered=task_id == codec.NULL_TASK_ID and not place.namespace,
             taken=session.taken(place, writes, task_id) if session.answers else None,

@@ -23,7 +23,7 @@ from langgraph.types import Command, PregelExecutableTask, Send
 from runyard.engine import seam, wire
 from runyard.engine.callbacks import Callbacks
 from runyard.engine.errors import EngineError, GraphChanged, GraphUnavailable, LeaseLost, StoreUnavailable
-from runyard.engine.feed import Feed, Writer, modes_of
+from runyard.engine.feed import Feed, modes_of
 from runyard.engine.gate import Parks
 from runyard.engine.leases import Held, Stop
 from runyard.engine.ledger import Ledger
@@ -46,6 +46,7 @@ from runyard.engine.run import (
     TimedOut,
 )
 from runyard.engine.saver import RedisSaver, SliceSession
+from runyard.engine.steps import Steps
 from runyard.engine.store import runs
 from runyard.engine.store.checkpoint_calls import place_of
 from runyard.engine.store.client import Call
@@ -84,8 +85,7 @@ async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:  
         except NOT_AN_OUTCOME:
             raise
         except Exception as error:  # noqa: BLE001 - the graph cannot be loaded or does not fit: its author must know
-            keep = worker.settings.max_events
-            await Writer(worker.store, worker.keys, run.run_id, claim.fence, keep=keep, thread_id=run.thread_id).begin()
+            await worker.steps(run, claim.fence).begin()
             return failure(error)
         return await _Slice(worker, prepared, claim, held).run(answered)
 
@@ -105,6 +105,7 @@ class Prepared:
     config: RunnableConfig
     policies: dict[str, NodePolicy]
     session: SliceSession
+    steps: Steps
     fingerprint: str
     ledger: Ledger
     interrupts: dict[str, Any] = field(default_factory=dict)
@@ -132,15 +133,18 @@ async def prepare(
         shared = await opened.enter_async_context(worker.open_graph(run.graph_id, config))
     except Exception as error:  # whatever a user's module raises while it is imported
         raise GraphUnavailable(f"Graph {run.graph_id!r} cannot be loaded: {error}") from error
-    session = SliceSession(fence=fence, run_key=worker.keys.of_run(run.run_id).run(run.run_id), run_id=run.run_id)
+    steps = worker.steps(run, fence)
+    run_key = worker.keys.of_run(run.run_id).run(run.run_id)
+    session = SliceSession(fence=fence, run_key=run_key, run_id=run.run_id, steps=steps)
     graph = seam.bind(
         shared, (saver or worker.saver).bound(session), store=shared.store or worker.items.of_tenant(run.tenant)
     )
     print_ = seam.fingerprint(shared, worker.policies.get(run.graph_id))
     waited_ms = claim.now_ms - claim.waits_since_ms if claim.waits_since_ms else 0
     crashed = isinstance(claim, runs.Claim) and claim.came_from == "crash"
-    ledger = session.ledger = worker.ledger(run, fence, shared, print_, waited_ms=waited_ms, after_crash=crashed)
-    prepared = Prepared(graph, config, worker.policies_of(run.graph_id, shared, print_), session, print_, ledger)
+    ledger = worker.ledger(run, steps, shared, print_, waited_ms=waited_ms, after_crash=crashed)
+    policies = worker.policies_of(run.graph_id, shared, print_)
+    prepared = Prepared(graph, config, policies, session, steps, print_, ledger)
     prepared.degraded = config["configurable"]["degraded"] = list(run.degraded)
     first = [] if run.fingerprint else _first_calls(worker, run, fence, shared, print_)
     if budget := worker.budgets.of(run.graph_id):
@@ -287,8 +291,7 @@ class _Slice:
     def __init__(self, worker: Worker, prepared: Prepared, claim: runs.Claim, held: Held) -> None:
         run, came_from, self._now_ms = claim.run, claim.came_from, claim.now_ms
         self._worker, self._prepared, self._run, self._held = worker, prepared, run, held
-        keep = worker.settings.max_events
-        self._writer = Writer(worker.store, worker.keys, run.run_id, held.fence, keep=keep, thread_id=run.thread_id)
+        self._steps = prepared.steps
         self._came_from = came_from
         self._control, self._nodes_control = RunControl(), RunControl()
         self._foreign: list[PregelExecutableTask] = []
@@ -300,7 +303,7 @@ class _Slice:
             prepared.policies,
             prepared.degraded,
             prepared.ledger,
-            tell=self._writer.add,
+            tell=self._steps.tell,
             now_ms=claim.now_ms,
         )
         self._forgets = seam.forgets(prepared.graph)
@@ -311,7 +314,7 @@ class _Slice:
         runner = self._runner()
         in_order = self._came_from not in ("", "crash")  # the last slice has told all there was to tell
         repeats = in_order or self._prepared.at_input
-        self._feed = Feed(self._run.request, self._writer, repeats=repeats, repeated=runner.restored)
+        self._feed = Feed(self._run.request, self._steps.tell, repeats=repeats, repeated=runner.restored)
         drained = drained_by(self._worker, self._control, self._nodes_control, quantum_s=self._quantum_s())
         with drained, self._ended_in_time():
             try:
@@ -321,7 +324,7 @@ class _Slice:
                 self._prepared.ledger.close()
                 if self._prepared.meter is not None:
                     await self._prepared.meter.close()
-        await self._writer.close()
+        await self._steps.close()
         if self._nodes.left_running and isinstance(outcome, Cancelled | TimedOut):
             names = ", ".join(sorted(self._nodes.left_running))
             keys, run_id = self._worker.keys, self._run.run_id

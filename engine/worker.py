@@ -29,6 +29,7 @@ from runyard.engine.run import Run, Wake
 from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings
 from runyard.engine.shares import Shares
+from runyard.engine.steps import Steps
 from runyard.engine.store.client import AsyncStore, SyncStore
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
@@ -136,17 +137,24 @@ class Worker:
         if self.abandoned == (1 if self.expendable else self.settings.max_abandoned):
             self.retire()
 
+    def steps(self, run: Run, fence: Fence) -> Steps:
+        """What saves what a run comes to, under one lease."""
+        settings = self.settings
+        keep = settings.max_records if settings.ledger == "on" else 0
+        return Steps(
+            self.store, self.keys, run.run_id, run.thread_id, fence, keep_events=settings.max_events, keep_records=keep
+        )
+
     def ledger(
-        self, run: Run, fence: Fence, graph: Graph, fingerprint: str, *, waited_ms: float, after_crash: bool = False
+        self, run: Run, steps: Steps, graph: Graph, fingerprint: str, *, waited_ms: float, after_crash: bool = False
     ) -> Ledger:
         """What notes what happens under one lease."""
         routes = self._routes.get((run.graph_id, fingerprint))
         if routes is None:
             routes = self._routes[run.graph_id, fingerprint] = seam.routes(graph)
         made = Ledger(
-            self.store, self.keys, run, fence, worker_id=self.worker_id, prices=self.prices, routes=routes,
-            keep=self.settings.max_records if self.settings.ledger == "on" else 0,
-            sinks=self.sinks, waited_ms=waited_ms, after_crash=after_crash,
+            run, steps, worker_id=self.worker_id, prices=self.prices, routes=routes, sinks=self.sinks,
+            waited_ms=waited_ms, after_crash=after_crash,
         )  # fmt: skip
         made.on_model_call.extend(self.on_model_call)
         return made

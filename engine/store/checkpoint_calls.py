@@ -13,6 +13,7 @@ from runyard.engine.errors import InvalidInput
 from runyard.engine.store.client import Arg, Call
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys, Partition
+from runyard.engine.store.save import Part
 from runyard.engine.store.scripts import script
 
 
@@ -81,7 +82,7 @@ def fence_words(fence: Fence | None, otherwise: str) -> tuple[str, str, str]:
     return (fence.key, fence.field, fence.value) if fence is not None else (otherwise, "", "")
 
 
-def put_checkpoint(
+def checkpoint_part(
     place: Place,
     checkpoint_id: str,
     *,
@@ -90,22 +91,22 @@ def put_checkpoint(
     parent_id: str,
     versions: str,
     values: Sequence[Arg],
+    emptied: Sequence[Arg] = (),
     run_id: str = "",
-    fence: Fence | None = None,
     run_key: str | None = None,
     step: int | None = None,
-) -> Call[None]:
-    """Store a checkpoint. ``run_key`` and ``step`` together: the run is told that it has come this far.
+) -> Part:
+    """A checkpoint to save: ``values`` are the field and value of each new version, ``emptied`` the fields of versions
+    that have none. ``run_key`` and ``step`` together: the run is told that it has come this far.
 
     Of a graph within the run's only whoever holds the fence is told, for the count of crashes.
     """
     key = place.checkpoint(checkpoint_id)
-    fence_key, field, value = fence_words(fence, key)
-    tell = run_key is not None and step is not None and not place.namespace
-    return Call(
-        script("put_checkpoint"),
+    known = run_key is not None and step is not None
+    tell = known and not place.namespace
+    return Part(
+        "checkpoint",
         (
-            fence_key,
             place.checkpoints,
             key,
             place.channels,
@@ -115,8 +116,6 @@ def put_checkpoint(
             run_key if tell and run_key is not None else key,
         ),
         (
-            field,
-            value,
             place.namespace,
             checkpoint_id,
             place.loose_member(checkpoint_id),
@@ -127,38 +126,36 @@ def put_checkpoint(
             run_id,
             place.run_member(checkpoint_id) if run_id else "",
             step if tell and step is not None else "",
-            place.depth if run_key is not None and step is not None else 0,
+            place.depth if known else 0,
             step or 0,
+            len(values),
             *values,
+            *emptied,
         ),
-        _nothing,
     )
 
 
-def put_writes(
+def writes_part(
     place: Place,
     checkpoint_id: str,
     writes: Sequence[Arg],
     *,
-    fence: Fence | None = None,
     run_key: str | None = None,
     entered: bool = False,
     taken: tuple[str, str, str] | None = None,
-) -> Call[None]:
-    """Store what a task wrote. ``entered``: these writes are the run's input, so that it need not be given again.
+) -> Part:
+    """What a task wrote, to save. ``entered``: these writes are the run's input, so that it need not be given again.
 
     ``taken``: the answer that the task has taken, as the key of a checkpoint of this thread and a field there, and the
     field of these writes that says so: the answer goes when that field changes.
     """
     key = place.checkpoint(checkpoint_id)
-    fence_key, field, value = fence_words(fence, key)
     tell = "" if run_key is None else "entered" if entered else "progress"
     answer_key, answer, taking = taken or (key, "", "")
-    return Call(
-        script("put_writes"),
-        (fence_key, key, place.loose, run_key or key, answer_key),
-        (field, value, place.loose_member(checkpoint_id), tell, answer, taking, *writes),
-        _nothing,
+    return Part(
+        "writes",
+        (key, place.loose, run_key or key, answer_key),
+        (place.loose_member(checkpoint_id), tell, answer, taking, *writes),
     )
 
 

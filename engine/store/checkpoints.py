@@ -63,13 +63,18 @@ def encode_versions(versions: ChannelVersions) -> str:
     return joined
 
 
-def encode_values(serde: SerializerProtocol, values: Mapping[str, Any], new_versions: ChannelVersions) -> list[Arg]:
-    """Field and value for each new version of a channel; an empty value where the channel holds none."""
+def encode_values(
+    serde: SerializerProtocol, values: Mapping[str, Any], new_versions: ChannelVersions
+) -> tuple[list[Arg], list[Arg]]:
+    """Field and value for each new version of a channel, and the fields of those that hold none."""
     args: list[Arg] = []
+    emptied: list[Arg] = []
     for channel, version in new_versions.items():
-        args.append(f"{channel}\0{version}")
-        args.append(encode(serde, channel, values[channel]) if channel in values else b"")
-    return args
+        if channel in values:
+            args += (f"{channel}\0{version}", encode(serde, channel, values[channel]))
+        else:
+            emptied.append(f"{channel}\0{version}")
+    return args, emptied
 
 
 def encode_writes(

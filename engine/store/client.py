@@ -230,37 +230,25 @@ class AsyncStore:
         )
         return cls(redis.asyncio.Redis(connection_pool=pool), timeout_s=timeout_s)
 
-    async def do(self, call: Call[T], *, patience_s: float = 0.0) -> T:
-        """Send one call. Raises StoreUnavailable, or what the script's reply stands for.
+    async def do(self, call: Call[T]) -> T:
+        """Send one call, with all that is called until the loop's next turn. Raises StoreUnavailable, or what the
+        script's reply stands for."""
+        return call.read(await self.send(call))
 
-        With ``patience_s`` it may wait that long for other calls to ride with; order is kept all the same.
-        """
-        return call.read(await self._enqueue(call, patience_s))
-
-    def post(self, call: Call[Any], *, patience_s: float = 0.0) -> None:
-        """Send one call as ``do`` would, ahead of what is sent after it, and do not wait for the answer."""
-        self._enqueue(call, patience_s)
-
-    async def do_all(self, calls: Sequence[Call[Any]]) -> list[Any]:
-        """Send calls in one round trip, in order; raises the first error among their answers."""
-        replies = await asyncio.gather(*[self._enqueue(call) for call in calls])
-        return [call.read(reply) for call, reply in zip(calls, replies, strict=True)]
-
-    def _enqueue(self, call: Call[Any], patience_s: float = 0.0) -> asyncio.Future[Any]:
+    def send(self, call: Call[Any]) -> asyncio.Future[Any]:
+        """Send one call, ahead of what is sent after it. What it answers is for ``call.read``: errors are values."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((call, future))
-        if patience_s and not self._busy:
-            loop.call_later(patience_s, self.hurry)
-        else:
-            self.hurry()
+        if not self._busy and not self._planned:
+            self._planned = True
+            loop.call_soon(self._send_next)
         return future
 
-    def hurry(self) -> None:
-        """Send what waits for other calls to ride with, and all that is called until the loop's next turn."""
-        if not self._busy and not self._planned and self._waiting:
-            self._planned = True
-            asyncio.get_running_loop().call_soon(self._send_next)
+    async def do_all(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        """Send calls in one round trip, in order; raises the first error among their answers."""
+        replies = await asyncio.gather(*[self.send(call) for call in calls])
+        return [call.read(reply) for call, reply in zip(calls, replies, strict=True)]
 
     def _send_next(self) -> None:
         self._planned = False
@@ -271,6 +259,9 @@ class AsyncStore:
                 self._idle.set_result(None)
             return
         batch, self._waiting, self._busy = self._waiting, [], True
+        self._transmit(batch)
+
+    def _transmit(self, batch: list[_Sent]) -> None:
         if self._pipe is not None and self._pipe.is_open:
             self._pipe.send(_packed(batch, source=False), len(batch), partial(self._answered, batch))
         else:
@@ -329,7 +320,6 @@ class AsyncStore:
     async def close(self) -> None:
         """Leave the store, once everything that was called has been answered."""
         while self._busy or self._waiting:
-            self.hurry()
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
         if self._connection is not None:

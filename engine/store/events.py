@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from runyard.engine.store.client import Call
-from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
-from runyard.engine.store.scripts import script
+from runyard.engine.store.save import Part
 
 END = "end"
 START = "0-0"
@@ -53,27 +52,27 @@ class Begun:
         return int(self.id.partition("-")[0])
 
 
-def append(
+def part(
     keys: Keys,
     run_id: str,
-    fence: Fence,
     already: int,
     events: Sequence[tuple[str, bytes]],
     *,
     keep: int,
     thread_id: str | None = None,
-) -> Call[int]:
-    """Append events; ``already`` is how many this fence appended before. Answers how many that makes. Raises LeaseLost.
+) -> Part:
+    """Events to save; ``already`` is how many the same fence appended before. Without any, readers of the thread learn
+    that the run has begun.
 
     About ``keep`` entries stay in the stream: a reader that falls further behind misses the oldest. Readers of the
     thread see the run only when ``thread_id`` is given.
     """
     at = keys.of_run(run_id)
-    words: list[str | bytes | int] = [fence.field, fence.value, already, keep, run_id, LOG_TTL_MS]
-    for name, data in events:
-        words += [name, data]
+    words: list[str | bytes | int] = [already, keep, run_id, LOG_TTL_MS]
+    for event in events:
+        words += event
     numbered = (at.thread(thread_id), at.thread_log(thread_id)) if thread_id else ()
-    return Call(script("append_events"), (fence.key, at.events(run_id), *numbered), tuple(words), int)
+    return Part("events", (at.events(run_id), *numbered), tuple(words))
 
 
 def read(keys: Keys, run_id: str, after: str, *, count: int = 500) -> Call[list[Event]]:

@@ -84,6 +84,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from runyard.engine.ids import partition_of_run, partition_of_thread
 
@@ -108,7 +109,7 @@ class Keys:
 
     def of_run(self, run_id: str) -> Partition:
         """The partition a run id names; an id that is not ours may name one that is never used, which is harmless."""
-        return Partition(self.prefix, partition_of_run(run_id))
+        return _of_run(self.prefix, run_id)
 
     def of_namespace(self, namespace: tuple[str, ...]) -> Partition:
         """Items of one first label share a partition, so a search below it is one partition's."""
@@ -217,6 +218,11 @@ class Keys:
 
     def assistant_versions(self, assistant_id: str) -> str:
         return f"{self.assistants}:{assistant_id}:versions"
+
+
+@lru_cache(maxsize=4096)
+def _of_run(prefix: str, run_id: str) -> Partition:
+    return Partition(prefix, partition_of_run(run_id))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from runyard.engine import records
 from runyard.engine.ledger import FIELDS, ModelCall
 from runyard.engine.prices import Prices
 from runyard.engine.run import Phase, Run
+from runyard.engine.store.client import Call
+from runyard.engine.store.save import part_names
 from tests.support.engine import Engine, engine
 from tests.support.eventually import eventually_async
 
@@ -235,20 +237,22 @@ async def test_what_a_dead_worker_had_in_hand_is_recorded_by_the_next(redis_url:
 async def test_records_ride_with_what_they_are_about(redis_url: str) -> None:
     graph = chain(**{f"n{i}": lambda _: {"out": [1]} for i in range(5)}).compile()
     async with engine(redis_url, {"g": graph}) as eng:
-        batches: list[list[str]] = []
-        send = eng.worker.store._send
+        saved: list[list[str]] = []
+        send = eng.worker.store.send
 
-        async def watched(sent: list[Any], *, source: bool) -> list[Any]:
-            batches.append([call.script.name for call in sent if call.script])
-            return await send(sent, source=source)
+        def watched(call: Call[Any]) -> asyncio.Future[Any]:
+            if call.script is not None and call.script.name == "save":
+                saved.append(part_names(call))
+            return send(call)
 
-        eng.worker.store._send = watched  # type: ignore[method-assign]
+        eng.worker.store.send = watched  # type: ignore[method-assign]
         run = await eng.run("g", {"out": []})
         assert len(ledger_of(eng, run)) == 5
-    with_records = [names for names in batches if "append_records" in names]
+    with_records = [names for names in saved if "records" in names]
     assert len(with_records) == 5
-    for names in with_records:  # before what is saved, in the same round trip
-        assert names[names.index("append_records") + 1] in ("put_writes", "put_checkpoint")
+    for names in with_records:  # before what they are about, in the same script
+        assert names[0] == "records"
+        assert names[1:3] == ["writes", "checkpoint"]
 
 
 async def test_without_a_ledger_nothing_is_written(redis_url: str) -> None:

@@ -25,6 +25,7 @@ from runyard.engine.store.checkpoint_calls import place_of
 from runyard.engine.store.client import Call
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Partition
+from runyard.engine.store.save import save
 from runyard.engine.store.scripts import all_scripts, script
 from tests.support.store import EVENTS_TTL_MS, LEASE_MS, Bench, branches
 
@@ -161,10 +162,17 @@ def _dead(bench: Bench) -> Run:
     return run
 
 
-def _records(bench: Bench, scene: Scene) -> Call[object]:
-    batch = records.append(bench.keys, scene.run.run_id, scene.fence, 0, keep=100)
-    batch.records += [b'{"kind":"tool"}', b'{"kind":"model"}']
-    return batch  # type: ignore[return-value]
+def _save(bench: Bench, scene: Scene) -> Call[None]:
+    place, run_id, run_key = _place(bench, scene), scene.run.run_id, bench.at.run(scene.run.run_id)
+    return save(scene.fence, [
+        records.part(bench.keys, run_id, 0, [b'{"kind":"tool"}', b'{"kind":"model"}'], keep=100),
+        checkpoint_calls.writes_part(place, "c1", ("wtask\x000", b"v"), run_key=run_key),
+        checkpoint_calls.checkpoint_part(
+            place, "c1", body=b"{}", metadata=b"{}", parent_id="", versions="", values=("f", b"v"), emptied=("g",),
+            run_id=run_id, run_key=run_key, step=1,
+        ),
+        events.part(bench.keys, run_id, 0, [("values", b"{}")], keep=100, thread_id=scene.run.thread_id),
+    ])  # fmt: skip
 
 
 #: Every script that a worker sends under its lease.
@@ -182,17 +190,9 @@ FENCED: dict[str, Make] = {
     "note_answers": lambda b, s: runs.note_answers(
         b.keys, s.run.run_id, s.fence, step=3, key="k", needed=2, rest_ms=5_000, answered=["t"]
     ),
-    "append_records": _records,
-    "append_events": lambda b, s: events.append(b.keys, s.run.run_id, s.fence, 0, [("values", b"{}")], keep=100),
+    "save": _save,
     "end_branch": lambda b, s: runs.end_branch(b.keys, s.spread.run_id, "b0", s.branch, {"error": {}}),
     "return_branch": lambda b, s: runs.return_branch(b.keys, s.spread.run_id, "b0", s.branch),
-    "put_checkpoint": lambda b, s: checkpoint_calls.put_checkpoint(
-        _place(b, s), "c1", body=b"{}", metadata=b"{}", parent_id="", versions="", values=("f", b"v"),
-        run_id=s.run.run_id, fence=s.fence, run_key=b.at.run(s.run.run_id), step=1,
-    ),
-    "put_writes": lambda b, s: checkpoint_calls.put_writes(
-        _place(b, s), "c1", ("wtask\x000", b"v"), fence=s.fence, run_key=b.at.run(s.run.run_id)
-    ),
     "drop_checkpoints": lambda b, s: upkeep_calls.drop_run_members(_place(b, s), s.run.run_id, ["c1"], fence=s.fence),
     "drop_channels": lambda b, s: upkeep_calls.drop_channels(_place(b, s), [b"f"], fence=s.fence),
     "drop_loose": lambda b, s: upkeep_calls.drop_loose([(_place(b, s), "c1")], fence=s.fence),
@@ -348,21 +348,22 @@ def test_a_repeated_append_adds_only_what_is_missing(bench: Bench) -> None:
     run = bench.create()
     fence = bench.claimed(run).fence
 
-    def append(already: int, *names: str) -> int:
-        return bench.do(events.append(bench.keys, run.run_id, fence, already, [(n, b"{}") for n in names], keep=100))
+    def append(already: int, *names: str) -> list[str]:
+        bench.do(bench.told(run, fence, already, *((name, b"{}") for name in names)))
+        return [event.name for event in bench.do(events.read(bench.keys, run.run_id, events.START))]
 
-    assert append(0, "a", "b") == 2
-    assert append(0, "a", "b") == 2
-    assert append(0, "a", "b", "c") == 3  # the first two are known
-    assert append(2, "c") == 3
-    assert [event.name for event in bench.do(events.read(bench.keys, run.run_id, events.START))] == ["a", "b", "c"]
+    assert append(0, "a", "b") == ["a", "b"]
+    assert append(0, "a", "b") == ["a", "b"]
+    assert append(0, "a", "b", "c") == ["a", "b", "c"]  # the first two are known
+    assert append(2, "c") == ["a", "b", "c"]
+    assert append(2, "c", "d") == ["a", "b", "c", "d"]
 
 
 def test_the_next_holder_of_a_run_counts_its_events_from_zero_and_they_follow_the_others(bench: Bench) -> None:
     run = bench.create()
     for name in ("a", "b"):
         fence = bench.claimed(run).fence
-        bench.do(events.append(bench.keys, run.run_id, fence, 0, [(name, b"{}")], keep=100))
+        bench.do(bench.told(run, fence, 0, (name, b"{}")))
         bench.do(runs.give_back(bench.keys, run.run_id, fence))
     assert [event.name for event in bench.do(events.read(bench.keys, run.run_id, events.START))] == ["a", "b"]
     assert not [field for field in bench.client.hkeys(bench.at.run(run.run_id)) if field.startswith(b"events:")]

@@ -112,7 +112,7 @@ def test_a_deleted_thread_leaves_nothing_but_the_last_words_of_its_runs(bench: B
     fence = bench.claimed(in_hand).fence
     for run in (bench.create(thread_id), bench.create(thread_id, delay_ms=60_000), in_hand):
         put(bench.service.saver, place_at(thread_id), {"n": 1}, run_id=run.run_id)
-    bench.do(events.append(bench.keys, in_hand.run_id, fence, 0, [("values", b"1")], keep=9, thread_id=thread_id))
+    bench.do(bench.told(in_hand, fence, 0, ("values", b"1"), numbered=True))
     assert bench.do(events.log(bench.keys, thread_id))
     bench.service.delete_thread(thread_id)
     left = bench.dump()

@@ -40,9 +40,8 @@ class Teller:
 
     def tell(self, *numbers: int) -> None:
         parts = [("values", str(number).encode()) for number in numbers]
-        self.told = self.bench.do(
-            events.append(self.bench.keys, self.run.run_id, self.fence, self.told, parts, keep=10_000)
-        )
+        self.bench.do(self.bench.told(self.run, self.fence, self.told, *parts))
+        self.told += len(parts)
 
     def end(self) -> None:
         self.bench.end(self.run, self.fence)

@@ -29,7 +29,7 @@ from runyard.engine.errors import StoreUnavailable
 from runyard.engine.run import TERMINAL, Run, Wake
 from runyard.engine.saver import RedisSaver
 from runyard.engine.store import recovery as recovery_calls
-from runyard.engine.store.client import AsyncStore, Call
+from runyard.engine.store.client import AsyncStore
 from runyard.engine.worker import Worker
 from tests.support.engine import Engine
 from tests.support.graphs import Graph, Make, Scenario
@@ -301,22 +301,28 @@ class FaultyStore(AsyncStore):
     dead = False
     trips = 0
 
-    async def _send(self, calls: list[Call[Any]], *, source: bool) -> list[Any]:
+    def _transmit(self, batch: list[Any]) -> None:
         if self.dead:
-            raise RedisConnectionError("this worker is dead")
+            super()._settle(batch, [RedisConnectionError("this worker is dead")] * len(batch))
+            return
         self.trips += 1
         self.engine.trips += 1
         fault = self.fault
-        if fault is None or fault.happened or self.trips < fault.at:
-            return await super()._send(calls, source=source)
-        fault.happened = True
-        if fault.kind == "stall":
-            self.engine.expire()
-            return await super()._send(calls, source=source)
-        self.dead = True
-        if fault.kind == "kill after":
-            await super()._send(calls, source=source)
-        raise RedisConnectionError("this worker dies here")
+        if fault is not None and not fault.happened and self.trips >= fault.at:
+            fault.happened = True
+            if fault.kind == "stall":
+                self.engine.expire()
+            else:
+                self.dead = True
+            if fault.kind == "kill":
+                super()._settle(batch, [RedisConnectionError("this worker dies here")] * len(batch))
+                return
+        super()._transmit(batch)
+
+    def _settle(self, batch: list[Any], replies: list[Any]) -> None:
+        """With a worker that has died its answers are lost."""
+        lost = [RedisConnectionError("this worker died here")] * len(batch)
+        super()._settle(batch, lost if self.dead else replies)
 
 
 class FaultyEngine(Engine):

@@ -15,10 +15,11 @@ from runyard.engine.run import Branch, CancelAction, Phase, Run, RunRequest, Wak
 from runyard.engine.saver import RedisSaver
 from runyard.engine.service import Service
 from runyard.engine.settings import Settings
-from runyard.engine.store import runs
+from runyard.engine.store import events, runs
 from runyard.engine.store.client import Call, SyncStore
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys, Partition
+from runyard.engine.store.save import save
 
 EVENTS_TTL_MS = 3_600_000
 LEASE_MS = 60_000
@@ -56,6 +57,20 @@ class Bench:
 
     def do(self, call: Call[Any]) -> Any:
         return self.store.do(call)
+
+    def told(
+        self,
+        run: Run,
+        fence: Fence,
+        already: int,
+        *parts: tuple[str, bytes],
+        keep: int = 10_000,
+        numbered: bool = False,
+    ) -> Call[None]:
+        """Events that a run tells, after ``already`` of the same fence; ``numbered`` through its thread."""
+        thread_id = run.thread_id if numbered else None
+        part = events.part(self.keys, run.run_id, already, parts, keep=keep, thread_id=thread_id)
+        return save(fence, [part])
 
     def recovery(self, name: str = "me", *, depth: Callable[[str], int | None] = lambda _: None) -> Recovery:
         saver = RedisSaver(self.keys, sync_store=self.store)

@@ -14,12 +14,12 @@ from runyard.engine.run import RunRequest
 
 
 class Book:
-    """Takes what a Writer would write."""
+    """Takes what would be saved."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Any]] = []
 
-    def add(self, name: str, data: bytes) -> None:
+    def tell(self, name: str, data: bytes) -> None:
         self.told.append((name, wire.decode(data)))
 
     @property
@@ -29,7 +29,7 @@ class Book:
 
 def feed(*modes: str, **how: Any) -> tuple[Feed, Book]:
     book = Book()
-    return Feed(RunRequest(stream_mode=list(modes)), book, **how), book  # type: ignore[arg-type]
+    return Feed(RunRequest(stream_mode=list(modes)), book.tell, **how), book
 
 
 @pytest.mark.parametrize(

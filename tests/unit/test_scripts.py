@@ -98,8 +98,9 @@ def test_includes_are_resolved_and_none_is_left(name: str) -> None:
 def test_every_library_is_included_and_every_function_of_it_is_used(name: str) -> None:
     users = [one for one in SCRIPTS if f"--@include {name.removeprefix('lib_')}\n" in text(one)]
     assert users
+    beside = {f"lib_{word}" for one in users for word in re.findall(r"^--@include (\w+)$", text(one), re.MULTILINE)}
     for function in re.findall(r"^local function (\w+)", text(name), re.MULTILINE):
-        everywhere = "\n".join(map(body, [*users, name]))
+        everywhere = "\n".join(map(body, [*users, *beside]))
         assert len(re.findall(rf"\b{function}\(", everywhere)) > 1, f"{function} of {name}.lua is never called"
 
 

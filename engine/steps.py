@@ -1,0 +1,159 @@
+"""What a slice saves on its way, in order and under its lease: what tasks wrote, checkpoints, events, records.
+
+A superstep leaves all four within a moment, so they wait for each other and go in one script: all of it is saved or,
+when the lease is somebody else's by then, none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from runyard.engine.store import events, records
+from runyard.engine.store.client import AsyncStore, translate
+from runyard.engine.store.fence import Fence
+from runyard.engine.store.keys import Keys
+from runyard.engine.store.save import Part, save
+
+#: How long what a task wrote may wait for the checkpoint that mostly follows at once, in seconds.
+WRITES_WAIT_S = 0.001
+#: How long an event may wait for it: nothing a person who reads along can see.
+EVENTS_WAIT_S = 0.003
+
+
+class Steps:
+    """One for each lease. Belongs to the event loop, but for :meth:`note`, which any thread may call.
+
+    One save of what waits is under way at a time; what comes in the meantime goes with the next, so that a slow store
+    makes larger saves and not more of them. A checkpoint waits for nobody.
+    """
+
+    def __init__(
+        self,
+        store: AsyncStore,
+        keys: Keys,
+        run_id: str,
+        thread_id: str,
+        fence: Fence,
+        *,
+        keep_events: int,
+        keep_records: int,
+    ) -> None:
+        """About so many events and records of a run stay in the store; 0 records: none are kept."""
+        self._store, self._keys, self._run_id, self._thread_id, self._fence = store, keys, run_id, thread_id, fence
+        self._keep_events, self._keep_records = keep_events, keep_records
+        self._parts: list[Part] = []
+        self._events: list[tuple[str, bytes]] = []
+        self._records: deque[bytes] = deque()
+        self._told = self._noted = 0
+        self._under_way: asyncio.Future[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._due_at = 0.0
+        self._late = False
+        self._error: Exception | None = None
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def keeps_records(self) -> bool:
+        return self._keep_records > 0
+
+    def note(self, record: bytes) -> None:
+        """A record of the ledger; it goes before what is saved next. From any thread."""
+        self._records.append(record)
+
+    def tell(self, name: str, data: bytes) -> None:
+        """An event, as the JSON it is."""
+        self._events.append((name, data))
+        self.soon(EVENTS_WAIT_S)
+
+    def wrote(self, part: Part) -> None:
+        """What a task wrote. Whether it could be saved is known at the next checkpoint, or at the end."""
+        self._parts.append(part)
+        self.soon(WRITES_WAIT_S)
+
+    async def checkpoint(self, part: Part) -> None:
+        """Save a checkpoint, and all that waits. Raises LeaseLost and StoreUnavailable, also of earlier saves."""
+        self._parts.append(part)
+        await self._save()
+
+    async def begin(self) -> None:
+        """Let readers of the thread know of the run, should it have nothing to tell itself."""
+        await self._store.do(save(self._fence, [self._of_events([])]))
+
+    def soon(self, within_s: float) -> None:
+        """Have what waits saved within a time, should nothing else take it along before."""
+        due_at = self._loop.time() + within_s
+        if self._timer is not None:
+            if self._due_at <= due_at:
+                return
+            self._timer.cancel()
+        self._due_at = due_at
+        self._timer = self._loop.call_later(within_s, self._time_is_up)
+
+    def flush(self) -> asyncio.Future[Any] | None:
+        """Send what waits, ahead of all that the store is asked for after it; its answer, if there was anything."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._late = False
+        parts = self._take()
+        if not parts:
+            return None
+        future = self._under_way = self._store.send(save(self._fence, parts))
+        future.add_done_callback(self._answered)
+        return future
+
+    async def close(self) -> None:
+        """The slice is over. Returns once all that tasks wrote is saved; the last events and records are only sent, so
+        that they go with what the slice came to. Raises as :meth:`checkpoint` does."""
+        if self._parts:
+            await self._save()
+        else:
+            self.flush()
+            self._raise_if_failed()
+
+    async def _save(self) -> None:
+        if (future := self.flush()) is not None:
+            await asyncio.shield(future)  # others' parts are in it: who waits may be cut off, their answer may not
+        self._raise_if_failed()
+
+    def _raise_if_failed(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _answered(self, future: asyncio.Future[Any]) -> None:
+        """Called before whoever waits for the same answer goes on."""
+        if future is self._under_way:
+            self._under_way = None
+        reply = None if future.cancelled() else future.result()
+        if isinstance(reply, Exception):
+            self._error = self._error or translate(reply)
+        if self._late:
+            self.flush()
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        if self._under_way is not None:
+            self._late = True
+        else:
+            self.flush()
+
+    def _take(self) -> list[Part]:
+        """Everything that waits, as it is to be saved: records before what they are about."""
+        parts, self._parts = self._parts, []
+        if self._records:
+            packed = [self._records.popleft() for _ in range(len(self._records))]
+            part = records.part(self._keys, self._run_id, self._noted, packed, keep=self._keep_records)
+            self._noted += len(packed)
+            parts.insert(0, part)
+        if self._events:
+            told, self._events = self._events, []
+            parts.append(self._of_events(told))
+            self._told += len(told)
+        return parts
+
+    def _of_events(self, told: list[tuple[str, bytes]]) -> Part:
+        return events.part(
+            self._keys, self._run_id, self._told, told, keep=self._keep_events, thread_id=self._thread_id
+        )
