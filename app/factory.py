@@ -42,7 +42,7 @@ from runyard.app.place import bound_hosts, may_be_open, refuse_open_host
 from runyard.app.project_options import META, ProjectOptions, mounted
 from runyard.app.relay import over_relay
 from runyard.app.version import VERSION
-from runyard.app.wiring import NAME, SendWakes, Wiring, make_relay, make_waker, spare_threads
+from runyard.app.wiring import NAME, SendWakes, Wiring, letters_of, make_broker, make_relay, spare_threads
 from runyard.engine.errors import StoreUnavailable
 from runyard.engine.garbage import spare
 from runyard.engine.item_index import index_of
@@ -55,6 +55,7 @@ from runyard.graphs.embedding import load_embeddings
 from runyard.graphs.registry import Registry, load_project
 from runyard.tasks.observe import observe
 from runyard.tasks.tracing import begin
+from runyard.tasks.wake import Waker
 
 log = structlog.get_logger(__name__)
 
@@ -101,9 +102,10 @@ def create_app(settings: Settings | None = None, *, wake: SendWakes | None = Non
 def wire_up(settings: Settings, wake: SendWakes | None = None) -> Wiring:
     """Make what a web process has. Nothing is connected yet."""
     project = load_project(Path(settings.config) if settings.config else None)
-    waker = make_waker(settings)
+    broker = make_broker(settings)
+    waker, letters = Waker(broker), letters_of(settings, broker) if wake is None else None
     store = SyncStore.connect(settings.redis_url, retry_s=STORE_RETRY_S, timeout_s=STORE_TIMEOUT_S)
-    service = Service(store, Keys(settings.prefix, settings.partitions), settings, wake or Outbox(waker))
+    service = Service(store, Keys(settings.prefix, settings.partitions), settings, wake or Outbox(waker), letters)
     catalog = Catalog(Registry(project), settings.config)
     depth: Callable[[str], int | None] = waker.queue_depth if wake is None else lambda _: 0
     return Wiring(

@@ -29,8 +29,8 @@ from runyard.engine.store.client import AsyncStore
 from runyard.engine.store.meta import open_store
 from runyard.engine.webhooks import WebhookPolicy
 from runyard.graphs.registry import Project
+from runyard.tasks.letters import Letters
 from runyard.tasks.settings import celery_settings
-from runyard.tasks.wake import Waker
 
 SendWakes = Callable[[Sequence[Wake]], None]
 NAME = "runyard"
@@ -132,6 +132,11 @@ def make_relay(service: Service) -> Relay:
     return Relay(connect)
 
 
-def make_waker(settings: Settings) -> Waker:
-    """Sends wake-ups through a Celery instance of its own, which knows no tasks and is nobody's default."""
-    return Waker(Celery(NAME, config_source=celery_settings(settings), set_as_current=False))
+def make_broker(settings: Settings) -> Celery:
+    """A Celery instance of the web's own, which knows no tasks and is nobody's default."""
+    return Celery(NAME, config_source=celery_settings(settings), set_as_current=False)
+
+
+def letters_of(settings: Settings, broker: Celery) -> Letters | None:
+    """Wake-ups that the store can send itself, if it is the broker."""
+    return Letters(broker) if settings.broker_url in ("", settings.redis_url) else None

@@ -91,12 +91,18 @@ class Live:
     @asynccontextmanager
     async def _listening(self, channel: str, *, only_end: bool) -> AsyncIterator[asyncio.Event]:
         bell = _Bell(asyncio.get_running_loop())
-        # To subscribe is a word to the store from a thread's connection, which may have to be made again.
-        await asyncio.to_thread(self._watch.enter, channel, bell, only_end=only_end)
+        if only_end and self._watch.hears_ends:
+            self._watch.enter(channel, bell, only_end=True)
+        else:
+            # To subscribe is a word to the store from a thread's connection, which may have to be made again.
+            await asyncio.to_thread(self._watch.enter, channel, bell, only_end=only_end)
         try:
             yield bell.rung
         finally:
-            await asyncio.shield(asyncio.to_thread(self._watch.leave, channel, bell, only_end=only_end))
+            if only_end:
+                self._watch.leave(channel, bell, only_end=True)
+            else:
+                await asyncio.shield(asyncio.to_thread(self._watch.leave, channel, bell, only_end=False))
 
 
 class _Bell:

@@ -51,9 +51,16 @@ log = structlog.get_logger(__name__)
 
 class Service:
     def __init__(
-        self, store: SyncStore, keys: Keys, settings: Settings, wake: Callable[[Sequence[Wake]], None]
+        self,
+        store: SyncStore,
+        keys: Keys,
+        settings: Settings,
+        wake: Callable[[Sequence[Wake]], None],
+        letter: Callable[[Wake], runs.Letter] | None = None,
     ) -> None:
-        self.store, self.keys, self.settings, self.wake = store, keys, settings, wake
+        """``wake`` sends wake-ups. ``letter``, where the store is the broker, too, writes the one of a new run, and the
+        script that records the run sends it."""
+        self.store, self.keys, self.settings, self.wake, self._letter = store, keys, settings, wake, letter
         self.saver = RedisSaver(keys, sync_store=store, serde=strict_serde(settings.max_state_bytes))
         self.watch = Watch(store, keys)
         self.admission = Admission(store, settings)
@@ -113,16 +120,17 @@ class Service:
             temporary=thread_id is None, tenant=self.tenant or "", user=user, priority=priority,
             trace=trace,
         )  # fmt: skip
+        letter = self._letter(_wake_of(run)) if self._letter else None
         call = runs.create(
             self.keys, run, delay_ms=round(after_s * 1000), create_thread=create_thread or run.temporary,
-            thread_metadata=thread_metadata, idempotency=idempotency,
+            thread_metadata=thread_metadata, idempotency=idempotency, letter=letter,
         )  # fmt: skip
         phase, at, made_id = self.store.do(call)
         if made_id != run.run_id:
             return self.get_run(made_id)
         if replaces and idempotency is not None:  # only now: a duplicate must cancel nothing
             self._cancel_all([each for each in self._delayed(run.thread_id) if each != made_id], _action(strategy))
-        return self.begun(run, phase, at)
+        return self.begun(run, phase, at, woken=self._letter is not None)
 
     def to_run(self, request: RunRequest, **facts: Any) -> Run:
         """A run that is not recorded yet."""
@@ -133,13 +141,14 @@ class Service:
             queue=self.settings.queue, created_at=0, updated_at=0, request=request, **facts,
         )  # fmt: skip
 
-    def begun(self, run: Run, phase: Phase, at: int) -> Run:
-        """What follows once a run is recorded: what is before it makes way, if that was asked for, and it is woken."""
+    def begun(self, run: Run, phase: Phase, at: int, *, woken: bool = False) -> Run:
+        """What follows once a run is recorded: what is before it makes way, if that was asked for, and it is woken,
+        unless the script has done that."""
         log.info("run.created", **ids_of(run), phase=str(phase))
         if run.strategy in ("interrupt", "rollback") and phase is Phase.QUEUED:  # behind one that came in between
             self._cancel_unfinished(run.thread_id, _action(run.strategy), before=run.run_id)
-        if phase is Phase.WAITING:
-            self.wake([Wake(run_id=run.run_id, queue=run.queue, graph_id=run.graph_id, label=run.graph_id)])
+        if phase is Phase.WAITING and not woken:
+            self.wake([_wake_of(run)])
         return dataclasses.replace(run, phase=phase, created_at=at, updated_at=at)
 
     def fresh_thread_id(self, idempotency: Idempotency | None = None) -> str:
@@ -479,3 +488,7 @@ def _contains(whole: Any, part: Any) -> bool:
     if isinstance(part, list):
         return isinstance(whole, list) and all(any(_contains(item, wanted) for item in whole) for wanted in part)
     return bool(whole == part)
+
+
+def _wake_of(run: Run) -> Wake:
+    return Wake(run_id=run.run_id, queue=run.queue, graph_id=run.graph_id, label=run.graph_id)

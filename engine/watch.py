@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import redis
 import structlog
@@ -50,6 +50,8 @@ class Watch:
         self._bells: dict[str, set[Bell]] = defaultdict(set)
         self._lock = threading.Lock()
         self._channel: redis.client.PubSub | None = None
+        #: Whether it costs nothing more to wait for another run's end.
+        self.hears_ends = False
 
     def events(
         self, run_id: str, after: str = events.START, *, pause_s: float = 5.0, only_end: bool = False
@@ -99,8 +101,11 @@ class Watch:
 
     def enter(self, channel: str, bell: Bell, *, only_end: bool) -> None:
         """Ring ``bell`` for what is told on a channel from now on, or only for a run's end, until it leaves."""
-        channel = _told_on(channel, only_end=only_end)
         with self._lock:
+            if only_end:
+                self._hear_ends()
+                self._bells[_end_of(channel)].add(bell)
+                return
             first = not self._bells[channel]
             self._bells[channel].add(bell)
             if first:
@@ -108,20 +113,27 @@ class Watch:
 
     def leave(self, channel: str, bell: Bell, *, only_end: bool) -> None:
         """Ring ``bell`` no more; with what it was entered with."""
-        channel = _told_on(channel, only_end=only_end)
+        name = _end_of(channel) if only_end else channel
         with self._lock:
-            self._bells[channel].discard(bell)
-            if not self._bells[channel]:
-                del self._bells[channel]
-                self._tell("unsubscribe", channel)
+            self._bells[name].discard(bell)
+            if not self._bells[name]:
+                del self._bells[name]
+                if not only_end:
+                    self._tell("unsubscribe", channel)
 
-    def _tell(self, verb: str, channel: str) -> None:
+    def _hear_ends(self) -> None:
+        """All ends come through a channel for each partition: who waits for one need not ask the store to tell it."""
+        if not self.hears_ends:
+            self._tell("subscribe", *(at.ends for at in self._keys.all()))
+            self.hears_ends = True
+
+    def _tell(self, verb: str, *channels: str) -> None:
         """Change the subscription. When the store is away, redis-py subscribes to everything anew once it is back."""
         if self._channel is None:
             self._channel = self._store.subscription()
             threading.Thread(target=self._listen_for_ever, args=(self._channel,), name="watch", daemon=True).start()
         with suppress(redis.RedisError):
-            getattr(self._channel, verb)(channel)
+            getattr(self._channel, verb)(*channels)
 
     def _listen_for_ever(self, channel: redis.client.PubSub) -> None:
         while True:
@@ -130,7 +142,7 @@ class Watch:
                     time.sleep(0.01)
                     continue
                 if message := channel.get_message(timeout=30.0):
-                    self._ring(message["channel"].decode())
+                    self._ring(self._name_of(message))
             except (redis.RedisError, OSError, ValueError, TypeError, AttributeError):
                 # The last two: a subscription from another thread reconnects while this one reads. redis-py subscribes
                 # anew by itself when the connection is back.
@@ -139,6 +151,14 @@ class Watch:
                 log.exception("watch.failed")
                 time.sleep(0.2)
 
+    def _name_of(self, message: dict[str, Any]) -> str:
+        """What its bells are kept under."""
+        channel: str = message["channel"].decode()
+        if not channel.endswith(":ends"):
+            return channel
+        run_id = message["data"].decode()
+        return _end_of(self._keys.of_run(run_id).events(run_id))
+
     def _ring(self, channel: str) -> None:
         with self._lock:
             bells = list(self._bells.get(channel, ()))
@@ -146,6 +166,6 @@ class Watch:
             bell.set()
 
 
-def _told_on(channel: str, *, only_end: bool) -> str:
-    """A run's end is also told on a channel of its own: who waits for nothing else is not woken for every event."""
-    return f"{channel}:{events.END}" if only_end else channel
+def _end_of(channel: str) -> str:
+    """Who waits for a run's end and nothing else is not woken for every event."""
+    return f"{channel}:{events.END}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from celery import Celery
@@ -49,16 +50,20 @@ class Waker:
             return 0  # a queue that no worker has declared yet holds nothing
 
     def _send(self, wake: Wake) -> None:
-        name, args = (BRANCH, (wake.run_id, wake.branch)) if wake.branch else (ADVANCE, (wake.run_id,))
-        if wake.webhook:
-            name = WEBHOOK
-        shown = wake.label and f"{wake.label}.webhook" if wake.webhook else wake.label
-        self._app.send_task(
-            name,
-            args=args,
-            queue=wake.queue,
-            shadow=shown or None,
-            retry=False,
-            argsrepr=", ".join(args),
-            kwargsrepr="",
-        )
+        self._app.send_task(**message_of(wake), retry=False)
+
+
+def message_of(wake: Wake) -> dict[str, Any]:
+    """A wake-up in Celery's words."""
+    name, args = (BRANCH, (wake.run_id, wake.branch)) if wake.branch else (ADVANCE, (wake.run_id,))
+    if wake.webhook:
+        name = WEBHOOK
+    shown = wake.label and f"{wake.label}.webhook" if wake.webhook else wake.label
+    return {
+        "name": name,
+        "args": args,
+        "queue": wake.queue,
+        "shadow": shown or None,
+        "argsrepr": ", ".join(args),
+        "kwargsrepr": "",
+    }

@@ -1,10 +1,12 @@
 -- Record a run, or refuse it, in one step: from here on it is accepted and survives everything but the disk.
 -- KEYS 1 run  2 thread  3 thread's runs  4 thread's queue  5 waiting  6 due  7 threads
 --      8 the request's idempotency key, or KEYS[1] again when it has none
+--      9 the broker's list, or KEYS[1] again when the wake-up is sent by somebody else
 -- ARGV 1 run id  2 thread id  3 strategy (reject | enqueue | interrupt | rollback)  4 'create' to make a missing thread,
 --      'hidden' to make one for this run alone
 --      5 delay in ms  6 JSON metadata for a thread that is made here  7 tenant, '' the default
---      8 digest of the request, for its idempotency key  9 ms that the key is kept  10.. field, value of the run
+--      8 digest of the request, for its idempotency key  9 ms that the key is kept
+--      10 the wake-up to send when the run can start at once, '' = none  11.. field, value of the run
 -- Returns {phase, ms now, run id}; the same again when sent twice. When the idempotency key has made a run before, that
 -- run's id, and nothing is recorded. Errors THREAD_NOT_FOUND, also for another tenant's, THREAD_BUSY,
 -- IDEMPOTENCY_CONFLICT when the key stands for another request.

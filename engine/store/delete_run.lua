@@ -24,7 +24,7 @@ if phase then
   redis.call('XADD', KEYS[7], '*', 'e', 'end', 'd', '{"status":"interrupted"}')
   redis.call('PEXPIRE', KEYS[7], 1000)
   redis.call('PUBLISH', KEYS[7], 'end')
-redis.call('PUBLISH', KEYS[7] .. ':end', 'end')
+tell_end(KEYS[7], ARGV[1])
 end
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])

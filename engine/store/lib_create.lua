@@ -43,9 +43,12 @@ local function create_run(keys, args)
     redis.call('ZADD', keys[5], at, args[1])
   end
   redis.call('HSET', keys[1], 'run_id', args[1], 'thread_id', args[2], 'strategy', args[3], 'phase', phase,
-    'created_at', at, 'updated_at', at, unpack(args, 10))
+    'created_at', at, 'updated_at', at, unpack(args, 11))
   if args[7] ~= '' then redis.call('HSET', keys[1], 'tenant', args[7]) end
-  if phase == 'waiting' then join_line(keys[1], args[1], at) end
+  if phase == 'waiting' then
+    join_line(keys[1], args[1], at)
+    if args[10] ~= '' then redis.call('LPUSH', keys[9], args[10]) end
+  end
   redis.call('ZADD', keys[3], at, args[1])
   redis.call('HSET', keys[2], 'updated_at', at)
   redis.call('ZADD', listing_of(keys[7], keys[2]), at, args[2])

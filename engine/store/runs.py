@@ -30,6 +30,8 @@ from runyard.engine.store.keys import Keys
 from runyard.engine.store.scripts import script
 
 Flat = Sequence[bytes]
+#: The broker's list and the message that wakes a run there, for a store that is the broker, too.
+Letter = tuple[str, bytes]
 Woken = list[tuple[str, str]]
 
 #: How long whoever ended a run has to send the wake-up for its webhook, before recovery does.
@@ -77,8 +79,10 @@ def create(
     create_thread: bool = False,
     thread_metadata: dict[str, Any] | None = None,
     idempotency: Idempotency | None = None,
+    letter: Letter | None = None,
 ) -> Call[tuple[Phase, int, str]]:
-    """Record a run; ``thread_metadata`` is for a thread that is made here. Sending it twice is the same as once.
+    """Record a run; ``thread_metadata`` is for a thread that is made here, ``letter`` wakes a worker when the run can
+    start at once. Sending it twice is the same as once.
 
     Answers phase, ms now and the run's id: that of another run when the idempotency key has made one before; then the
     phase says nothing. Raises ThreadNotFound, also for another tenant's, ThreadBusy, IdempotencyConflict.
@@ -89,9 +93,10 @@ def create(
     return Call(
         script("create_run"),
         (at.run(run.run_id), at.thread(thread_id), at.thread_runs(thread_id), at.thread_queue(thread_id), at.waiting,
-         at.due, at.threads, at.idempotency(idempotency.name) if idempotency else at.run(run.run_id)),
+         at.due, at.threads, at.idempotency(idempotency.name) if idempotency else at.run(run.run_id),
+         letter[0] if letter else at.run(run.run_id)),
         (run.run_id, thread_id, run.strategy, if_missing, delay_ms, wire.encode(thread_metadata or {}), run.tenant,
-         idempotency.digest if idempotency else "", KEPT_MS, *_fields(run)),
+         idempotency.digest if idempotency else "", KEPT_MS, letter[1] if letter else b"", *_fields(run)),
         lambda reply: (Phase(reply[0].decode() or Phase.WAITING), int(reply[1]), reply[2].decode()),
     )  # fmt: skip
 
