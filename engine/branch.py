@@ -7,6 +7,7 @@ run's next slice does that, when the last branch has woken it.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from contextlib import AsyncExitStack
 from typing import Any
@@ -121,7 +122,7 @@ async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held
     return result
 
 
-async def _consume(  # noqa: C901 - one result each
+async def _consume(  # noqa: C901, PLR0911 - one result each
     prepared: Prepared, claim: runs.BranchClaim, runner: seam.TaskRunner, nodes: NodeRunner, feed: Feed, held: Held
 ) -> Result:
     try:
@@ -144,6 +145,8 @@ async def _consume(  # noqa: C901 - one result each
     if runner.failures:
         raise_if_no_outcome(runner.failures)
         return {"error": failure(runner.failures[0], None, nodes.failed).error}
+    if prepared.meter is not None and prepared.meter.edge is not None:
+        return {"edge": dataclasses.asdict(prepared.meter.edge)}
     if nodes.gate.parked:
         waits = nodes.waits_until()
         return waits if isinstance(waits, Parked) else None

@@ -19,6 +19,8 @@ Scope = Literal["run", "thread", "tenant_day"]
 SCOPES: tuple[Scope, ...] = ("run", "thread", "tenant_day")
 #: What is counted. ``cost`` is in the currency of ``runyard.prices``, ``seconds`` is time in the hands of workers.
 KINDS = ("tokens", "cost", "model_calls", "tool_calls", "supersteps", "seconds")
+#: What an answer has at most whose request names no most.
+ANSWER_TOKENS = 131_072
 _ONE_BY_ONE = frozenset({"model_calls", "tool_calls", "supersteps"})
 Amounts = Mapping[str, float]
 
@@ -48,9 +50,16 @@ class Reached:
 class Budget:
     limits: Mapping[Scope, Amounts] = field(default_factory=dict)
     pauses: bool = True
+    #: Tokens of an answer whose request names no most, at most.
+    answer_tokens: int = ANSWER_TOKENS
 
     def __bool__(self) -> bool:
         return any(self.limits.values())
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """What is limited, in whatever scope."""
+        return frozenset(kind for limits in self.limits.values() for kind in limits)
 
     def reached(
         self, spent: Mapping[Scope, Amounts], granted: Mapping[Scope, Amounts], kind: str | None = None
@@ -113,6 +122,11 @@ class _BudgetSchema(Schema):
     thread = fields.Nested(_Amounts)
     tenant_day = fields.Nested(_Amounts)
     at_the_edge = fields.String(validate=validate.OneOf(["pause", "fail"], error='must be "pause" or "fail"'))
+    answer_tokens = fields.Integer(
+        strict=True,
+        validate=validate.Range(1, 10**9, error="must be a whole number above 0"),
+        error_messages={"invalid": "must be a whole number above 0"},
+    )
 
 
 class _BudgetsSchema(_BudgetSchema):
@@ -141,4 +155,4 @@ def budgets_of(configured: object) -> Budgets:
 def _budget(base: Budget, said: Mapping[str, Any]) -> Budget:
     limits = {**base.limits, **{scope: said[scope] for scope in SCOPES if scope in said}}
     pauses = said["at_the_edge"] == "pause" if "at_the_edge" in said else base.pauses
-    return replace(base, limits=limits, pauses=pauses)
+    return replace(base, limits=limits, pauses=pauses, answer_tokens=said.get("answer_tokens", base.answer_tokens))

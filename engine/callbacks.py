@@ -6,13 +6,15 @@ and nested graphs. What does not go through LangChain, say a model's own client,
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.callbacks.manager import handle_event
 from langchain_core.outputs import LLMResult
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command, Send
@@ -33,6 +35,22 @@ class _Begun:
     began: float
     args: Any = None
     attempt: int | None = None
+
+
+class Either:
+    """A callback that waits: awaited by LangChain's asynchronous managers, blocking in the thread of a plain one.
+
+    LangChain asks a handler for its method first, and then whether that is a coroutine function. One that is would be
+    called by the plain ones in a loop of its own, and what it raises lost.
+    """
+
+    def __init__(self, plain: Callable[..., None], awaited: Callable[..., Awaitable[None]]) -> None:
+        self._plain, self._awaited = plain, awaited
+
+    def __get__(self, handler: Any, owner: Any = None) -> Callable[..., Any]:
+        asked_by = sys._getframe(1).f_code  # noqa: SLF001 - nothing else tells the two apart
+        chosen: Any = self._plain if asked_by is handle_event.__code__ else self._awaited
+        return chosen.__get__(handler, owner)  # type: ignore[no-any-return]
 
 
 class Callbacks(BaseCallbackHandler):
@@ -87,14 +105,14 @@ class Callbacks(BaseCallbackHandler):
     ) -> None:  # fmt: skip
         args = _asked(more.get("invocation_params"))
         args["messages"] = sum(len(batch) for batch in messages)
-        self._begin(run_id, Kind.MODEL, _model(serialized, metadata, more), metadata, args)
+        self._begin(run_id, Kind.MODEL, model_of(serialized, metadata, more), metadata, args)
 
     def on_llm_start(
         self, serialized: Json | None, prompts: list[str], *, run_id: UUID, metadata: Json | None = None, **more: Any
     ) -> None:
         args = _asked(more.get("invocation_params"))
         args["prompts"] = len(prompts)
-        self._begin(run_id, Kind.MODEL, _model(serialized, metadata, more), metadata, args)
+        self._begin(run_id, Kind.MODEL, model_of(serialized, metadata, more), metadata, args)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         begun = self._begun.get(run_id)
@@ -238,7 +256,8 @@ def _asked(params: Mapping[str, Any] | None) -> Json:
     return asked
 
 
-def _model(serialized: Json | None, metadata: Json | None, more: Json) -> str:
+def model_of(serialized: Json | None, metadata: Json | None, more: Json) -> str:
+    """The name of a model that is asked, as far as it is told."""
     params: Json = more.get("invocation_params") or {}
     named = (metadata or {}).get("ls_model_name") or params.get("model") or params.get("model_name")
     return redact.text(str(named or more.get("name") or (serialized or {}).get("name") or "model"), 100)

@@ -23,6 +23,9 @@ class Price:
     into: float
     out: float
 
+    def of(self, tokens_in: int, tokens_out: int) -> float:
+        return (self.into * tokens_in + self.out * tokens_out) / _MILLION
+
 
 class Prices:
     """The price of each model: by its name, else by the longest pattern that fits it."""
@@ -34,12 +37,19 @@ class Prices:
 
     def cost(self, model: str, tokens_in: int, tokens_out: int) -> float | None:
         """What a call cost; None when the model has no price."""
-        if not self._table:
-            return None
-        if model not in self._known:
+        price = self._price(model)
+        return None if price is None else price.of(tokens_in, tokens_out)
+
+    def most(self, model: str, tokens_in: int, tokens_out: int) -> float:
+        """What a call may cost at most: a model that has no price may answer under a name that has one."""
+        price = self._price(model)
+        some = self._table.values() if price is None else [price]
+        return max((one.of(tokens_in, tokens_out) for one in some), default=0.0)
+
+    def _price(self, model: str) -> Price | None:
+        if self._table and model not in self._known:
             self._known[model] = self._find(model)
-        price = self._known[model]
-        return None if price is None else (price.into * tokens_in + price.out * tokens_out) / _MILLION
+        return self._known.get(model)
 
     def _find(self, model: str) -> Price | None:
         if model in self._table:

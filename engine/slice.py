@@ -21,6 +21,7 @@ from langgraph.runtime import RunControl
 from langgraph.types import Command, PregelExecutableTask, Send
 
 from runyard.engine import seam, wire
+from runyard.engine.budget import Reached
 from runyard.engine.callbacks import Callbacks
 from runyard.engine.errors import EngineError, GraphChanged, GraphUnavailable, LeaseLost, StoreUnavailable
 from runyard.engine.feed import Feed, modes_of
@@ -78,7 +79,7 @@ async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:  
     async with AsyncExitStack() as opened:
         try:
             prepared = await prepare(worker, claim, opened)
-            claim = await _without_grant(prepared, claim)
+            claim = await _without_grant(prepared, claim, results)
             run = claim.run
             if stop := await stop_before(worker, prepared, claim):
                 return stop
@@ -90,10 +91,11 @@ async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:  
         return await _Slice(worker, prepared, claim, held).run(answered)
 
 
-async def _without_grant(prepared: Prepared, claim: runs.Claim) -> runs.Claim:
-    """The claim, its run without an answer that was for a budget."""
+async def _without_grant(prepared: Prepared, claim: runs.Claim, results: list[dict[str, Any]]) -> runs.Claim:
+    """The claim, its run without an answer that was for a budget. An edge that a branch came to is the run's."""
     if prepared.meter is None:
         return claim
+    prepared.meter.edge = next((Reached(**result["edge"]) for result in results if "edge" in result), None)
     return dataclasses.replace(claim, run=await prepared.meter.answered(claim.fence))
 
 

@@ -32,7 +32,8 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `<prefix>:{circuit:<name>}` | hash | a circuit: mode, the window of its calls, who tries it, its thresholds | never; one for each circuit |
 | `<prefix>:{circuit:<name>}:waiting` | sorted set | parked runs and branches to wake when it closes, by the ms until which they wait | woken, or their time is over |
 | `<prefix>:{circuit:<name>}:log` | stream | how it changed, about the last hundred times | trimmed as it grows |
-| `<prefix>:spent:<tenant>:<day>` | hash | what a tenant has spent in a day (UTC), and what was granted on top; only with a budget for it | it expires after 40 days |
+| `<prefix>:{spent:<tenant>:<day>}` | hash | what a tenant has spent in a day (UTC), and what was granted on top; only with a budget for it | it expires after 40 days |
+| `<prefix>:{spent:<tenant>:<day>}:calls` | hash | its calls under way: until when they are believed to be (ms), tokens and cost they come to at most | they end, or a minute after the last |
 | `<prefix>:rates:<name>` | string | requests in a window of a rate limit; `<name>` says whose and which | the window is over |
 | `P:run:<run>` | hash | the run: request, phase, lease, counters, error | retention after its end, or deleted |
 | `P:run:<run>:events` | stream | what the run told its readers | retention of events after its end |
@@ -41,10 +42,12 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:run:<run>:records` | stream | its ledger: attempts, tool and model calls, decisions, as JSON | with the run |
 | `P:run:<run>:effects` | hash | what its nodes did to the world outside, each once | with the run |
 | `P:run:<run>:webhook` | hash | what its webhook is to be told of its thread: values, interrupts | delivered, or with the run |
+| `P:run:<run>:calls` | hash | calls of models and tools under way, as above; only with a budget for such | they end, or a minute after the last |
 | `P:run:<run>:checkpoints` | set | the checkpoints a run made, `<thread>\\0<ns>\\0<id>`; not those of a copied thread | with those checkpoints |
 | `P:thread:<thread>` | hash | the thread: metadata, active run, latest values and interrupts | deleted by a client, or with the one run it was made for |
 | `P:thread:<thread>:runs` | sorted set | its runs by the ms of their making | with the thread |
 | `P:thread:<thread>:queue` | sorted set | its runs that wait for the one before them, by order of arrival | empty |
+| `P:thread:<thread>:calls` | hash | the same of all its runs | as above |
 | `P:thread:<thread>:crons` | set | crons that start runs on it | with the cron, or with the thread |
 | `P:thread:<thread>:log` | stream | its runs that told something, in order, each with the number of its beginning | with the thread, or a day after its newest run began to tell |
 | `P:thread:<thread>:namespaces` | set | checkpoint namespaces in use | with the thread |
@@ -179,7 +182,10 @@ class Keys:
         return self.circuit(name), self.circuit_waiting(name), self.circuit_log(name)
 
     def spent(self, tenant: str, day: str) -> str:
-        return f"{self.prefix}:spent:{tenant}:{day}"
+        return f"{self.prefix}:{{spent:{tenant}:{day}}}"
+
+    def spent_calls(self, tenant: str, day: str) -> str:
+        return f"{self.spent(tenant, day)}:calls"
 
     def limit(self, name: str) -> str:
         return f"{self.prefix}:{{limit:{name}}}"
@@ -350,6 +356,12 @@ class Partition:
 
     def branches(self, run_id: str) -> str:
         return f"{self.tag}:run:{run_id}:branches"
+
+    def run_calls(self, run_id: str) -> str:
+        return f"{self.tag}:run:{run_id}:calls"
+
+    def thread_calls(self, thread_id: str) -> str:
+        return f"{self.tag}:thread:{thread_id}:calls"
 
     def attempts(self, run_id: str) -> str:
         return f"{self.tag}:run:{run_id}:attempts"

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
+import threading
 from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import interrupt
+from langgraph.types import Send, interrupt
 
 from runyard.engine import wire
+from runyard.engine.bounds import Bound, bound_of
 from runyard.engine.budget import Budget, budgets_of, grant_of
 from runyard.engine.errors import ConfigError
 from runyard.engine.run import Phase, Run
+from runyard.engine.store import spending
 from tests.support.engine import Engine, engine
 
 
@@ -45,6 +49,45 @@ class Model(BaseChatModel):
 def look(word: str) -> str:
     """Look something up."""
     return word
+
+
+class Slow(Model):
+    """Takes a while, so that calls meet; says how many were under way at once."""
+
+    now: int = 0
+    most: int = 0
+
+    async def _agenerate(self, messages: Any, stop: Any = None, run_manager: Any = None, **more: Any) -> ChatResult:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.03)
+        self.now -= 1
+        return self._generate(messages, stop, run_manager, **more)
+
+
+class Threaded(Slow):
+    """The same in threads."""
+
+    def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **more: Any) -> ChatResult:
+        threading.Event().wait(0.03)
+        return super()._generate(messages, stop, run_manager, **more)
+
+
+def spread(model: Model, width: int, *, plain: bool = False, elsewhere: bool = False, **asked: Any) -> Any:
+    """A fan-out in which each branch asks the model twice."""
+
+    async def ask(_: Any) -> State:
+        return {"out": [(await model.ainvoke("?", **asked), await model.ainvoke("?", **asked))[0].content]}
+
+    def ask_plainly(_: Any) -> State:
+        return {"out": [(model.invoke("?", **asked), model.invoke("?", **asked))[0].content]}
+
+    graph = StateGraph(State)
+    metadata = {"runyard": {"queue": "other"}} if elsewhere else None
+    graph.add_node("ask", ask_plainly if plain else ask, metadata=metadata)
+    graph.add_conditional_edges(START, lambda state: [Send("ask", state) for _ in range(width)], ["ask"])
+    graph.add_edge("ask", END)
+    return graph.compile()
 
 
 def asking(model: Model, *, plain: bool = False) -> Any:
@@ -141,6 +184,75 @@ async def test_a_tenants_day_is_one_account_for_all_its_threads(redis_url: str) 
         granted = await go_on(eng, runs[2], 1000)
         assert granted.phase is Phase.SUCCEEDED
         assert (await eng.run("g", {"n": 2, "out": []})).phase is Phase.SUCCEEDED, "for all of its threads"
+
+
+@pytest.mark.parametrize("where", ["one worker", "threads", "many workers"])
+@pytest.mark.parametrize("budget", [{"tokens": 450}, {"cost": 0.00045}, {"model_calls": 5}])
+async def test_calls_side_by_side_overshoot_by_one_call_at_most(redis_url: str, where: str, budget: Any) -> None:
+    model = Threaded() if where == "threads" else Slow()
+    graph = spread(model, 8, plain=where == "threads", elsewhere=where == "many workers")
+    runyard = {"prices": {"counted": {"in": 1, "out": 1}}, "budgets": {"run": budget}}
+    async with engine(redis_url, {"g": graph}, runyard=runyard, max_branches=8) as eng:
+        run = await eng.run("g", {"out": []})
+        assert run.phase is Phase.PAUSED, run.error
+        assert len(model.calls) == 5, "four leave a little, the fifth reaches it"
+        assert run.spent["tokens"] == 500
+        assert run.spent["model_calls"] == 5
+        assert question(eng, run)["what"] == next(iter(budget))
+        at = eng.keys.of_run(run.run_id)
+        assert not eng.sync_store.client.exists(at.run_calls(run.run_id), at.thread_calls(run.thread_id))
+        ended = await go_on(eng, run, 10**6)
+        assert ended.phase is Phase.SUCCEEDED
+        assert out_of(eng, run) == ["yes"] * 8
+
+
+async def test_calls_whose_requests_say_how_long_the_answer_may_be_run_side_by_side(redis_url: str) -> None:
+    model = Slow()
+    graph = spread(model, 8, max_tokens=100)
+    async with engine(redis_url, {"g": graph}, runyard={"budgets": {"run": {"tokens": 5000}}}) as eng:
+        run = await eng.run("g", {"out": []})
+        assert run.phase is Phase.SUCCEEDED
+        assert model.most == 8
+
+
+async def test_runs_of_one_tenant_share_what_is_left_of_its_day(redis_url: str) -> None:
+    model = Slow()
+    runyard = {"budgets": {"tenant_day": {"tokens": 350}, "thread": {"tokens": 10**6}}}
+    async with engine(redis_url, {"g": asking(model)}, runyard=runyard) as eng:
+        runs = [eng.start("g", {"n": 2, "out": []}) for _ in range(5)]
+        await eng.drive()
+        assert len(model.calls) == 4, "the fourth reaches it, and none is under way beside it"
+        assert Phase.PAUSED in {eng.service.get_run(run.run_id).phase for run in runs}
+        [day] = list(eng.sync_store.client.scan_iter("ry:{spent:*}"))
+        assert float(eng.sync_store.client.hget(day, "spent:tokens")) == 400
+        spent = sum(eng.service.get_run(run.run_id).spent.get("model_calls", 0) for run in runs)
+        assert spent == 4, "what was taken back is not counted"
+
+
+async def test_the_calls_of_a_dead_worker_are_over_after_a_while(redis_url: str) -> None:
+    async with engine(redis_url, {"g": asking(Model())}) as eng:
+        run = eng.start("g", {"n": 1, "out": []})
+        limits: Any = {"run": {"tokens": 100.0}}
+
+        def begins(name: str) -> spending.Verdict:
+            return eng.sync_store.do(spending.begin(eng.keys, run, spending.Begins(name, "model_calls", 500), limits))
+
+        assert begins("dead").may_begin
+        assert begins("dead").may_begin, "a lost reply is no second call"
+        assert begins("next").waits
+        calls = eng.keys.of_run(run.run_id).run_calls(run.run_id)
+        assert 50_000 < eng.sync_store.client.pttl(calls) <= 60_000
+        eng.sync_store.client.hset(calls, "dead", "1 500 0")
+        eng.sync_store.client.delete(eng.keys.of_run(run.run_id).thread_calls(run.thread_id))
+        assert begins("next").may_begin
+        assert eng.service.get_run(run.run_id).spent["model_calls"] == 2
+
+
+def test_what_a_call_comes_to_at_most() -> None:
+    message, picture = HumanMessage("é" * 10), HumanMessage([{"type": "image_url", "image_url": "https://x"}])
+    assert bound_of([[message]], {"max_tokens": 50, "n": 2}, 1000) == Bound(84, 100)
+    assert bound_of([[picture]], {"max_tokens": None}, 1000) == Bound(32_800, 1000)
+    assert bound_of(["abc"], None, 1000) == Bound(35, 1000)
 
 
 async def test_tools_and_supersteps_count(redis_url: str) -> None:
