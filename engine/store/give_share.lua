@@ -11,7 +11,7 @@ if ARGV[2] ~= '' then
   redis.call('ZREM', KEYS[2], ARGV[2])
   redis.call('ZREM', KEYS[3], ARGV[2])
   redis.call('ZREM', KEYS[4], ARGV[2])
-  redis.call('HDEL', KEYS[5], ARGV[2], 'ticket:' .. ARGV[2])
+  redis.call('HDEL', KEYS[5], ARGV[2], 'ticket:' .. ARGV[2], 'again:' .. ARGV[2], 'woken:' .. ARGV[2])
 end
 local blocked = tonumber(ARGV[3])
 if blocked > 0 and at + blocked > tonumber(redis.call('HGET', KEYS[1], 'blocked_until') or '0') then

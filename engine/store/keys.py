@@ -24,7 +24,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `<prefix>:{limit:<name>}:held` | sorted set | who has a share, by the ms it ends without a sign of life | given back, or served past |
 | `<prefix>:{limit:<name>}:queue` | sorted set | who waits for a share, in order of arrival | served, left, or silent for too long |
 | `<prefix>:{limit:<name>}:seen` | sorted set | the same, by the ms until which they are believed to wait | as above |
-| `<prefix>:{limit:<name>}:wakes` | hash | of parked waiters the run or branch to wake; their places while a share is reserved | as above |
+| `<prefix>:{limit:<name>}:wakes` | hash | of parked waiters the run or branch to wake, and to wake again; places of those with a reserved share | as above |
 | `<prefix>:{api_keys}` | sorted set | ids of API keys, by the ms of their making | never |
 | `<prefix>:{api_keys}:<id>` | hash | an API key: name, tenant, scopes, instants, and a hash of its secret | never, also when it is revoked |
 | `<prefix>:circuits` | set | names of the circuits that were ever used | never |

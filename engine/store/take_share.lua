@@ -23,6 +23,7 @@ if not redis.call('ZSCORE', KEYS[2], waiter) then
   end
   redis.call('ZADD', KEYS[4], at + tonumber(ARGV[7]), waiter)
   if ARGV[8] ~= '' then redis.call('HSET', KEYS[5], waiter, ARGV[8]) else redis.call('HDEL', KEYS[5], waiter) end
+  redis.call('HDEL', KEYS[5], 'again:' .. waiter, 'woken:' .. waiter)
   local given = serve(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], at, tonumber(ARGV[9]), ARGV[10])
   for i = 1, #given, 2 do
     if given[i] ~= waiter then
@@ -34,7 +35,7 @@ end
 if redis.call('ZREM', KEYS[2], waiter) == 1 then
   redis.call('ZADD', KEYS[2], ends, holder)
   redis.call('ZREM', KEYS[4], waiter)
-  redis.call('HDEL', KEYS[5], 'ticket:' .. waiter)
+  redis.call('HDEL', KEYS[5], 'ticket:' .. waiter, 'again:' .. waiter)
   answer[1] = 1
   return answer
 end

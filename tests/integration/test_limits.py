@@ -372,6 +372,41 @@ def test_one_that_comes_too_late_for_its_share_stands_where_it_stood(bench: Benc
     assert bench.do(calls.give(bench.keys, "api", holder="b", waiter="b")) == [("late", "")]
 
 
+def test_a_sign_of_life_that_comes_late_does_not_end_the_place_of_one_that_has_parked(bench: Bench) -> None:
+    limit, seen = Limit("api", concurrency=1), bench.keys.limit_seen("api")
+    take(bench, "a", limit)
+    take(bench, "parked", limit, believed_ms=600_000, wake="run")
+    believed_until = bench.client.zscore(seen, "parked")
+    bench.do(calls.renew(bench.keys, "api", [], ["parked"], lease_ms=1000))  # collected before it parked
+    assert bench.client.zscore(seen, "parked") == believed_until
+    take(bench, "waiting", limit, believed_ms=1)
+    bench.do(calls.renew(bench.keys, "api", [], ["waiting"], lease_ms=60_000))
+    assert bench.do(calls.give(bench.keys, "api", holder="a#1")) == [("parked", "run")]
+    assert bench.do(calls.give(bench.keys, "api", waiter="parked")) == [("waiting", "")]
+
+
+def test_a_parked_run_is_woken_again_once_when_who_was_to_wake_it_died(bench: Bench) -> None:
+    limit, held = Limit("api", concurrency=1), bench.keys.limit_held("api")
+
+    def recovered() -> list[tuple[str, str]]:
+        """What recovery gives in two sweeps, after the time that a share is reserved."""
+        for waiter, _ in bench.client.zrange(held, 0, -1, withscores=True):
+            bench.client.zadd(held, {waiter: 1})
+        return [given for _ in range(2) for given in bench.do(calls.give(bench.keys, "api"))]
+
+    take(bench, "a", limit)
+    take(bench, "unwoken", limit, wake="run")
+    assert bench.do(calls.give(bench.keys, "api", holder="a#1")) == [("unwoken", "run")]  # its sender dies here
+    assert recovered() == [("unwoken", "run")]
+    assert recovered() == []  # it is not wanted any more: it may not keep the share from the others for ever
+    assert take(bench, "b", limit).has_share
+    assert not take(bench, "unwoken", limit, wake="run").has_share  # it parks anew
+    assert bench.do(calls.give(bench.keys, "api", holder="b#1")) == [("unwoken", "run")]
+    assert recovered() == [("unwoken", "run")]
+    assert take(bench, "unwoken", limit).has_share
+    assert bench.client.hkeys(bench.keys.limit_wakes("api")) == []
+
+
 @pytest.mark.parametrize(
     ("configured", "words"),
     [
