@@ -17,6 +17,7 @@ from langgraph.types import Command
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
+from tests.support.eventually import eventually
 from tests.support.stack import Stack, parse_events, stack
 from tests.support.web import GRAPHS, write_project
 
@@ -199,7 +200,8 @@ def test_a_remote_graph_is_a_node_of_a_local_one_that_asks_through_it(server: St
     config: Any = {"configurable": {"thread_id": thread_id}}
     asked = graph.invoke({"steps": []}, config)
     assert [interrupt.value for interrupt in asked["__interrupt__"]] == [{"question": "go on?"}]
-    assert server.http.get(f"/threads/{thread_id}").json()["status"] == "interrupted"
+    # RemoteGraph goes as soon as it reads the question, before the end of the stream says that the run has ended.
+    eventually(lambda: server.http.get(f"/threads/{thread_id}").json()["status"] == "interrupted", what="interrupted")
     assert remote.get_state(config).next == ("ask",)
     assert remote.invoke(Command(resume="yes"), config)["answer"] == "yes"
     past = list(remote.get_state_history(config, limit=10))

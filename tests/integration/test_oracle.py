@@ -79,7 +79,9 @@ async def test_a_worker_that_dies_half_way_changes_nothing(
 ) -> None:
     mode = BOTH if scenario.spreads else WHOLE
     expected, trips = await known.account(scenario), await known.trips(redis_url, scenario, mode)
-    found = await ask_engine(redis_url, scenario, mode, [Fault(kind, trips // 2)])
+    fault = Fault(kind, trips // 2)
+    found = await ask_engine(redis_url, scenario, mode, [fault])
+    assert fault.happened
     assert not differences_after_a_fault(expected, found)
 
 
