@@ -85,7 +85,9 @@ def create_app(settings: Settings | None = None, *, wake: SendWakes | None = Non
     app.config.update(_flask_config(wiring.settings))
     if wiring.settings.metrics == "on":
         count(app, wiring, alone=alone)
-    tracing.register(app, begin(wiring.settings, "runyard-web"))
+    tracing.register(app, traced := begin(wiring.settings, "runyard-web"))
+    if traced:
+        wiring.tell_of_cancelled(traced.cancelled)
     app.before_request(_name_request)
     if wiring.options.hides_meta:
         app.before_request(_hide_meta)

@@ -14,7 +14,7 @@ from runyard.engine.service import Service
 GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
     "runyard_runs": (("phase",), "Runs (and branches) that are not over, by where they stand, and dead letters."),
     "runyard_oldest_seconds": (("phase",), "How long the oldest of them has stood there; 0 when there is none."),
-    "runyard_workers": ((), "Worker processes that gave a sign of life within the last minute."),
+    "runyard_workers": ((), "Worker processes that gave a sign of life within the last five seconds."),
     "runyard_runs_in_hand": ((), "Runs and branches that workers have in hand, by their own account."),
     "runyard_store_up": ((), "1 when the store answered this scrape."),
 }

@@ -36,7 +36,8 @@ def _end(tracing: Tracing, response: Response) -> Response:
         route = str(request.url_rule) if request.url_rule else None
         tracing.answered(
             g.span, request.headers.get("traceparent", ""), _name(), g.span_began, response.status_code,
-            **{"http.request.method": request.method, "http.route": route, "url.path": request.path},
+            **{"http.request.method": request.method, "http.route": route, "url.path": request.path,
+               "url.scheme": request.scheme},
         )  # fmt: skip
     return _answer(response)
 

@@ -93,7 +93,8 @@ class Stop:
 
 def up(options: UpOptions) -> int:
     """Run the stack until a signal says stop; gives the exit code. Whatever it gives, nothing is left running."""
-    terminal = Terminal(sys.stderr, [process.name for process in PROCESSES])
+    as_json = os.environ.get("RUNYARD_LOG_FORMAT") == "json"
+    terminal = Terminal(sys.stderr, [process.name for process in PROCESSES], as_json=as_json)
     try:
         with Stop().listening() as stop:
             _run(options, terminal, stop)

@@ -21,7 +21,7 @@ from runyard.engine.assistants import Assistants
 from runyard.engine.crons import Crons
 from runyard.engine.item_index import Index
 from runyard.engine.live import Live
-from runyard.engine.run import Wake
+from runyard.engine.run import Run, Wake
 from runyard.engine.service import Service
 from runyard.engine.settings import Settings
 from runyard.engine.store.assistants import Assistant
@@ -105,6 +105,10 @@ class Wiring:
                 open_store(self._service.store, self._service.keys)
                 self._opened = True
         return self._service
+
+    def tell_of_cancelled(self, tell: Callable[[Run], None]) -> None:
+        """Have ``tell`` told of every run that is cancelled while no worker has it."""
+        self._service.on_cancelled = tell
 
 
 def wired() -> Wiring:

@@ -104,6 +104,8 @@ class Callbacks(BaseCallbackHandler):
         **more: Any,
     ) -> None:  # fmt: skip
         args = _asked(more.get("invocation_params"))
+        if provider := (metadata or {}).get("ls_provider"):
+            args["provider"] = provider
         args["messages"] = sum(len(batch) for batch in messages)
         self._begin(run_id, Kind.MODEL, model_of(serialized, metadata, more), metadata, args)
 
@@ -111,6 +113,8 @@ class Callbacks(BaseCallbackHandler):
         self, serialized: Json | None, prompts: list[str], *, run_id: UUID, metadata: Json | None = None, **more: Any
     ) -> None:
         args = _asked(more.get("invocation_params"))
+        if provider := (metadata or {}).get("ls_provider"):
+            args["provider"] = provider
         args["prompts"] = len(prompts)
         self._begin(run_id, Kind.MODEL, model_of(serialized, metadata, more), metadata, args)
 

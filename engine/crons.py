@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import structlog
@@ -38,13 +39,18 @@ log = structlog.get_logger(__name__)
 _BATCH = 200
 
 Json = dict[str, Any]
+Firing = Callable[[Cron], AbstractContextManager[str]]
 
 
 class Crons:
     """Synchronous and thread-safe. Knows the crons of the service's tenant, or, with ``visible``, those of them whose
     metadata it accepts."""
 
-    def __init__(self, service: Service, visible: Visible | None = None) -> None:
+    def __init__(
+        self, service: Service, visible: Visible | None = None, firing: Firing = lambda _: nullcontext("")
+    ) -> None:
+        """``firing`` is entered around each firing: gives the trace context of the run, "" for none."""
+        self._firing = firing
         self._service, self._store, self._keys = service, service.store, service.keys
         self._visible = visible
         #: Crons that a full queue keeps from firing, by the time they were to.
@@ -114,9 +120,11 @@ class Crons:
         facts = {"cron_id": cron.cron_id, "graph_id": cron.graph_id, "due_at": cron.next_at}
         try:
             self._service.admission.check(self._keys, cron.tenant)
-            run = self._run_of(cron)
-            call = calls.fire(self._keys, cron, run, next_at=_next(cron, now_ms), create_thread=cron.thread_id is None)
-            started = self._store.do(call)
+            with self._firing(cron) as trace:
+                run = self._run_of(cron, trace)
+                create_thread = cron.thread_id is None
+                call = calls.fire(self._keys, cron, run, next_at=_next(cron, now_ms), create_thread=create_thread)
+                started = self._store.do(call)
             if started is not None:
                 self._service.begun(run, *started)
                 log.info("cron.fired", run_id=run.run_id, late_ms=now_ms - (cron.next_at or now_ms), **facts)
@@ -142,7 +150,7 @@ class Crons:
             metrics.inc("runyard_crons_put_off_total")
             log.warning("cron.put_off", reason=str(refused), late_ms=now_ms - (cron.next_at or now_ms), **facts)
 
-    def _run_of(self, cron: Cron) -> Run:
+    def _run_of(self, cron: Cron, trace: str = "") -> Run:
         """The run that a firing starts, with the assistant as it is now. Raises AssistantNotFound."""
         request, graph_id, labels = cron.request, cron.graph_id, {}
         if not cron.own:
@@ -160,6 +168,7 @@ class Crons:
             tenant=cron.tenant,
             user=cron.user,
             priority=cron.priority,
+            trace=trace,
         )
 
     def _first(self, cron: Cron) -> int | None:

@@ -48,7 +48,11 @@ async def deliver(worker: Worker, run_id: str) -> list[Wake]:
 async def _attempt(worker: Worker, owed: Owed, nonce: str, url: str) -> None:
     run = owed.run
     delivery_id = f"{run.run_id}-{owed.number}"
-    verdict = await worker.webhooks.send(url, body_of(owed), delivery_id=delivery_id, attempt=owed.attempt)
+    with worker.delivering(run, owed.attempt) as (trace, note):
+        verdict = await worker.webhooks.send(
+            url, body_of(owed), delivery_id=delivery_id, attempt=owed.attempt, trace=trace
+        )
+        note(verdict)
     await worker.store.do(calls.settle(worker.keys, run.run_id, nonce, verdict))
     facts = {"run_id": run.run_id, "delivery_id": delivery_id, "attempt": owed.attempt}
     if isinstance(verdict, Delivered):

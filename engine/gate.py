@@ -66,8 +66,15 @@ class Gate:
 
         Raises Parks when there is none for long, and CircuitOpen when its policy does not wait for a circuit.
         """
+
+        async def timed() -> Any:
+            began = time.monotonic()
+            given = await once()
+            self._is_late(task, policy, time.monotonic() - began)
+            return given
+
         if policy.circuit is None:
-            return await self._with_share(task, policy, once)
+            return await self._with_share(task, policy, timed)
         caller = f"{self._run.run_id}/{task.id}#{self._fence.value}.{attempt}"
         admission = await self._admitted(task, policy.circuit, caller, policy.when_open)
         asked = time.monotonic()

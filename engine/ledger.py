@@ -167,17 +167,21 @@ class Ledger:
 
     # --- nodes
 
-    def began(self, task: PregelExecutableTask, attempt: int) -> None:
-        """An attempt of a root task begins."""
+    def began(self, task: PregelExecutableTask, attempt: int) -> bool:
+        """An attempt of a root task begins. Answers whether another worker has died over this very task: then wait for
+        :meth:`written` before it takes this one down as well, and nobody learns what it was."""
         step = (task.config.get("metadata") or {}).get("langgraph_step")
         self._tasks[task.id] = _Task(task.name, step, attempt)
         if task.name == seam.START:
-            return
+            return False
         if self._first_step is None:
             self._first_step = step
-        if self._after_crash and step == self._first_step:
-            self.add(Kind.ATTEMPT, Status.LOST, node=task.name, step=step, attempt=attempt,
-                     decision="again, by this worker", error="its worker died or lost touch")  # fmt: skip
+        if not self._after_crash or step != self._first_step:
+            return False
+        self.add(Kind.ATTEMPT, Status.LOST, node=task.name, step=step, attempt=attempt, slice=self._run.lost_slice,
+                 timestamp=self._run.updated_at, worker=self._run.lost_worker or None, decision="taken up again",
+                 error="its worker died or lost touch")  # fmt: skip
+        return True
 
     def succeeded(self, task: PregelExecutableTask, began_at: float, took_s: float) -> None:
         """An attempt has ended well; ``began_at`` on the wall clock."""
@@ -260,6 +264,10 @@ class Ledger:
     def flush(self) -> None:
         """Send what is pending ahead of whatever the store is asked for next."""
         self._steps.flush()
+
+    async def written(self) -> None:
+        """Send what is pending, and wait until the store has it."""
+        await self._steps.flushed()
 
     def flush_soon(self) -> None:
         """Have what is pending sent in a moment, should nothing be saved before. From any thread."""

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from langgraph.errors import GraphBubbleUp, NodeTimeoutError
 from langgraph.types import Command, PregelExecutableTask, RetryPolicy
 
-from runyard.engine import seam, wire
+from runyard.engine import redact, seam, wire
 from runyard.engine.doom import foretell, timeout_of
 from runyard.engine.effects import Journal, journal
 from runyard.engine.errors import BudgetExceeded, CircuitOpen, LeaseLost, Recorded, StoreUnavailable
@@ -111,6 +111,8 @@ class NodeRunner:
         self.gate = Gate(worker, run, fence, branch, tell)
         #: How long each task that waits for its next attempt has to wait, in seconds.
         self.waits: list[float] = []
+        #: Nodes that are to be tried again later, with the number of the attempt.
+        self._again: list[tuple[str, int]] = []
         #: Failed for good: task id, node and last attempt of each, in order.
         self.failed: list[tuple[str, str, int]] = []
         #: Nodes whose plain function was in its thread when the slice was cut off: nothing can stop it there.
@@ -156,7 +158,8 @@ class NodeRunner:
         clock = _Clock()
         error: Exception | None = self._killed(task, attempt, clock)
         while True:
-            self._ledger.began(task, attempt)
+            if self._ledger.began(task, attempt):
+                await self._ledger.written()
             if error is None:
                 try:
                     return await self._once_there_is_room(task, once, attempt, clock)
@@ -174,7 +177,7 @@ class NodeRunner:
             if isinstance(decision, GiveUp):
                 raise _Exhausted(error, record)
             await self._note(record, again_s=decision.wait_s)
-            await self._wait(task, decision)
+            await self._wait(task, decision, attempt + 1)
             attempt, error = attempt + 1, None
 
     def _killed(self, task: PregelExecutableTask, attempt: int, clock: _Clock) -> NodeTimeoutError | None:
@@ -305,7 +308,7 @@ class NodeRunner:
             if fanout.ends_at is not None and fanout.verdict is Verdict.REACHED and fanout.unfinished
         ]
         wait_s = min([*waits, *ends])
-        return Parked(wait_s, tuple(self.gate.parked)) if self.gate.parked else RetryLater(wait_s)
+        return Parked(wait_s, tuple(self.gate.parked)) if self.gate.parked else RetryLater(wait_s, tuple(self._again))
 
     async def _count(self, fanout: Fanout, task: PregelExecutableTask) -> None:
         """Let the time of the rest begin, once the quorum is reached. Other branches count as well."""
@@ -390,10 +393,11 @@ class NodeRunner:
         finally:
             del self._running[task.id]
 
-    async def _wait(self, task: PregelExecutableTask, decision: TryAgain) -> None:
+    async def _wait(self, task: PregelExecutableTask, decision: TryAgain, attempt: int) -> None:
         spent = self._worker.expendable and self._worker.abandoned  # the attempt before goes on until the process ends
         if spent or (decision.wait_s > MOMENT_S and not seam.forgets(self._graph)):
             self.waits.append(decision.wait_s)
+            self._again.append((task.name, attempt))
             raise WaitsForRetry(task.id)
         await asyncio.sleep(decision.wait_s)
 
@@ -518,7 +522,7 @@ class NodeRunner:
             "node": task.name,
             "attempt": attempt,
             **wire.error_of(error),
-            "traceback": "".join(traceback.format_exception(error))[-10_000:],
+            "traceback": redact.text("".join(traceback.format_exception(error))[-10_000:], 10_000),
             "started_at": round(clock.began_at * 1000),
             "duration_ms": round(clock.took_s() * 1000, 1),
             "worker": clock.worker or self._worker.worker_id,

@@ -35,8 +35,9 @@ def in_words(outcome: Outcome) -> str:  # noqa: C901, PLR0911 - one sentence eac
             return "goes on in another slice"
         case Dispatched(branches):
             return f"spread over {len(branches)} branches: {_names(node for b in branches for node in b.nodes)}"
-        case RetryLater(wait_s):
-            return f"tries again in {wait_s:.1f} s"
+        case RetryLater(wait_s, nodes):
+            what = _names(f"{node}, attempt {attempt}" for node, attempt in nodes)
+            return f"tries again in {wait_s:.1f} s{': ' if what else ''}{what}"
         case Parked(_, parked):
             return (
                 f"parked: {_names(entry['node'] for entry in parked)}, for {_names(entry['name'] for entry in parked)}"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 
 import structlog
 
 from runyard.engine import metrics, thread_service, webhooks
-from runyard.engine.crons import Crons
+from runyard.engine.crons import Crons, Firing
 from runyard.engine.errors import StoreUnavailable
 from runyard.engine.ledger import ids_of
 from runyard.engine.run import Phase, Wake
@@ -46,8 +46,9 @@ class Recovery:
     def __init__(
         self, store: SyncStore, keys: Keys, saver: RedisSaver, settings: Settings, worker_id: str,
         wake: SendWakes, queue_depth: Depth, on_death: tuple[OnDeath, ...] = (),
+        firing: Firing = lambda _: nullcontext(""),
     ) -> None:  # fmt: skip
-        """``on_death``: told of every run whose time is over, with what it ended with."""
+        """``on_death``: told of every run whose time is over, with what it ended with. ``firing``: see Crons."""
         self._store, self._keys, self._saver, self._settings = store, keys, saver, settings
         self._worker_id, self._wake, self._depth = worker_id, wake, queue_depth
         self._on_death = on_death
@@ -57,7 +58,7 @@ class Recovery:
         self._slack_ms = round(settings.rewake_s * 1000)
         #: Queues that something waits for, whether or not anybody ever consumed them.
         self._queues = {settings.queue}
-        self._crons = Crons(Service(store, keys, settings, wake))
+        self._crons = Crons(Service(store, keys, settings, wake), firing=firing)
         #: How far each partition's waiting was looked through.
         self._skip: dict[int, int] = {}
 

@@ -193,6 +193,10 @@ class Run:
     #: The fingerprint of the graph that it last went on with.
     fingerprint: str = ""
     slices: int = 0
+    #: The last slice whose worker died or lost touch, when it began, and who that was; 0: none.
+    lost_slice: int = 0
+    lost_from: int = 0
+    lost_worker: str = ""
     #: How many workers died, or lost their lease, with this run in hand.
     crashes: int = 0
     #: Attempts of each task that failed so far, of the tasks that have not succeeded since.
@@ -303,9 +307,11 @@ class Dispatched:
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """A node is to be tried again after a wait that is too long to sit out."""
+    """A node is to be tried again after a wait that is too long to sit out. ``nodes``: which, and the next attempt of
+    each, as far as this slice knows."""
 
     wait_s: float
+    nodes: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,8 @@ class Service:
         #: Whose things this service knows; None: everybody's, for who works on the store itself.
         self.tenant: str | None = None
         self.visible: Visible | None = None
+        #: Told of every run that is cancelled while no worker has it.
+        self.on_cancelled: Callable[[Run], None] = lambda _: None
 
     def of(self, tenant: str, visible: Visible | None = None) -> Service:
         """The same service for one tenant: what is another's does not exist for it.
@@ -198,6 +200,7 @@ class Service:
         state, following = self.store.do(call)
         if state == "cancelled":
             metrics.inc("runyard_run_ends_total", run.graph_id, str(Phase.CANCELLED))
+            self.on_cancelled(run)
         log.info("run.cancel", **ids_of(run), action=action, state=state)
         if state == "rolling back":
             self.saver.delete_for_runs([run.run_id])

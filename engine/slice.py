@@ -20,7 +20,7 @@ from langgraph.errors import GraphDrained, GraphInterrupt
 from langgraph.runtime import RunControl
 from langgraph.types import Command, PregelExecutableTask, Send
 
-from runyard.engine import seam, wire
+from runyard.engine import redact, seam, wire
 from runyard.engine.budget import Reached
 from runyard.engine.callbacks import Callbacks
 from runyard.engine.errors import EngineError, GraphChanged, GraphUnavailable, LeaseLost, StoreUnavailable
@@ -143,7 +143,7 @@ async def prepare(
     )
     print_ = seam.fingerprint(shared, worker.policies.get(run.graph_id))
     waited_ms = claim.now_ms - claim.waits_since_ms if claim.waits_since_ms else 0
-    crashed = isinstance(claim, runs.Claim) and claim.came_from == "crash"
+    crashed = isinstance(claim, runs.Claim) and run.lost_slice == run.slices > 0
     ledger = worker.ledger(run, steps, shared, print_, waited_ms=waited_ms, after_crash=crashed)
     policies = worker.policies_of(run.graph_id, shared, print_)
     prepared = Prepared(graph, config, policies, session, steps, print_, ledger)
@@ -635,7 +635,7 @@ def failure(error: BaseException, values: Any = None, failed: Sequence[tuple[str
     """An exception as an outcome, with the node and the traceback for people who repair it."""
     told: dict[str, Any] = wire.error_of(error)
     if not isinstance(error, EngineError):
-        told["traceback"] = "".join(traceback.format_exception(error))[-20_000:]
+        told["traceback"] = redact.text("".join(traceback.format_exception(error))[-20_000:], 20_000)
     if failed:
         told["task_id"], told["node"], told["attempt"] = failed[0]
     return Failed(told, values, error)

@@ -104,6 +104,10 @@ class Steps:
         future.add_done_callback(self._answered)
         return future
 
+    async def flushed(self) -> None:
+        """Send what waits, and return once it is saved. Raises as :meth:`checkpoint` does."""
+        await self._save()
+
     async def close(self) -> None:
         """The slice is over. Returns once all that tasks wrote is saved; the last events and records are only sent, so
         that they go with what the slice came to. Raises as :meth:`checkpoint` does."""

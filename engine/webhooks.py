@@ -150,13 +150,13 @@ class Webhooks:
     def leave_place(self) -> None:
         self._free += 1
 
-    async def send(self, url: str, body: bytes, *, delivery_id: str, attempt: int) -> Verdict:
-        """One attempt, the ``attempt``-th. Never raises for what the receiver does."""
+    async def send(self, url: str, body: bytes, *, delivery_id: str, attempt: int, trace: str = "") -> Verdict:
+        """One attempt, the ``attempt``-th. Never raises for what the receiver does. ``trace``: a ``traceparent``."""
         now = datetime.now(UTC)
         try:
             self.policy.accepted(url)  # the rules may have changed since the run was accepted
             async with asyncio.timeout(self.policy.timeout_s):
-                return Delivered(await self._post(url, body, self._headers(delivery_id, now, body)))
+                return Delivered(await self._post(url, body, self._headers(delivery_id, now, body, trace)))
         except (Refused, ValueError) as error:
             return NotDelivered(f"refused: {error}", None)
         except httpx.HTTPStatusError as error:  # its text holds the URL, which may hold a secret
@@ -180,12 +180,14 @@ class Webhooks:
             response.raise_for_status()
             return response.status_code
 
-    def _headers(self, delivery_id: str, now: datetime, body: bytes) -> httpx.Headers:
+    def _headers(self, delivery_id: str, now: datetime, body: bytes, trace: str) -> httpx.Headers:
         sent_at = int(now.timestamp())
         signatures = [sign(key, delivery_id, sent_at, body) for key in self.policy.secrets]
         made = httpx.Headers({"User-Agent": self._agent})
         made.update(self.policy.headers)
         made.update({"Content-Type": "application/json", "webhook-id": delivery_id, "webhook-timestamp": str(sent_at)})
+        if trace:
+            made["traceparent"] = trace
         if signatures:
             made["webhook-signature"] = " ".join(signatures)
         return made

@@ -62,7 +62,7 @@ def explain(run: Run, failed: Sequence[Json], records: Sequence[Json], asked: Se
     why.attempts = _attempts(failed, records)
     chosen = [record for record in records if record["kind"] == Kind.DECISION]
     why.decisions = _newest([f"step {r['step']}: {r['node']} chose {r['decision']}{_by(r)}" for r in chosen])
-    why.cost = cost_of(run, records)
+    why.cost = cost_of(run, records, now_ms)
     why.next = _next(run)
     return why
 
@@ -94,6 +94,8 @@ _HEADLINES = {
 
 
 def _headline(run: Run, failed: Sequence[Json], asked: Sequence[Any], now_ms: int) -> str:
+    if (run.error or {}).get("error") == "Quarantined" and run.phase in REVIVABLE:
+        return _quarantined(run)
     moved = f"the graph last moved {duration(now_ms - run.progress_at)} ago" if run.progress_at else "it has just begun"
     return _HEADLINES[run.phase].format(
         since=f"for {duration(max(0, now_ms - run.updated_at))}",
@@ -111,6 +113,14 @@ def _headline(run: Run, failed: Sequence[Json], asked: Sequence[Any], now_ms: in
         place=_place(run),
         error=_error(run),
     )
+
+
+def _quarantined(run: Run) -> str:
+    return f"It was quarantined: {_workers(run.crashes)} died, or lost touch, with it in hand, and it came no further."
+
+
+def _workers(count: int) -> str:
+    return "one worker" if count == 1 else f"{count} workers"
 
 
 def _place(run: Run) -> str:
@@ -144,9 +154,7 @@ def _story(run: Run, records: Sequence[Json], asked: Sequence[Any], now_ms: int)
         f"({part['error']}: {_cut(str(part['message']), 120)}); {part['instead']} in its place."
         for part in run.degraded
     ]
-    if run.crashes:
-        died = "One worker" if run.crashes == 1 else f"{run.crashes} workers"
-        lines.append(f"{died} died, or lost touch, with it in hand; it was taken up where it was saved.")
+    lines += _crashes(run, records)
     if run.replays:
         lines.append(f"It was a dead letter before and was replayed {times(run.replays)}.")
     if run.deadline_at and run.phase not in TERMINAL:
@@ -156,6 +164,20 @@ def _story(run: Run, records: Sequence[Json], asked: Sequence[Any], now_ms: int)
     elif run.phase in REVIVABLE:
         lines.append("It is a dead letter: what was finished is kept, and a replay runs only what is missing.")
     return lines
+
+
+def _crashes(run: Run, records: Sequence[Json]) -> list[str]:
+    if not run.crashes:
+        return []
+    if (run.error or {}).get("error") != "Quarantined":
+        died = _workers(run.crashes)
+        return [
+            f"{died[0].upper()}{died[1:]} died, or lost touch, with it in hand; it was taken up where it was saved."
+        ]
+    at = ", ".join(dict.fromkeys(str(r["node"]) for r in records if r["status"] == Status.LOST))
+    look = f"It was at node {at} when they did: look at what that" if at else "Look at what its next node"
+    innocent = "It may have been another run that the same workers had; then a replay goes well."
+    return [f"It is not tried again by itself. {look} does to its process. {innocent}"]
 
 
 def _is_of_a_node(record: Json) -> bool:
@@ -211,8 +233,8 @@ def _by(record: Json) -> str:
 # --- cost
 
 
-def cost_of(run: Run, records: Sequence[Json]) -> Json:
-    """What a run used: time, attempts, calls, tokens, money (null when no model of it has a price)."""
+def cost_of(run: Run, records: Sequence[Json], now_ms: int) -> Json:
+    """What a run used until now: time, attempts, calls, tokens, money (null when no model of it has a price)."""
     spent, models, tools, attempts, busy_ms = Tokens(), 0, 0, 0, 0.0
     for record in records:
         if record["kind"] == Kind.MODEL:
@@ -224,7 +246,8 @@ def cost_of(run: Run, records: Sequence[Json]) -> Json:
         elif _is_of_a_node(record):
             attempts += 1
             busy_ms += record["latency_ms"] or 0
-    took_ms = ((run.ended_at or run.updated_at) - run.started_at) if run.started_at else 0
+    until = run.ended_at or (run.updated_at if run.phase in TERMINAL else now_ms)
+    took_ms = until - run.started_at if run.started_at else 0
     return {
         "took_ms": took_ms,
         "node_ms": round(busy_ms, 1),

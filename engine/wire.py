@@ -21,6 +21,7 @@ import orjson
 import zstandard
 from langgraph.types import Interrupt
 
+from runyard.engine import redact
 from runyard.engine.errors import Recorded
 
 _OPTIONS = (
@@ -32,6 +33,8 @@ _OPTIONS = (
 _PACK_FROM = 1024
 #: Nesting below this is written as text.
 _DEEPEST = 100
+#: Longest message of an exception that is kept and shown, in characters.
+MOST_MESSAGE = 20_000
 
 
 def encode(value: Any) -> bytes:
@@ -61,13 +64,13 @@ def unpack_json(packed: bytes) -> bytes:
 
 
 def error_of(error: BaseException) -> dict[str, str]:
-    """An exception as clients see it: ``{"error": type name, "message": text}``."""
+    """An exception as clients see it: ``{"error": type name, "message": text}``, without what looks like a secret."""
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - a user's own exception may raise anything while it is asked for its text
         message = ""
     name = error.name if isinstance(error, Recorded) else type(error).__name__
-    return {"error": name, "message": message}
+    return {"error": name, "message": redact.text(message, MOST_MESSAGE)}
 
 
 def _default(value: Any) -> Any:  # noqa: C901, PLR0911, PLR0912 - one line for each kind of value is the clearest form

@@ -33,7 +33,7 @@ from runyard.engine.steps import Steps
 from runyard.engine.store.client import AsyncStore, SyncStore
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
-from runyard.engine.webhooks import Webhooks
+from runyard.engine.webhooks import Verdict, Webhooks
 
 log = structlog.get_logger(__name__)
 
@@ -102,6 +102,11 @@ class Worker:
     #: Entered around every slice and branch ("" for a slice): gives what is told of its outcome once that is saved.
     slicing: Callable[[Run, str], AbstractContextManager[Callable[[Any], None]]] = lambda *_: nullcontext(
         lambda _: None
+    )
+    #: Entered around every attempt to deliver a webhook: gives the trace context for its receiver, "" for none, and
+    #: what is told how it went.
+    delivering: Callable[[Run, int], AbstractContextManager[tuple[str, Callable[[Verdict], None]]]] = lambda run, _: (
+        nullcontext((run.trace, lambda _: None))
     )
     #: Called once too many plain functions were left behind in threads: the process should end and be started anew.
     retire: Callable[[], None] = lambda: None

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
+from celery.apps import worker as celery_worker
 from celery.signals import (
+    celeryd_init,
     setup_logging,
     task_failure,
     worker_init,
@@ -59,7 +61,7 @@ from runyard.graphs.registry import Registry, load_project
 from runyard.tasks import exporter, sentry, tracing
 from runyard.tasks.celery import app
 from runyard.tasks.children import Watch
-from runyard.tasks.observe import log_to_stdout, observe, sinks
+from runyard.tasks.observe import log_to_stdout, observe, say_at_once, sinks
 from runyard.tasks.pool import the_loop, wait_for
 from runyard.tasks.wake import RunFailed, Waker
 
@@ -133,9 +135,11 @@ class WorkerProcess:
             memory_mb=settings.worker_memory_mb,
         )  # fmt: skip
         self.worker = self.run(self._make_worker(keys, name))
+        traced = self._tracing
         self._recovery = Recovery(
             self._sync_store, keys, self.worker.saver, settings, name, self.wake, self.wake.queue_depth,
-            on_death=self.worker.on_death,
+            on_death=(*self.worker.on_death, *([traced.timed_out] if traced else [])),
+            **({"firing": traced.firing} if traced else {}),
         )  # fmt: skip
         self._keeper.start()
         self._presence.start()
@@ -164,7 +168,11 @@ class WorkerProcess:
                 index=index_of(project.store, load_embeddings(project)),
             ),
             sinks=(*sinks(self.settings), *([traced.record] if traced else [])),
-            **({"attempting": traced.attempting, "slicing": traced.slicing} if traced else {}),
+            **(
+                {"attempting": traced.attempting, "slicing": traced.slicing, "delivering": traced.delivering}
+                if traced
+                else {}
+            ),
             on_death=(sentry.report_run,) if self.settings.sentry_dsn else (),
             policies=project.runyard.get("policies", {}),
             prices=Prices(project.runyard.get("prices")),
@@ -274,6 +282,15 @@ def _count(settings: Settings) -> None:
         exporter.serve(settings, exporter.count_in_memory().registry)
 
 
+@celeryd_init.connect  # type: ignore[untyped-decorator]
+def _speak_our_way(instance: Any, **_: Any) -> None:
+    """Celery prints a banner, and what it does when it is told to stop, past all loggers."""
+    settings = Settings.from_env(os.environ)
+    log_to_stdout(settings)
+    instance.quiet = True
+    celery_worker.safe_say = lambda words, *_: say_at_once(words, settings)
+
+
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _log_our_way(**_: Any) -> None:
     """Celery leaves the log alone when somebody answers this."""
@@ -291,6 +308,8 @@ def _a_task_failed(exception: BaseException, **_: Any) -> None:
 def _in_the_first_process(sender: Any, **_: Any) -> None:
     global _queues, _drain_pipe, _metrics_folder  # noqa: PLW0603 - Celery tells it to the parent only; children inherit both
     _queues = ",".join(sender.app.amqp.queues.consume_from)
+    pool = sender.pool_cls.__module__.rpartition(".")[2]
+    log.info("worker.starts", worker=sender.hostname, queues=_queues, pool=pool, concurrency=sender.concurrency)
     if "prefork" in sender.pool_cls.__module__:
         _drain_pipe = os.pipe()
         if Settings.from_env(os.environ).metrics == "on":

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,13 +59,22 @@ def log_to_stdout(settings: Settings) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=json),
             structlog.processors.format_exc_info,
             without_secrets,
-            _to_json if json else structlog.dev.ConsoleRenderer(),
+            _rendered(settings),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(min([_LEVELS[settings.log_level], *levels.values()])),
         logger_factory=_Output,
         cache_logger_on_first_use=True,
     )
     _take_in_libraries(settings, levels)
+    _take_in_the_uncaught()
+
+
+def say_at_once(words: str, settings: Settings) -> None:
+    """A line from a signal handler, where no lock may be waited for: whoever holds it cannot go on."""
+    stamped = structlog.processors.TimeStamper(fmt="iso", utc=is_json(settings))(None, "info", {"event": words})
+    line = _rendered(settings)(None, "info", {"level": "info", **stamped})
+    with suppress(OSError):
+        os.write(1, (line.encode(errors="replace") if isinstance(line, str) else line) + b"\n")
 
 
 def is_json(settings: Settings) -> bool:
@@ -104,6 +114,8 @@ class _Modules:
             self._known[name] = _level(name, self._default, self._levels)
         if _LEVELS[{"exception": "ERROR", "warn": "WARNING"}.get(method, method.upper())] < self._known[name]:
             raise structlog.DropEvent
+        if name:
+            event["logger"] = name
         return event
 
 
@@ -174,6 +186,10 @@ class _Output:
     log = debug = info = warn = warning = error = exception = critical = fatal = msg
 
 
+def _rendered(settings: Settings) -> Any:
+    return _to_json if is_json(settings) else structlog.dev.ConsoleRenderer()
+
+
 def _to_json(_: Any, __: str, event: Json) -> bytes:
     return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS)
 
@@ -181,7 +197,6 @@ def _to_json(_: Any, __: str, event: Json) -> bytes:
 def _take_in_libraries(settings: Settings, levels: Mapping[str, int]) -> None:
     """Celery's, gunicorn's and all other libraries' words through the same pipe."""
     handler = logging.StreamHandler(sys.stdout)
-    rendered = _to_json if is_json(settings) else structlog.dev.ConsoleRenderer()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
@@ -193,7 +208,7 @@ def _take_in_libraries(settings: Settings, levels: Mapping[str, int]) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 without_secrets,
-                _Text(rendered),
+                _Text(_rendered(settings)),
             ],
         )
     )
@@ -208,6 +223,22 @@ def _take_in_libraries(settings: Settings, levels: Mapping[str, int]) -> None:
     logging.getLogger("runyard").setLevel(_LEVELS[settings.log_level])
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
+    logging.captureWarnings(True)
+
+
+def _take_in_the_uncaught() -> None:
+    """What nobody caught is told in the same form; Python would print it to stderr in one of its own."""
+
+    def uncaught(kind: type[BaseException], error: BaseException | None, _: Any, thread: str = "") -> None:
+        if issubclass(kind, KeyboardInterrupt) or error is None:
+            return
+        structlog.get_logger(__name__).critical("uncaught", exc_info=error, **({"thread": thread} if thread else {}))
+
+    def in_thread(args: threading.ExceptHookArgs) -> None:
+        if args.exc_type is not SystemExit:
+            uncaught(args.exc_type, args.exc_value, args.exc_traceback, args.thread.name if args.thread else "?")
+
+    sys.excepthook, threading.excepthook = uncaught, in_thread
 
 
 class _Text:

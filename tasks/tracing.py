@@ -22,19 +22,29 @@ from typing import Any
 
 from langgraph.types import PregelExecutableTask
 
+from runyard.engine import redact
 from runyard.engine.errors import ConfigError
 from runyard.engine.ledger import About, ids_of
 from runyard.engine.outcomes import branch_in_words, failure_in_words, in_words
-from runyard.engine.run import Advanced, Dispatched, Parked, RetryLater, Run
+from runyard.engine.run import Advanced, Dispatched, Failed, Parked, Phase, RetryLater, Run, TimedOut
 from runyard.engine.settings import Settings
+from runyard.engine.store.crons import Cron
+from runyard.engine.webhooks import Delivered, Verdict
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 #: What leaves a run with something to do.
 _GOES_ON = (Advanced, Dispatched, RetryLater, Parked, type(None))
-#: Whose models go by these names, in the words of the semantic conventions.
-_PROVIDERS = {"gpt": "openai", "o1": "openai", "o3": "openai", "o4": "openai", "claude": "anthropic",
-              "gemini": "gcp.gemini", "mistral": "mistral_ai", "command": "cohere", "deepseek": "deepseek",
-              "grok": "x_ai"}  # fmt: skip
+#: LangChain's names of providers, in the words of the semantic conventions, where those differ.
+_PROVIDERS = {"azure": "azure.ai.openai", "amazon_bedrock": "aws.bedrock", "google_genai": "gcp.gemini",
+              "google_vertexai": "gcp.vertex_ai", "mistral": "mistral_ai", "mistralai": "mistral_ai", "xai": "x_ai",
+              "ibm": "ibm.watsonx.ai"}  # fmt: skip
+#: Whose models go by these names, for models that say no more.
+_MAKERS = {"gpt": "openai", "o1": "openai", "o3": "openai", "o4": "openai", "claude": "anthropic",
+           "gemini": "gcp.gemini", "mistral": "mistral_ai", "command": "cohere", "deepseek": "deepseek",
+           "grok": "x_ai"}  # fmt: skip
+#: What a model was asked with, by the names that records and conventions share.
+_ASKED = ("temperature", "max_tokens", "top_p")
+_TYPE = re.compile(r"[A-Za-z_][\w.]*(?=: |$)")
 
 
 @dataclass(slots=True)
@@ -106,12 +116,13 @@ class Tracing:
         parent = self._remote(traceparent_of(header))
         trace_id = parent.trace_id if parent else secrets.randbits(128) or 1
         made = self._made(trace_id, secrets.randbits(64) or 1, sampled=self._is_sampled(parent, trace_id, name))
-        return made, f"00-{trace_id:032x}-{made.span_id:016x}-{int(made.trace_flags):02x}"
+        return made, _traceparent(made)
 
     def answered(self, made: Any, header: str, name: str, began_ns: int, status: int, **said: Any) -> None:
         """The request that was given ``made`` has been answered."""
         said["http.response.status_code"] = status
         error = f"HTTP {status}" if status >= 500 else None
+        said["error.type"] = str(status) if error else None
         self._send(name, made, self._remote(traceparent_of(header)), began_ns, time.time_ns(), said,
                    kind=self._trace.SpanKind.SERVER, error=error)  # fmt: skip
 
@@ -123,28 +134,54 @@ class Tracing:
         whole = self._whole(run)
         number = run.slices + 1
         kind = f"branch {branch}" if branch else "slice"
+        if not branch and run.lost_slice == run.slices > 0:
+            self._slice_lost(run, whole, run.lost_slice, run.lost_from, run.lost_worker)
         made = self._made_for(whole, run.run_id, kind, number, secrets.token_hex(8) if branch else "")
-        began, said = time.time_ns(), _of_run(run)
-        came_to: list[Any] = []
+        began, came_to = time.time_ns(), list[Any]()
         token = self._context.attach(self._trace.set_span_in_context(self._trace.NonRecordingSpan(made)))
         try:
             yield came_to.append
         finally:
             self._context.detach(token)
-            before = [self._made_for(whole, run.run_id, "slice", number - 1, "")] if number > 1 else []
-            outcome = came_to[0] if came_to else None
-            error = failure_in_words(outcome) if came_to else "its lease was lost, or the store was away"
-            words = branch_in_words if branch else in_words
-            result = {"runyard.outcome": error or words(outcome)} if came_to else {}
-            self._send(f"{kind} {run.graph_id}", made, whole, began, time.time_ns(),
-                       {**said, "runyard.slice": number, **result}, links=before,
-                       kind=self._trace.SpanKind.CONSUMER, error=error)  # fmt: skip
-            if came_to and not branch and not isinstance(outcome, _GOES_ON):
-                self._run_ended(run, whole, error)
+            if came_to or branch:  # of a lost slice of the run itself whoever takes it up next tells
+                self._slice_ended(run, branch, whole, made, began, came_to)
 
-    def _run_ended(self, run: Run, whole: Any, error: str | None) -> None:
+    def _slice_ended(self, run: Run, branch: str, whole: Any, made: Any, began_ns: int, came_to: list[Any]) -> None:
+        number, outcome = run.slices + 1, came_to[0] if came_to else None
+        before = [self._made_for(whole, run.run_id, "slice", number - 1, "")] if number > 1 else []
+        error = failure_in_words(outcome) if came_to else "its lease was lost, or the store was away"
+        words = branch_in_words if branch else in_words
+        said = {**_of_run(run), "runyard.slice": number, "runyard.branch": branch or None,
+                "runyard.outcome": (error or words(outcome)) if came_to else None,
+                "error.type": _failed_with(outcome) if error else None}  # fmt: skip
+        self._send(f"branch {branch} {run.graph_id}" if branch else f"slice {run.graph_id}", made, whole, began_ns,
+                   time.time_ns(), said, links=before, kind=self._trace.SpanKind.CONSUMER, error=error)  # fmt: skip
+        if came_to and not branch and not isinstance(outcome, _GOES_ON):
+            self._run_ended(run, whole, error, _failed_with(outcome))
+
+    def timed_out(self, run: Run, *_: Any) -> None:
+        """A run was ended by recovery for its time, perhaps while a worker had it that does not answer."""
+        whole = self._whole(run)
+        if run.phase is Phase.LEASED:
+            self._slice_lost(run, whole, run.slices + 1, run.updated_at, run.owner or "")
+        self._run_ended(run, whole, failure_in_words(TimedOut()), "RunTimedOut")
+
+    def cancelled(self, run: Run) -> None:
+        """A run was cancelled while no worker had it."""
+        self._run_ended(run, self._whole(run), None)
+
+    def _slice_lost(self, run: Run, whole: Any, number: int, from_ms: int, worker: str) -> None:
+        """A slice that was killed, or lost touch, told by another process: its nodes' spans are of it."""
+        made = self._made_for(whole, run.run_id, "slice", number, "")
+        before = [self._made_for(whole, run.run_id, "slice", number - 1, "")] if number > 1 else []
+        said = {**_of_run(run), "runyard.slice": number, "runyard.worker": worker or None, "error.type": "worker_lost"}
+        self._send(f"slice {run.graph_id}", made, whole, from_ms * 1_000_000, time.time_ns(), said, links=before,
+                   kind=self._trace.SpanKind.CONSUMER, error="its worker died or lost touch")  # fmt: skip
+
+    def _run_ended(self, run: Run, whole: Any, error: str | None, kind: str | None = None) -> None:
         agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": run.graph_id,
-                 "gen_ai.conversation.id": run.thread_id, "runyard.replays": run.replays}  # fmt: skip
+                 "gen_ai.provider.name": "langgraph", "gen_ai.conversation.id": run.thread_id,
+                 "runyard.replays": run.replays, "error.type": kind if error else None}  # fmt: skip
         before = [self._made_for(whole, run.run_id, "run", run.replays - 1, "")] if run.replays else []
         self._send(f"invoke_agent {run.graph_id}", whole, self._remote(run.trace), run.created_at * 1_000_000,
                    time.time_ns(), {**_of_run(run), **agent}, links=before, error=error)  # fmt: skip
@@ -154,6 +191,43 @@ class Tracing:
         parent, trace_id = self._remote(run.trace), int(ids_of(run)["trace_id"], 16)
         sampled = self._is_sampled(parent, trace_id, "invoke_agent")
         return self._made(trace_id, _span_id(run.run_id, "run", run.replays, ""), sampled=sampled)
+
+    # --- around runs
+
+    @contextmanager
+    def firing(self, cron: Cron) -> Iterator[str]:
+        """A cron fires: the ``traceparent`` of the run that it starts."""
+        trace_id = secrets.randbits(128) or 1
+        made = self._made(trace_id, secrets.randbits(64) or 1,
+                          sampled=self._is_sampled(None, trace_id, "cron"))  # fmt: skip
+        began = time.time_ns()
+        said = {"runyard.cron_id": cron.cron_id, "runyard.graph": cron.graph_id, "runyard.schedule": cron.schedule}
+        error = None
+        try:
+            yield _traceparent(made)
+        except Exception as raised:
+            error = redact.text(f"{type(raised).__name__}: {raised}")
+            raise
+        finally:
+            self._send(f"cron {cron.graph_id}", made, None, began, time.time_ns(), said,
+                       kind=self._trace.SpanKind.PRODUCER, error=error)  # fmt: skip
+
+    @contextmanager
+    def delivering(self, run: Run, attempt: int) -> Iterator[tuple[str, Callable[[Verdict], None]]]:
+        """A webhook's attempt: the ``traceparent`` for its receiver, and what is told how it went."""
+        whole = self._whole(run)
+        made = self._made(whole.trace_id, secrets.randbits(64) or 1, sampled=whole.trace_flags.sampled)
+        began, came_to = time.time_ns(), list[Verdict]()
+        try:
+            yield _traceparent(made), came_to.append
+        finally:
+            said: dict[str, Any] = {**_of_run(run), "http.request.method": "POST", "runyard.attempt": attempt}
+            error = None
+            for verdict in came_to:
+                said["http.response.status_code"] = verdict.status
+                error = None if isinstance(verdict, Delivered) else verdict.problem
+            self._send(f"webhook {run.graph_id}", made, whole, began, time.time_ns(), said,
+                       kind=self._trace.SpanKind.CLIENT, error=error)  # fmt: skip
 
     # --- nodes
 
@@ -188,7 +262,9 @@ class Tracing:
         began = int(record["timestamp"] * 1_000_000)
         name, kind, said = self._said(record)
         took = int((record.get("latency_ms") or 0) * 1_000_000)
-        failed = record.get("error") if record["status"] in ("error", "timeout") else None
+        failed = record.get("error") if record["status"] in ("error", "timeout", "lost") else None
+        if failed:
+            said["error.type"] = _type_of(str(failed), record["status"])
         self._send(name, made, parent, began, began + took,
                    {"runyard.run_id": about.run_id, "runyard.graph": about.graph, **said}, links=links, kind=kind,
                    error=failed)  # fmt: skip
@@ -202,11 +278,15 @@ class Tracing:
             said |= {"gen_ai.usage.input_tokens": used["in"], "gen_ai.usage.output_tokens": used["out"]}
         match record["kind"]:
             case "model":
-                said |= {"gen_ai.operation.name": "chat", "gen_ai.response.model": tool, "gen_ai.request.model": tool}
-                provider = next((v for k, v in _PROVIDERS.items() if str(tool).rpartition("/")[2].startswith(k)), None)
-                return f"chat {tool}", kinds.CLIENT, {**said, "gen_ai.provider.name": provider}
+                args = record.get("args") or {}
+                said |= {"gen_ai.operation.name": "chat", "gen_ai.request.model": tool,
+                         "gen_ai.response.model": tool if record["status"] == "ok" else None,
+                         "gen_ai.provider.name": _provider(args.get("provider"), str(tool)),
+                         **{f"gen_ai.request.{name}": args.get(name) for name in _ASKED}}  # fmt: skip
+                return f"chat {tool}", kinds.CLIENT, said
             case "tool":
-                said |= {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool}
+                said |= {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool,
+                         "gen_ai.tool.type": "function"}  # fmt: skip
                 return f"execute_tool {tool}", kinds.INTERNAL, said
             case "decision":
                 return f"decide {record.get('node')}", kinds.INTERNAL, said
@@ -251,10 +331,38 @@ class Tracing:
         )  # fmt: skip
 
 
+def _traceparent(made: Any) -> str:
+    return f"00-{made.trace_id:032x}-{made.span_id:016x}-{int(made.trace_flags):02x}"
+
+
 def _span_id(*parts: object) -> int:
     """A span's id, the same wherever it is worked out."""
     digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") or 1
+
+
+def _provider(said: object, model: str) -> str:
+    """Who answers for a model, as the conventions want it said of every call."""
+    if said:
+        return _PROVIDERS.get(str(said), str(said))
+    name = model.rpartition("/")[2]
+    return next((maker for start, maker in _MAKERS.items() if name.startswith(start)), "_OTHER")
+
+
+def _failed_with(outcome: Any) -> str | None:
+    """The name of what a slice, a branch or a run has failed with."""
+    match outcome:
+        case Failed(error) | {"error": error}:
+            return str(error.get("error"))
+        case TimedOut():
+            return "RunTimedOut"
+    return "lease_lost" if outcome is None else None
+
+
+def _type_of(error: str, status: str) -> str:
+    """The exception's name, else what is to be said in its place."""
+    found = _TYPE.match(error)
+    return found[0] if found else {"lost": "worker_lost"}.get(status, "_OTHER")
 
 
 def _of_run(run: Run) -> dict[str, Any]:

@@ -6,9 +6,11 @@ import os
 from typing import Any
 
 import click
+import structlog
 
 from runyard.app.commands.problem import json_option
 from runyard.app.place import refuse_open_flower
+from runyard.engine.settings import Settings
 
 #: Of each wake-up: what it is for, which run, how it went, what came of it. The first is a link to all the rest.
 COLUMNS = "name,args,state,result,received,runtime,worker"
@@ -34,6 +36,12 @@ def flower(address: str, port: int, *, as_json: bool) -> None:  # noqa: ARG001 -
     from flower.options import options  # noqa: PLC0415 - slow, and only for those who want it
 
     from runyard.tasks.celery import app  # noqa: PLC0415 - reads the settings, which a refusal need not
+    from runyard.tasks.observe import log_to_stdout  # noqa: PLC0415 - slow, too
 
     options.format_task = with_reason
-    app.start(["flower", "--purge_offline_workers=600", f"--address={address}", f"--port={port}"])
+    settings = Settings.from_env(os.environ)
+    log_to_stdout(settings)
+    structlog.get_logger(__name__).info("flower.starts", address=address, port=port)
+    # Tornado's own way of logging would add handlers to ours; what Flower says of itself as it starts is in the line.
+    how = ("--logging=none", "--purge_offline_workers=600", f"--address={address}", f"--port={port}")
+    app.start(["--quiet", "flower", *how])

@@ -1,6 +1,8 @@
 -- Take expired leases back: their workers died, or are cut off and will find that they hold nothing.
 -- KEYS 1 leases  2 waiting
 -- ARGV 1 prefix of run keys  2 most members to reap
+-- The slice that ends so is counted as all others are: 'lost_slice' is its number, 'lost_from' when it began, in ms,
+-- 'lost_worker' who had it.
 -- Returns {member, queue, ...} of what is to be woken; members whose run is gone are dropped.
 --@include clock
 --@include member
@@ -19,7 +21,9 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', at, 'LIMIT'
       count_branch_death(run, branches, branch)
     else
       count_death(run, run, 'lease', 'crashes')
-      redis.call('HSET', run, 'phase', 'waiting', 'updated_at', at, 'came_from', 'crash')
+      local number = redis.call('HINCRBY', run, 'slices', 1)
+      redis.call('HSET', run, 'lost_slice', number, 'lost_from', redis.call('HGET', run, 'updated_at'),
+        'lost_worker', redis.call('HGET', run, 'owner') or '', 'phase', 'waiting', 'updated_at', at, 'came_from', 'crash')
       redis.call('HDEL', run, 'lease', 'owner', 'events:lease:' .. held)
     end
     redis.call('ZADD', KEYS[2], at, member)

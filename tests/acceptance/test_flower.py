@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.timeout(120)
 
 def test_flower_asks_who_it_is_and_shows_runs_as_people_know_them(server: EmbeddedServer, tmp_path: Path) -> None:
     port = free_port()
-    stack = Stack(server.url, tmp_path, FLOWER_PORT=port, FLOWER_BASIC_AUTH="me:secret")
+    stack = Stack(server.url, tmp_path, FLOWER_PORT=port, FLOWER_BASIC_AUTH="me:secret", RUNYARD_LOG_FORMAT="json")
     url = f"http://127.0.0.1:{port}"
     try:
         with httpx.Client(base_url=url, auth=("me", "secret"), trust_env=False) as flower:
@@ -54,5 +55,10 @@ def test_flower_asks_who_it_is_and_shows_runs_as_people_know_them(server: Embedd
             assert flower.get("/tasks", auth=("me", "wrong")).status_code == 401
             assert flower.get("/api/tasks", auth=("", "")).status_code == 401
             assert flower.get("/healthcheck", auth=("", "")).status_code == 200
+        for member in stack.members:
+            member.terminate()
+            member.exit_code()
+            for line in member.log.read_text().splitlines():
+                assert {"event", "level", "timestamp"} <= json.loads(line).keys(), line
     finally:
         stack.close()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import operator
 import time
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
@@ -16,6 +17,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, RetryPolicy, Send, interrupt
 
 from runyard.engine import records
+from runyard.engine.dead_letters import DeadLetters, Repair
 from runyard.engine.ledger import FIELDS, ModelCall
 from runyard.engine.prices import Prices
 from runyard.engine.run import Phase, Run
@@ -230,8 +232,54 @@ async def test_what_a_dead_worker_had_in_hand_is_recorded_by_the_next(redis_url:
     assert seen(found, "node", "attempt", "status", "slice") == [
         ("a", 1, "ok", 1),
         ("b", 1, "lost", 1),
-        ("b", 1, "ok", 1),
+        ("b", 1, "ok", 2),
     ]
+
+
+def begun(times: list[Any], before: int) -> Callable[[], Awaitable[bool]]:
+    async def more() -> bool:
+        return len(times) > before
+
+    return more
+
+
+async def test_who_takes_a_run_from_a_dead_worker_says_so_before_the_node_can_kill_it_too(redis_url: str) -> None:
+    """The records of a slice that is killed at once go with it, and a quarantined run would not say where it stood."""
+    seen_at_start: list[Any] = []
+
+    async def poison(_: State) -> State:
+        seen_at_start.append(seen(ledger_of(eng, run), "node", "status"))
+        await asyncio.Event().wait()
+        return {"out": []}
+
+    async with engine(redis_url, {"g": chain(poison=poison).compile()}) as eng:
+        run = eng.start("g", {"out": []})
+        dying = []
+        for number in range(2):
+            dying.append(asyncio.create_task(eng.carry_out(eng.wakes.popleft())))
+            await eventually_async(begun(seen_at_start, number), what="the node has begun")
+            eng.sync_store.client.zadd(eng.keys.of_run(run.run_id).leases, {run.run_id: 1})
+            eng.recovery.sweep()
+        for task in dying:
+            task.cancel()
+        await asyncio.wait(dying)
+    assert seen_at_start == [[], [("poison", "lost")]]
+
+
+async def test_a_replay_does_not_say_that_a_worker_has_died(redis_url: str) -> None:
+    fails = [1]
+
+    def once_bad(_: State) -> State:
+        if fails:
+            fails.pop()
+            raise ValueError("no")
+        return {"out": ["done"]}
+
+    async with engine(redis_url, {"g": chain(a=once_bad).compile()}) as eng:
+        run = await eng.run("g", {"out": []})
+        DeadLetters(eng.service).replay(run.run_id, Repair())
+        await eng.drive()
+        assert seen(ledger_of(eng, run), "attempt", "status", "slice") == [(1, "error", 1), (1, "ok", 2)]
 
 
 async def test_records_ride_with_what_they_are_about(redis_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -90,6 +91,17 @@ async def test_a_run_is_counted_by_what_happened_in_it(redis_url: str, counted: 
     assert found["runyard_run_seconds_count{graph=g}"] == 1
     assert found["runyard_wakeup_seconds_count{queue=default}"] == 1
     assert 0 < found["runyard_store_round_trips_total"] <= found["runyard_store_calls_total"]
+
+
+async def test_an_sla_is_watched_without_a_circuit(redis_url: str, counted: Metrics) -> None:
+    async def slow(_: State) -> State:
+        await asyncio.sleep(0.02)
+        return {"out": [1]}
+
+    graph = chain(slow={"node": slow, "metadata": {"runyard": {"sla_ms": 5}}}).compile()
+    async with engine(redis_url, {"g": graph}) as eng:
+        await eng.run("g", {"out": []})
+    assert of(counted)["runyard_node_sla_breaches_total{graph=g,node=slow}"] == 1
 
 
 async def test_leases_that_are_recovered_and_writes_that_are_refused_are_counted(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import operator
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +17,13 @@ from langgraph.types import RetryPolicy, Send
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from runyard.app.factory import create_app
+from runyard.engine.crons import Crons
 from runyard.engine.dead_letters import DeadLetters, Repair
 from runyard.engine.errors import ConfigError
 from runyard.engine.ledger import ids_of
+from runyard.engine.run import RunRequest
 from runyard.engine.settings import Settings
+from runyard.engine.store.crons import Cron
 from runyard.tasks import tracing
 from runyard.tasks.tracing import Tracing
 from tests.support.engine import Engine, engine
@@ -189,3 +194,108 @@ def test_nothing_is_made_without_an_endpoint_and_a_missing_extra_is_named(monkey
     monkeypatch.setitem(__import__("sys").modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(ConfigError, match=r"OTEL_EXPORTER_OTLP_ENDPOINT='http://h' needs the extra: pip install"):
         tracing.begin(Settings.from_env({}, otel_endpoint="http://h"), "test")
+
+
+async def test_a_slice_that_was_killed_is_told_of_by_whoever_goes_on(redis_url: str, got: Got) -> None:
+    reached = asyncio.Event()
+
+    async def hangs_once(_: State) -> State:
+        if not reached.is_set():
+            reached.set()
+            await asyncio.Event().wait()
+        return {"out": ["done"]}
+
+    builder = StateGraph(State)
+    builder.add_node("a", hangs_once).add_edge(START, "a").add_edge("a", END)
+    async with engine(redis_url, {"g": builder.compile()}) as made:
+        run = got.watch(made).start("g", {"out": []})
+        dying = asyncio.create_task(made.carry_out(made.wakes.popleft()))
+        await reached.wait()
+        made.sync_store.client.zadd(made.keys.of_run(run.run_id).leases, {run.run_id: 1})
+        made.recovery.sweep()
+        await made.drive()
+        dying.cancel()
+        await asyncio.wait([dying])
+    spans = got.spans()
+    killed, again = sorted((s for s in spans if s.name == "slice g"), key=lambda s: said(s)["runyard.slice"])
+    assert (killed.status.message, said(killed)["error.type"]) == ("its worker died or lost touch", "worker_lost")
+    assert said(killed)["runyard.worker"] == made.worker.worker_id
+    assert [link.span_id for link in again.links] == [killed.span_id]
+    assert killed.start_time_unix_nano < killed.end_time_unix_nano <= again.end_time_unix_nano
+    assert len({span.span_id for span in spans}) == len(spans)
+
+
+async def test_a_run_that_recovery_ends_has_a_span(redis_url: str, got: Got) -> None:
+    async with engine(redis_url, {"g": agent([])}) as made:
+        assert got.tracing is not None
+        made.recovery._on_death = (got.tracing.timed_out,)
+        run = made.start("g", {"out": []})
+        at = made.keys.of_run(run.run_id)
+        made.sync_store.client.hset(at.run(run.run_id), "deadline_at", 1)
+        made.sync_store.client.zadd(at.deadlines, {run.run_id: 1})
+        made.recovery.sweep()
+        assert made.service.get_run(run.run_id).status == "timeout"
+    (whole,) = got.spans()
+    assert (whole.name, said(whole)["error.type"], whole.status.code) == ("invoke_agent g", "RunTimedOut", 2)
+
+
+async def test_a_run_that_is_cancelled_while_it_waits_has_a_span(redis_url: str, got: Got) -> None:
+    async with engine(redis_url, {"g": agent([])}) as made:
+        assert got.tracing is not None
+        made.service.on_cancelled = got.tracing.cancelled
+        made.service.cancel_run(made.start("g", {"out": []}))
+    (whole,) = got.spans()
+    assert (whole.name, whole.status.code) == ("invoke_agent g", 0)
+
+
+async def test_a_webhook_is_of_its_runs_trace_and_so_is_its_receiver(redis_url: str, got: Got) -> None:
+    async with engine(redis_url, {"g": agent([])}, webhook_allow="127.0.0.1") as made:
+        assert got.tracing is not None
+        got.watch(made).worker.delivering = got.tracing.delivering
+        with receiver() as hook:
+            request = dataclasses.replace(made.start("g", {"out": []}).request, webhook=hook.url)
+            made.wakes.clear()
+            made.service.create_run(request, graph_id="g", assistant_id="a", trace=PARENT)
+            await made.drive()
+            (told,) = hook.received
+    (span,) = [span for span in got.spans() if span.name == "webhook g"]
+    assert span.trace_id.hex() == TRACE
+    assert told.headers["traceparent"] == f"00-{TRACE}-{span.span_id.hex()}-01"
+    assert said(span)["http.response.status_code"] == 200
+
+
+async def test_a_cron_begins_the_trace_of_the_run_that_it_starts(redis_url: str, got: Got) -> None:
+    async with engine(redis_url, {"g": agent([])}) as made:
+        assert got.tracing is not None
+        crons = Crons(got.watch(made).service, firing=got.tracing.firing)
+        cron = crons.create(
+            Cron(
+                cron_id="", assistant_id="a", graph_id="g", own=True, thread_id=None, schedule="* * * * *",
+                timezone=None, end_at=None, enabled=True, on_run_completed=None, request=RunRequest(input={"out": []}),
+                strategy="enqueue", payload={}, metadata={},
+            )
+        )  # fmt: skip
+        crons.sweep(cron.next_at or 0)
+        await made.drive()
+    spans = {span.name: span for span in got.spans()}
+    assert spans["invoke_agent g"].parent_span_id == spans["cron g"].span_id
+    assert spans["invoke_agent g"].trace_id == spans["cron g"].trace_id
+    assert said(spans["cron g"])["runyard.cron_id"] == cron.cron_id
+
+
+@pytest.mark.parametrize(
+    ("args", "model", "provider"),
+    [
+        ({"provider": "azure"}, "gpt-5", "azure.ai.openai"),
+        ({"provider": "groq"}, "llama", "groq"),
+        ({}, "openai/gpt-5", "openai"),
+        (None, "mine", "_OTHER"),
+    ],
+)
+def test_a_model_call_is_told_as_the_conventions_want_it(got: Got, args: Any, model: str, provider: str) -> None:
+    assert got.tracing is not None
+    told = got.tracing._said(
+        {"kind": "model", "status": "error", "tool": model, "args": {**args, "temperature": 0.5} if args else args}
+    )[2]
+    assert (told["gen_ai.provider.name"], told["gen_ai.request.model"]) == (provider, model)
+    assert told["gen_ai.request.temperature"] == (0.5 if args else None)

@@ -207,7 +207,7 @@ async def test_crashes_and_quarantine_are_explained(place: Place) -> None:
     eng.sync_store.client.hset(eng.keys.of_run(run.run_id).run(run.run_id), "crashes", 3)
     await eng.drive()
     told = place.why(run)
-    assert told["headline"].startswith("It failed: Quarantined: 3 workers")
+    assert told["headline"].startswith("It was quarantined: 3 workers")
     assert told["story"][-1].startswith("It is a dead letter")
     assert told["next"][0]["command"] == f"runyard dead-letters show {run.run_id}"
 

@@ -75,6 +75,41 @@ except ValueError:
     assert {"timestamp"} <= odd.keys() & failed.keys()
 
 
+def test_warnings_and_what_nobody_caught_are_in_the_same_form() -> None:
+    program = """
+import threading, warnings
+warnings.warn("this is old", DeprecationWarning, stacklevel=1)
+def fail():
+    raise ValueError("boom, password=hunter2hunter2")
+thread = threading.Thread(target=fail, name="helper")
+thread.start()
+thread.join()
+import sys
+sys.excepthook(*(lambda error: (type(error), error, None))(KeyError("last")))
+"""
+    warned, in_thread, last = lines(program)
+    assert (warned["logger"], warned["level"]) == ("py.warnings", "warning")
+    assert "this is old" in warned["event"]
+    assert (in_thread["event"], in_thread["level"], in_thread["thread"]) == ("uncaught", "critical", "helper")
+    assert "boom" in in_thread["exception"]
+    assert "hunter2" not in in_thread["exception"]
+    assert "KeyError" in last["exception"]
+
+
+def test_a_line_from_a_signal_handler_has_the_form_too() -> None:
+    program = """
+from runyard.tasks.observe import say_at_once
+say_at_once("worker: Warm shutdown", settings)
+"""
+    (line,) = lines(program)
+    assert (line["event"], line["level"]) == ("worker: Warm shutdown", "info")
+
+
+def test_a_line_says_which_module_it_is_from() -> None:
+    (line,) = lines('log.info("here")')
+    assert line["logger"] == "runyard.engine.here"
+
+
 def test_a_module_has_the_level_that_is_set_for_it() -> None:
     program = """
 log.info("ours")

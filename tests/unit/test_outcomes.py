@@ -47,6 +47,7 @@ def a_run() -> Run:
         (Advanced(), "goes on in another slice"),
         (Dispatched((Branch("b0", "q", ("t",), ("search",)),)), "spread over 1 branches: search"),
         (RetryLater(2.0), "tries again in 2.0 s"),
+        (RetryLater(2.0, (("search", 2),)), "tries again in 2.0 s: search, attempt 2"),
         (PARKED, "parked: search, for web limit"),
         (Cancelled("interrupt"), "cancelled"),
     ],

@@ -42,12 +42,27 @@ def test_a_long_story_is_cut_and_says_so() -> None:
     assert told.attempts[-1].startswith("n, attempt 100: failed after 5 ms with E: m")
 
 
+def test_a_quarantined_run_says_which_node_its_workers_died_at() -> None:
+    run = dataclasses.replace(RUN, phase=Phase.FAILED, error={"error": "Quarantined", "message": "m"}, crashes=3)
+    lost = {"kind": "attempt", "status": "lost", "node": "poison", "step": 1, "attempt": 1, "error": "its worker died",
+            "decision": "again", "timestamp": 1, "latency_ms": None}  # fmt: skip
+    told = explain(run, [], [lost, lost], [], now_ms=4_000)
+    assert told.headline.startswith("It was quarantined: 3 workers died, or lost touch, with it in hand")
+    assert "It was at node poison when they did: look at what that does to its process." in told.story[1]
+    assert "Look at what its next node does to its process." in explain(run, [], [], [], now_ms=4_000).story[0]
+
+
+def test_a_run_that_is_not_over_has_taken_until_now() -> None:
+    run = dataclasses.replace(RUN, phase=Phase.LEASED, started_at=1_500)
+    assert cost_of(run, [], now_ms=61_500)["took_ms"] == 60_000
+
+
 def test_costs_of_models_add_up_and_those_without_a_price_are_counted_in_tokens() -> None:
     def call(model: str, cost: float | None) -> dict[str, object]:
         used = {"in": 10, "out": 5, "by_model": {model: {"in": 10, "out": 5}}}
         return {"kind": "model", "status": "ok", "tokens_used": used, "cost": cost, "node": "n"}
 
-    cost = cost_of(RUN, [call("a", 0.5), call("a", 0.25), call("b", None)])
+    cost = cost_of(RUN, [call("a", 0.5), call("a", 0.25), call("b", None)], 4_000)
     assert (cost["model_calls"], cost["cost"]) == (3, 0.75)
     assert cost["tokens_used"] == {
         "in": 30, "out": 15, "by_model": {"a": {"in": 20, "out": 10}, "b": {"in": 10, "out": 5}},
