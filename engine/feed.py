@@ -15,18 +15,18 @@ from runyard.engine.run import RunRequest
 Tell = Callable[[str, bytes], None]
 INTERRUPT_KEY = "__interrupt__"
 
-#: What the slice itself needs: the result, the sign of an interrupt, and a waiter for every superstep (see seam).
-_INTERNAL = ("values", "updates", "custom")
 #: Clients' words for LangGraph's one `messages` mode.
 _MESSAGES = ("messages", "messages-tuple")
 
 
-def modes_of(request: RunRequest) -> list[str]:
-    """LangGraph's stream modes for a run: what was asked for, and what the slice needs."""
+def modes_of(request: RunRequest, *, may_stop: bool) -> list[str]:
+    """LangGraph's stream modes for a run: what was asked for, and what the slice needs: the result, and of a run that
+    ``may_stop`` at a breakpoint the sign that it has. Each mode costs something with every superstep."""
+    needed = ("values", "updates") if may_stop else ("values",)
     if PROTOCOL in request.stream_mode:
-        return list(dict.fromkeys([*_INTERNAL, *PROTOCOL_MODES]))
+        return list(dict.fromkeys([*needed, *PROTOCOL_MODES]))
     asked = ["messages" if mode in _MESSAGES else mode for mode in request.stream_mode if mode != "events"]
-    return list(dict.fromkeys([*_INTERNAL, *asked]))
+    return list(dict.fromkeys([*needed, *asked]))
 
 
 class Feed:
@@ -78,6 +78,8 @@ class Feed:
             if self._nodes_only:
                 return
             self.values = _without_interrupts(data)
+            if self.values is not data:
+                self.interrupted = True
             if self._skip_values:
                 self._skip_values = False
                 return

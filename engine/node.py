@@ -355,9 +355,11 @@ class NodeRunner:
         deadline_s = self._policy(task).deadline_s or self._worker.settings.node_deadline_s
         began = time.monotonic()
         try:
-            async with self._foretold(task, attempt, deadline_s), asyncio.timeout(deadline_s) as limit:
-                with self._worker.attempting(task), journal(self._journal(task)):
-                    return await once(seam.single(task, attempt))
+            async with asyncio.timeout(deadline_s) as limit:
+                if not self._worker.expendable:
+                    return await self._try(task, once, attempt)
+                async with self._foretold(task, attempt, deadline_s):
+                    return await self._try(task, once, attempt)
         except asyncio.CancelledError:
             if seam.is_sync(task):  # its thread goes on, here until the process ends
                 self.left_running.add(task.name)
@@ -372,16 +374,17 @@ class NodeRunner:
             elapsed = time.monotonic() - began
             raise NodeTimeoutError(task.name, elapsed, kind="run", run_timeout=deadline_s) from None
 
+    async def _try(self, task: PregelExecutableTask, once: seam.Once, attempt: int) -> Any:
+        with self._worker.attempting(task), journal(self._journal(task)):
+            return await once(seam.single(task, attempt))
+
     def _journal(self, task: PregelExecutableTask) -> Journal:
         worker = self._worker
         return Journal(worker.keys, self._run.run_id, task.id, self._fence, worker.store, worker.sync_store)
 
     @asynccontextmanager
     async def _foretold(self, task: PregelExecutableTask, attempt: int, deadline_s: float) -> AsyncIterator[None]:
-        """Note what this process may be killed for: a dead process cannot say it."""
-        if not self._worker.expendable:
-            yield
-            return
+        """Note what this process, which has one thing in hand, may be killed for: a dead process cannot say it."""
         self._running[task.id] = {
             "task_id": task.id, "attempt": attempt, "deadline_s": deadline_s, "started_at": time.time(),
         }  # fmt: skip

@@ -64,6 +64,10 @@ _BRANCH_TO = _CHANNEL_BRANCH_TO.removesuffix("{}")
 _HANDLER = "node_error_handler"
 
 
+#: A year, in seconds.
+_NEVER_S = 365 * 86_400.0
+
+
 class NotHere(GraphBubbleUp):
     """This task belongs to another worker."""
 
@@ -94,13 +98,21 @@ def bind(
 ) -> Pregel[Any, Any, Any, Any]:
     """A copy of a shared graph with a checkpointer of its own. Cheap (about 0.03 ms); ``parts`` go to the copy too.
 
-    The list of types the graph's state may hold goes along: LangGraph's own ``copy`` forgets it.
+    The list of types the graph's state may hold goes along: LangGraph's own ``copy`` forgets it. And a superstep has a
+    time limit, if only one that is never reached: without one, or streams that want to be waited for at a price, a lone
+    task would be run past TaskRunner.
     """
     types = graph._serde_allowlist  # noqa: SLF001 - this module is where that is allowed
     allowed = apply_checkpointer_allowlist(saver, types)
     bound = graph.copy(update={"checkpointer": allowed, **parts})
     bound._serde_allowlist = types  # noqa: SLF001
+    bound.step_timeout = graph.step_timeout or _NEVER_S
     return bound
+
+
+def may_stop(graph: Pregel[Any, Any, Any, Any], before: Any, after: Any) -> bool:
+    """Whether a run may stop at a breakpoint: its own (``before``, ``after``), or one of the graph's."""
+    return bool(before or after or graph.interrupt_before_nodes or graph.interrupt_after_nodes)
 
 
 def forgets(graph: Pregel[Any, Any, Any, Any]) -> bool:
@@ -344,6 +356,8 @@ Begin = Callable[[Mapping[str, PregelExecutableTask]], None]
 
 def single(task: PregelExecutableTask, attempt: int) -> PregelExecutableTask:
     """The task for its ``attempt``-th attempt (1-based), without LangGraph's retries. It shares the task's writes."""
+    if attempt == 1 and not task.retry_policy:
+        return task
     proc: Any = _Numbered(task.proc, attempt) if attempt > 1 else task.proc
     return replace(task, retry_policy=(), proc=proc)
 

@@ -141,7 +141,7 @@ async def prepare(
     graph = seam.bind(
         shared, (saver or worker.saver).bound(session), store=shared.store or worker.items.of_tenant(run.tenant)
     )
-    print_ = seam.fingerprint(shared, worker.policies.get(run.graph_id))
+    print_ = worker.fingerprint_of(run.graph_id, shared)
     waited_ms = claim.now_ms - claim.waits_since_ms if claim.waits_since_ms else 0
     crashed = isinstance(claim, runs.Claim) and run.lost_slice == run.slices > 0
     ledger = worker.ledger(run, steps, shared, print_, waited_ms=waited_ms, after_crash=crashed)
@@ -474,6 +474,7 @@ def stream(
     """LangGraph's stream of a run, as (namespace, mode, data)."""
     request = run.request
     blocks = PROTOCOL in request.stream_mode
+    may_stop = seam.may_stop(prepared.graph, request.interrupt_before, request.interrupt_after)
     configurable = {**prepared.config["configurable"], seam.RUNNER_SUBMIT: runner, seam.CONTENT_BLOCKS: blocks}
     callbacks: list[Any] = [prepared.meter] if prepared.meter else []  # first: what it refuses is not begun
     callbacks += [Callbacks(prepared.ledger)] if prepared.ledger.is_on else []
@@ -483,7 +484,7 @@ def stream(
         given_,
         {**prepared.config, "configurable": configurable, "callbacks": callbacks},
         context=request.context,
-        stream_mode=modes_of(request),
+        stream_mode=modes_of(request, may_stop=may_stop),
         interrupt_before=request.interrupt_before,
         interrupt_after=request.interrupt_after,
         durability="exit" if request.durability == "exit" else "sync",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import structlog
 from langchain_core.runnables import RunnableConfig
@@ -116,6 +117,7 @@ class Worker:
     controls: set[RunControl] = field(default_factory=set)
     _routes: dict[tuple[str, str], dict[str, seam.Routes]] = field(default_factory=dict)
     _policies: dict[tuple[str, str], dict[str, NodePolicy]] = field(default_factory=dict)
+    _fingerprints: WeakKeyDictionary[Graph, str] = field(default_factory=WeakKeyDictionary)
 
     def __post_init__(self) -> None:
         self.shares = Shares(self.store, self.keys, self.background, lease_ms=self.settings.lease_ms, wake=self.wake)
@@ -163,6 +165,13 @@ class Worker:
         )  # fmt: skip
         made.on_model_call.extend(self.on_model_call)
         return made
+
+    def fingerprint_of(self, graph_id: str, graph: Graph) -> str:
+        """The fingerprint of a loaded graph under its configured policies; of one that is loaded once, made once."""
+        known = self._fingerprints.get(graph)
+        if known is None:
+            known = self._fingerprints[graph] = seam.fingerprint(graph, self.policies.get(graph_id))
+        return known
 
     def policies_of(self, graph_id: str, graph: Graph, fingerprint: str) -> dict[str, NodePolicy]:
         """The policies of a graph's nodes, validated once. Raises ConfigError."""

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -119,10 +121,14 @@ _Sent = tuple[Call[Any], "asyncio.Future[Any]"]
 
 
 class SyncStore:
-    """Sends calls from threads. Thread-safe: each call takes a connection of the pool for its round trip."""
+    """Sends calls from threads. Thread-safe: each call has a connection of its own for its round trip."""
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
+        #: Connections that were used before, and the process that they belong to. To take one from the driver's pool
+        #: costs more than to send a command.
+        self._free: deque[Any] = deque()
+        self._pid = os.getpid()
 
     @classmethod
     def connect(
@@ -166,8 +172,7 @@ class SyncStore:
         metrics.inc("runyard_store_round_trips_total")
         metrics.inc("runyard_store_calls_total", by=len(calls))
         packed = b"".join([pack_command(call.words(source=source)) for call in calls])  # type: ignore[arg-type]
-        pool = self.client.connection_pool
-        connection: Any = pool.get_connection()
+        connection = self._take_connection()
         try:
             replies: list[Any] = connection.retry.call_with_retry(
                 lambda: _exchange(connection, packed, len(calls)), lambda _: connection.disconnect()
@@ -176,8 +181,17 @@ class SyncStore:
             connection.disconnect()  # replies may be on their way that belong to nobody
             raise
         finally:
-            pool.release(connection)
+            self._free.append(connection)
         return [self._as_the_driver_gives(call, reply) for call, reply in zip(calls, replies, strict=True)]
+
+    def _take_connection(self) -> Any:
+        """One that nobody uses. It may have been lost since it was used: sending finds out, and tries again."""
+        if self._pid != os.getpid():  # a fork has none of its own yet
+            self._free, self._pid = deque(), os.getpid()
+        try:
+            return self._free.pop()
+        except IndexError:
+            return self.client.connection_pool.get_connection()
 
     def _as_the_driver_gives(self, call: Call[Any], reply: Any) -> Any:
         """Plain commands have answers that the driver turns into something handier: INFO a dict, for instance."""
@@ -191,6 +205,8 @@ class SyncStore:
         return self.client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-any-return, no-untyped-call]
 
     def close(self) -> None:
+        while self._free:
+            self.client.connection_pool.release(self._free.pop())
         self.client.close()
         self.client.connection_pool.disconnect()
 

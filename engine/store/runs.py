@@ -5,6 +5,7 @@ Every function returns a :class:`Call`; who sends it decides between the web's t
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -473,6 +474,11 @@ def decode(fields: Mapping[str, bytes]) -> Run:
     def json(name: str) -> Any:
         return wire.decode(fields[name]) if fields.get(name) else None
 
+    of: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
+    for field, value in fields.items():
+        kind, colon, name = field.partition(":")
+        if colon:
+            of[kind][name] = value
     return Run(
         run_id=text("run_id"),
         thread_id=text("thread_id"),
@@ -502,12 +508,12 @@ def decode(fields: Mapping[str, bytes]) -> Run:
         lost_from=number("lost_from") or 0,
         lost_worker=text("lost_worker"),
         crashes=number("crashes") or 0,
-        attempts={name[9:]: int(value) for name, value in fields.items() if name.startswith("attempts:")},
-        again={name[6:]: int(value) for name, value in fields.items() if name.startswith("again:")},
-        rounds={name[6:]: wire.decode(value) for name, value in fields.items() if name.startswith("round:")},
-        parts={name[5:]: wire.decode(value) for name, value in fields.items() if name.startswith("part:")},
-        cuts={name[4:]: int(value) for name, value in fields.items() if name.startswith("cut:")},
-        degraded=[wire.decode(value) for name, value in fields.items() if name.startswith("degraded:")],
+        attempts={name: int(value) for name, value in of["attempts"].items()},
+        again={name: int(value) for name, value in of["again"].items()},
+        rounds={name: wire.decode(value) for name, value in of["round"].items()},
+        parts={name: wire.decode(value) for name, value in of["part"].items()},
+        cuts={name: int(value) for name, value in of["cut"].items()},
+        degraded=[wire.decode(value) for value in of["degraded"].values()],
         supplied=json("supplied") or {},
         deadline_at=number("deadline_at"),
         replays=number("replays") or 0,
@@ -518,12 +524,10 @@ def decode(fields: Mapping[str, bytes]) -> Run:
         user=json("user"),
         delivery=_delivery(fields) if "webhook:state" in fields else None,
         priority=number("priority") or 0,
-        spent={name[6:]: float(value) for name, value in fields.items() if name.startswith("spent:")},
-        granted={name[8:]: float(value) for name, value in fields.items() if name.startswith("granted:")},
+        spent={name: float(value) for name, value in of["spent"].items()},
+        granted={name: float(value) for name, value in of["granted"].items()},
         parked=json("parked") or [],
-        parked_branches=[
-            entry for name, value in fields.items() if name.startswith("parked:") for entry in wire.decode(value)
-        ],
+        parked_branches=[entry for value in of["parked"].values() for entry in wire.decode(value)],
     )
 
 

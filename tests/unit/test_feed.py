@@ -35,15 +35,17 @@ def feed(*modes: str, **how: Any) -> tuple[Feed, Book]:
 @pytest.mark.parametrize(
     ("asked", "modes"),
     [
-        ([], ["values", "updates", "custom"]),
-        (["values"], ["values", "updates", "custom"]),
-        (["messages-tuple"], ["values", "updates", "custom", "messages"]),
-        (["messages", "messages-tuple", "debug", "events"], ["values", "updates", "custom", "messages", "debug"]),
-        (["tasks", "checkpoints"], ["values", "updates", "custom", "tasks", "checkpoints"]),
+        ([], ["values"]),
+        (["values"], ["values"]),
+        (["messages-tuple"], ["values", "messages"]),
+        (["messages", "messages-tuple", "debug", "events"], ["values", "messages", "debug"]),
+        (["tasks", "updates", "custom"], ["values", "tasks", "updates", "custom"]),
     ],
 )
 def test_langgraph_is_asked_for_what_was_asked_and_what_the_slice_needs(asked: list[str], modes: list[str]) -> None:
-    assert modes_of(RunRequest(stream_mode=asked)) == modes
+    assert modes_of(RunRequest(stream_mode=asked), may_stop=False) == modes
+    at_a_breakpoint = modes_of(RunRequest(stream_mode=asked), may_stop=True)
+    assert set(at_a_breakpoint) == {*modes, "updates"}
 
 
 def test_only_what_was_asked_is_told() -> None:
