@@ -41,7 +41,11 @@ def tier_1(server: Stack) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", ".", *options],
         cwd=FOLDER,
-        env={**os.environ, "CONF_URL": server.url, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+            "CONF_URL": server.url,
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         capture_output=True,
         text=True,
         timeout=280,
