@@ -35,6 +35,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "runyard.app.commands.webhooks:webhooks",
         "See which webhooks are owed or were given up, and send them anew.",
     ),
+    "notices": (
+        "runyard.app.commands.notices:notices",
+        "See which notices are owed or were given up, and try whether they arrive.",
+    ),
     "crons": ("runyard.app.commands.crons:crons", "See which runs are started on a schedule, and stop that."),
     "circuits": (
         "runyard.app.commands.circuits:circuits",

@@ -38,6 +38,7 @@ from runyard.engine.run import (
 from runyard.engine.slice import run_slice, stoppable, stopped
 from runyard.engine.store import runs
 from runyard.engine.store.fence import Fence
+from runyard.engine.waiting import is_looked_at
 from runyard.engine.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -259,6 +260,7 @@ async def _end(
         interrupts=interrupts,
         report=result_of(values, told, interrupts) if values or phase is not Phase.CANCELLED else b"",
         hold_thread=hold_thread,
+        asks=is_looked_at(worker.notify, worker.waiting, run, interrupts or {}),
     )
     following = await worker.store.do(call)
     metrics.inc("runyard_run_ends_total", run.graph_id, str(phase))

@@ -56,6 +56,8 @@ TABLE = (
     Metric("runyard_rate_limited_total", Counter, ("limit",), "Requests answered 429 by a rate limit."),
     Metric("runyard_rate_limits_skipped_total", Counter, (), "Requests let pass because limits could not be counted."),
     Metric("runyard_crons_put_off_total", Counter, (), "Firings of crons that had to wait because the queue was full."),
+    Metric("runyard_notices_total", Counter, ("kind", "came_to"), "Notices: `put`, or not: `quiet`, `throttled`."),
+    Metric("runyard_notices_sent_total", Counter, ("came_to",), "Deliveries: `delivered`, `tried` in vain, `failed`."),
     Metric("runyard_http_requests_total", Counter, ("method", "route", "status"), "Requests, by route and answer."),
     Metric("runyard_http_request_seconds", Histogram, ("route",), "From a request to the beginning of its answer."),
 )  # fmt: skip

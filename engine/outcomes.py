@@ -57,6 +57,8 @@ def branch_in_words(result: Any) -> str:
             return in_words(result)
         case {"interrupted": _}:
             return "waits for a person"
+        case {"edge": _}:
+            return "stopped at the edge of a budget"
         case {"retry_at": _}:
             return "tries again later"
     return "given back"

@@ -59,6 +59,8 @@ class Recovery:
         #: Queues that something waits for, whether or not anybody ever consumed them.
         self._queues = {settings.queue}
         self._crons = Crons(Service(store, keys, settings, wake), firing=firing)
+        #: Whether this process led at the last sweep.
+        self.leads = False
         #: How far each partition's waiting was looked through.
         self._skip: dict[int, int] = {}
 
@@ -84,6 +86,7 @@ class Recovery:
     def sweep(self) -> list[Wake]:
         """Do one sweep if this process leads; answers the wake-ups it sent."""
         leads, now_ms = self._store.do(calls.lead(self._keys, self._worker_id, office_ms=round(OFFICE_S * 1000)))
+        self.leads = leads
         if not leads:
             return []
         woken, limited = self._sweep(now_ms)

@@ -105,6 +105,12 @@ def _reachable(value: str) -> str | None:
     return None
 
 
+def _http(value: str) -> str | None:
+    return (
+        None if not value or value.startswith(("http://", "https://")) else "a URL that starts with http:// or https://"
+    )
+
+
 def _ways(value: str) -> str | None:
     known = ("keys", "jwt")
     return None if all(way in known for way in _words(value)) else f"words out of {', '.join(known)}"
@@ -275,6 +281,15 @@ class Settings:
     webhook_concurrency: int = setting(
         "RUNYARD_WEBHOOK_CONCURRENCY", 64, "Webhooks one worker process sends at once.", check=_positive
     )
+    notify: str = setting(
+        "RUNYARD_NOTIFY", "",
+        "Whom notices go to, with spaces between: https://… or an address of apprise; runyard.notify says more.",
+        secret=True,
+    )  # fmt: skip
+    public_url: str = setting(
+        "RUNYARD_PUBLIC_URL", "", "Where people reach this server, for links in notices. Empty: host and port.",
+        check=_http,
+    )  # fmt: skip
     cron_min_interval_s: float = setting(
         "RUNYARD_CRON_MIN_INTERVAL_S", 60.0, "Least time between two firings of a cron.", check=_not_negative
     )
@@ -322,6 +337,12 @@ class Settings:
     @property
     def lease_ms(self) -> int:
         return round(self.lease_s * 1000)
+
+    @property
+    def link(self) -> str:
+        """Where people reach this server."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url.rstrip("/") or f"http://{host}:{self.port}"
 
     @property
     def auth_ways(self) -> tuple[str, ...]:

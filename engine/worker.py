@@ -24,6 +24,7 @@ from runyard.engine.items import RedisItems
 from runyard.engine.leases import LeaseKeeper
 from runyard.engine.ledger import Ledger, ModelCall, Sink
 from runyard.engine.limits import Limit
+from runyard.engine.notices import Notify
 from runyard.engine.policy import NodePolicy, policies_of
 from runyard.engine.prices import Prices
 from runyard.engine.run import Run, Wake
@@ -34,6 +35,7 @@ from runyard.engine.steps import Steps
 from runyard.engine.store.client import AsyncStore, SyncStore
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
+from runyard.engine.waiting import Waiting
 from runyard.engine.webhooks import Verdict, Webhooks
 
 log = structlog.get_logger(__name__)
@@ -81,6 +83,10 @@ class Worker:
     caps: Caps = field(default_factory=Caps)
     #: What runs, threads and tenants may spend.
     budgets: Budgets = field(default_factory=Budgets)
+    #: Who is told what, when nobody looks.
+    notify: Notify = field(default_factory=Notify)
+    #: What is answered when nobody answers.
+    waiting: Waiting = field(default_factory=Waiting)
     #: The thresholds of circuits that configuration defines, by name.
     thresholds: Mapping[str, Circuit] = field(default_factory=dict)
     #: Sends wake-ups of parked runs that there is room for; called in a thread, may fail.

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -43,22 +43,26 @@ from runyard.engine.item_index import index_of
 from runyard.engine.items import RedisItems, ttl_of
 from runyard.engine.leases import LeaseKeeper, Stop
 from runyard.engine.limits import limits_of
+from runyard.engine.lookout import Lookout
+from runyard.engine.notifier import Notifier
 from runyard.engine.presence import Presence
 from runyard.engine.prices import Prices
 from runyard.engine.recovery import Recovery
 from runyard.engine.run import Wake
 from runyard.engine.saver import RedisSaver
+from runyard.engine.service import Service
 from runyard.engine.settings import Settings, worker_id
 from runyard.engine.store.client import AsyncStore, SyncStore
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.meta import open_store
 from runyard.engine.store.serde import strict_serde
+from runyard.engine.waiting import waiting_of
 from runyard.engine.webhooks import WebhookPolicy, Webhooks
 from runyard.engine.worker import Worker
 from runyard.graphs.embedding import load_embeddings
 from runyard.graphs.errors import GraphsError
 from runyard.graphs.registry import Registry, load_project
-from runyard.tasks import exporter, sentry, tracing
+from runyard.tasks import exporter, notify, sentry, tracing
 from runyard.tasks.celery import app
 from runyard.tasks.children import Watch
 from runyard.tasks.observe import log_to_stdout, observe, say_at_once, sinks
@@ -113,6 +117,7 @@ class WorkerProcess:
 
     def stop(self) -> None:
         """End in order; what is still in hand is given back first."""
+        self._lookout.stop()
         self._recovery.stop()
         self._give_back()
         self._presence.stop()
@@ -141,10 +146,26 @@ class WorkerProcess:
             on_death=(*self.worker.on_death, *([traced.timed_out] if traced else [])),
             **({"firing": traced.firing} if traced else {}),
         )  # fmt: skip
+        self._lookout = self._make_lookout(keys)
         self._keeper.start()
         self._presence.start()
         self._recovery.start()
+        self._lookout.start()
         spare()
+
+    def _make_lookout(self, keys: Keys) -> Lookout:
+        """Looks while this process leads; what it finds is sent from the loop."""
+        worker, loop = self.worker, self.loop
+        notifier = Notifier(worker.store, keys, worker.notify, worker.webhooks, worker.background, notify.sender())
+
+        def send(delivery_ids: Sequence[str]) -> None:
+            if not worker.draining:
+                loop.call_soon_threadsafe(notifier.send, delivery_ids)
+
+        return Lookout(
+            Service(self._sync_store, keys, self.settings, self.wake), worker.notify, worker.waiting,
+            leads=lambda: self._recovery.leads, send=send, link=self.settings.link,
+        )  # fmt: skip
 
     async def _make_worker(self, keys: Keys, name: str) -> Worker:
         project = load_project(Path(self.settings.config) if self.settings.config else None)
@@ -181,6 +202,8 @@ class WorkerProcess:
             thresholds=circuits_of(project.runyard.get("circuits", {})),
             caps=caps_of(project.runyard.get("concurrency", {})),
             budgets=budgets_of(project.runyard.get("budgets", {})),
+            notify=notify.notify_for(project, self.settings),
+            waiting=waiting_of(project.runyard.get("waiting", {})),
             wake=self.wake,
             has_room=self._has_room,
             took=self._presence.took,

@@ -1,11 +1,12 @@
 -- End a run that is in hand: final phase, the thread's new face, the last event, and the next run of the thread.
 -- KEYS 1 run  2 thread  3 thread's queue  4 leases  5 waiting  6 ended  7 threads  8 events  9 branches
---      10 roll-backs  11 deadlines  12 dead letters  13 webhook  14 webhooks  15 failed webhooks
+--      10 roll-backs  11 deadlines  12 dead letters  13 webhook  14 webhooks  15 failed webhooks  16 asking
 -- ARGV 1 run id  2 token  3 phase  4 status the thread is left with  5 error as JSON or ''  6 values (packed) or ''
 --      7 interrupts as JSON  8 report for the `end` event as JSON  9 ms the events are kept  10 prefix of run keys
 --      11 '1' to keep the thread for the roll-back that follows (delete_run then admits the next run); so it is, too,
 --      when a roll-back was asked for since the caller looked, and recovery finishes that
 --      12 '1' when the run becomes a dead letter  13 ms after which recovery wakes the run's webhook, '' without one
+--      14 '1' when somebody is to be told that it asks a person
 -- Returns {next run id, its queue} or {}; {} too when it was ended by this token before.
 --@include clock
 --@include fence
@@ -39,6 +40,7 @@ else
 end
 settle(KEYS[1], KEYS[8], KEYS[6], ARGV[1], ARGV[3], ARGV[8], at, tonumber(ARGV[9]))
 if ARGV[12] == '1' then redis.call('ZREM', KEYS[6], ARGV[1]) end  -- kept as long as dead letters are
+if ARGV[14] == '1' then redis.call('ZADD', KEYS[16], at, ARGV[1]) end
 if ARGV[13] ~= '' and not rolls_back then
   remember(KEYS[13], KEYS[2])
   owe(KEYS[1], KEYS[14], KEYS[15], ARGV[1], at, tonumber(ARGV[13]))

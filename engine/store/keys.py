@@ -34,6 +34,13 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `<prefix>:{circuit:<name>}:log` | stream | how it changed, about the last hundred times | trimmed as it grows |
 | `<prefix>:{spent:<tenant>:<day>}` | hash | what a tenant has spent in a day (UTC), and what was granted on top; only with a budget for it | it expires after 40 days |
 | `<prefix>:{spent:<tenant>:<day>}:calls` | hash | its calls under way: until when they are believed to be (ms), tokens and cost they come to at most | they end, or a minute after the last |
+| `<prefix>:{notices}` | sorted set | notices that are owed, one entry for each target, by the ms of the next attempt | delivered or given up |
+| `<prefix>:{notices}:owed:<id>` | hash | such a delivery: the notice as JSON, its target's name, attempts | delivered, or a month after it was given up |
+| `<prefix>:{notices}:failed` | sorted set | deliveries that were given up, by that ms | sent anew, or a month later |
+| `<prefix>:{notices}:seen` | hash | how far dead letters and circuits were looked through for notices, in ms | never |
+| `<prefix>:{notices}:told:<id>` | string | that a thing was told | it expires after a month |
+| `<prefix>:{notices}:group:<name>` | hash | when something alike was told last, and how many were not told since | it expires after a day |
+| `<prefix>:{notices}:rate:<name>` | string | notices of one kind and tenant in an hour | the hour is over |
 | `<prefix>:rates:<name>` | string | requests in a window of a rate limit; `<name>` says whose and which | the window is over |
 | `P:run:<run>` | hash | the run: request, phase, lease, counters, error | retention after its end, or deleted |
 | `P:run:<run>:events` | stream | what the run told its readers | retention of events after its end |
@@ -81,6 +88,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:stale:<node>` | sorted set | digests of the inputs for which a good result of a node is kept, by its ms | its last result's age is over |
 | `P:stale:<node>:<digest>` | string | a good result of a node and its ms, for when the node fails | it is too old, or there are 1000 newer ones of the node |
 | `P:ttl` | sorted set | threads with a time to live, by the ms it is next looked at | swept by recovery, when the thread has none any more |
+| `P:asking` | sorted set | runs that wait for a person, by the ms they are next looked at; only where somebody is told, or answers expire | answered, or nothing is left to do for it |
 | `P:rollbacks` | sorted set | cancelled runs whose checkpoints are being removed, by the ms of their end | removed |
 """
 
@@ -220,6 +228,30 @@ class Keys:
     def rate(self, name: str) -> str:
         return f"{self.prefix}:rates:{name}"
 
+    @property
+    def notices(self) -> str:
+        return f"{self.prefix}:{{notices}}"
+
+    @property
+    def notices_failed(self) -> str:
+        return f"{self.notices}:failed"
+
+    @property
+    def notices_seen(self) -> str:
+        return f"{self.notices}:seen"
+
+    def notice(self, id_: str) -> str:
+        return f"{self.notices}:owed:{id_}"
+
+    def notice_told(self, id_: str) -> str:
+        return f"{self.notices}:told:{id_}"
+
+    def notice_group(self, name: str) -> str:
+        return f"{self.notices}:group:{name}"
+
+    def notice_rate(self, name: str) -> str:
+        return f"{self.notices}:rate:{name}"
+
     def assistant(self, assistant_id: str) -> str:
         return f"{self.assistants}:{assistant_id}"
 
@@ -278,6 +310,10 @@ class Partition:
     @property
     def ends(self) -> str:
         return f"{self.tag}:ends"
+
+    @property
+    def asking(self) -> str:
+        return f"{self.tag}:asking"
 
     @property
     def deadlines(self) -> str:

@@ -303,8 +303,9 @@ def end(
     interrupts: dict[str, Any] | None = None,
     report: bytes = b"{}",
     hold_thread: bool = False,
+    asks: bool = False,
 ) -> Call[Woken]:
-    """End a run that is in hand; answers the next run to wake, if any.
+    """End a run that is in hand; answers the next run to wake, if any. ``asks``: a person is to be told that it waits.
 
     ``values`` are packed JSON (:func:`wire.pack_json`), ``report`` is the JSON that waiting clients are answered.
     """
@@ -323,10 +324,11 @@ def end(
         int(hold_thread),
         int(phase in REVIVABLE),
         "" if hold_thread else _webhook_grace(run),
+        int(asks),
     )
     wanted = (at.run(run.run_id), at.thread(run.thread_id), at.thread_queue(run.thread_id), at.leases, at.waiting,
               at.ended, at.threads, at.events(run.run_id), at.branches(run.run_id), at.rollbacks,
-              at.deadlines, at.dead, at.webhook(run.run_id), at.webhooks, at.webhooks_failed)  # fmt: skip
+              at.deadlines, at.dead, at.webhook(run.run_id), at.webhooks, at.webhooks_failed, at.asking)  # fmt: skip
     return Call(script("end_run"), wanted, words, _woken)
 
 

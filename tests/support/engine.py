@@ -22,6 +22,7 @@ from runyard.engine.delivery import deliver
 from runyard.engine.items import RedisItems
 from runyard.engine.leases import LeaseKeeper
 from runyard.engine.limits import limits_of
+from runyard.engine.notices import notify_of
 from runyard.engine.prices import Prices
 from runyard.engine.recovery import Recovery
 from runyard.engine.run import TERMINAL, Run, RunRequest, Wake
@@ -33,6 +34,7 @@ from runyard.engine.store.client import AsyncStore, SyncStore
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.meta import open_store
 from runyard.engine.store.serde import strict_serde
+from runyard.engine.waiting import waiting_of
 from runyard.engine.webhooks import WebhookPolicy, Webhooks
 from runyard.engine.worker import Graph, Worker
 
@@ -57,6 +59,8 @@ class Engine:
         self.sync_store = SyncStore.connect(redis_url)
         self.keys = open_store(self.sync_store, Keys(self.settings.prefix, self.settings.partitions))
         self.service = Service(self.sync_store, self.keys, self.settings, self.wakes.extend)
+        self.notify = notify_of(self.project["runyard"].get("notify", {}), {})
+        self.waiting = waiting_of(self.project["runyard"].get("waiting", {}))
         self._keepers: list[LeaseKeeper] = []
         self._workers: list[Worker] = []
         self.worker = self.make_worker("first")
@@ -84,6 +88,8 @@ class Engine:
             caps=caps_of(self.project["runyard"].get("concurrency", {})),
             prices=Prices(self.project["runyard"].get("prices")),
             budgets=budgets_of(self.project["runyard"].get("budgets", {})),
+            notify=self.notify,
+            waiting=self.waiting,
             wake=self.wakes.extend,
         )
         self._workers.append(worker)

@@ -27,7 +27,7 @@ def made_by(of: Keys | Partition, prefix: str) -> dict[str, str]:
         "assistant_id": "<id>", "fingerprint": "<fingerprint>", "name": "<name>", "queue": "<queue>",
         "tenant": "<tenant>", "day": "<day>",
         "key_id": "<id>", "node": "<node>", "digest": "<digest>",
-        "cron_id": "<cron>",
+        "cron_id": "<cron>", "id_": "<id>",
     }  # fmt: skip
     made = {}
     for name, member in inspect.getmembers(type(of)):
