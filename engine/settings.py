@@ -44,6 +44,10 @@ def _state_size(value: int) -> str | None:
     return None if 0 < value <= MOST_STATE_BYTES else f"a whole number from 1 to {MOST_STATE_BYTES}"
 
 
+def _nice(value: int) -> str | None:
+    return None if 0 <= value <= 19 else "a whole number from 0 to 19"
+
+
 def _port(value: int) -> str | None:
     return None if 0 <= value <= 65535 else "a port from 0 to 65535"
 
@@ -190,6 +194,12 @@ class Settings:
     )
     sync_threads: int = setting(
         "RUNYARD_SYNC_THREADS", 128, "Threads of a worker for nodes that are plain functions.", check=_positive
+    )
+    worker_nice: int = setting(
+        "RUNYARD_WORKER_NICE",
+        5,
+        "How far a worker gives way to others on its machine, 0 to 19: clients are answered while it is busy.",
+        check=_nice,
     )
     lease_s: float = setting(
         "RUNYARD_LEASE_S", 3.0, "How long a worker may be silent before others take its runs.", check=_positive

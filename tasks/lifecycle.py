@@ -332,6 +332,7 @@ def _in_the_first_process(sender: Any, **_: Any) -> None:
     global _queues, _drain_pipe, _metrics_folder  # noqa: PLW0603 - Celery tells it to the parent only; children inherit both
     _queues = ",".join(sender.app.amqp.queues.consume_from)
     pool = sender.pool_cls.__module__.rpartition(".")[2]
+    os.nice(Settings.from_env(os.environ).worker_nice)
     log.info("worker.starts", worker=sender.hostname, queues=_queues, pool=pool, concurrency=sender.concurrency)
     if "prefork" in sender.pool_cls.__module__:
         _drain_pipe = os.pipe()

@@ -117,6 +117,7 @@ class Fleet:
             "REDIS_URL": redis_url,
             "RUNYARD_CONFIG": str(config),
             "SCRIPTED_FOLDER": str(folder),
+            "RUNYARD_WORKER_NICE": "0",  # the tests beside it wait for it
             **{name: str(value) for name, value in settings.items()},
         }
         self.settings = Settings.from_env(self.variables)

@@ -34,6 +34,7 @@ class Stack:
             "RUNYARD_CONFIG": str(write_project(folder)),
             "RUNYARD_PORT": str(self.port),
             "RUNYARD_CONCURRENCY": "50",
+            "RUNYARD_WORKER_NICE": "0",  # the tests beside it wait for it
             **{name: str(value) for name, value in variables.items()},
         }
         self.members: list[Member] = []
