@@ -19,8 +19,8 @@ Parts = Callable[[Live], AsyncGenerator[bytes, None]]
 OnGone = Callable[[], None] | None
 
 
-def json(value: Any, headers: Headers | None = None) -> Response:
-    return Response(wire.encode(value), 200, headers, mimetype="application/json")
+def json(value: Any, headers: Headers | None = None, *, status: int = 200) -> Response:
+    return Response(wire.encode(value), status, headers, mimetype="application/json")
 
 
 def nothing(status: int) -> Response:

@@ -8,7 +8,7 @@ from typing import Any
 
 from runyard.app.sse import frame
 from runyard.engine import wire
-from runyard.engine.protocol import PREFIX
+from runyard.engine.protocol import PREFIX, checkpoint_of
 from runyard.engine.run import Phase, Run
 from runyard.engine.store.events import END
 from runyard.engine.thread_events import BEGIN, ThreadEvent
@@ -16,7 +16,7 @@ from runyard.engine.thread_events import BEGIN, ThreadEvent
 CHANNELS = ("values", "updates", "messages", "tools", "custom", "lifecycle", "input", "tasks", "checkpoints")
 CUSTOM = "custom:"
 #: Events whose data the protocol takes as LangGraph made them.
-_PLAIN = frozenset({"values", "updates", "custom", "tasks", "checkpoints"})
+_PLAIN = frozenset({"values", "updates", "custom", "tasks"})
 _LAST = {Phase.SUCCEEDED: "completed", Phase.PAUSED: "interrupted", Phase.CANCELLED: "interrupted"}
 
 Namespace = list[str]
@@ -24,7 +24,10 @@ Namespace = list[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """What a client wants to see. A namespace stands for all below it, down to ``depth``."""
+    """What a client wants to see. A namespace stands for all below it, down to ``depth`` below it.
+
+    Without namespaces it is everything, and ``depth`` says nothing.
+    """
 
     channels: frozenset[str]
     namespaces: list[Namespace] | None = None
@@ -32,6 +35,11 @@ class Subscription:
 
     def shows(self, channel: str, namespace: Namespace, data: bytes) -> bool:
         return self._wants(channel, data) and self._is_near(namespace)
+
+    @property
+    def is_below_the_root(self) -> bool:
+        """Whether it is about subgraphs only."""
+        return bool(self.namespaces) and all(self.namespaces or ())
 
     def _wants(self, channel: str, data: bytes) -> bool:
         if channel in self.channels or channel != "custom":
@@ -41,9 +49,7 @@ class Subscription:
         return isinstance(told, dict) and told.get("name") in names
 
     def _is_near(self, namespace: Namespace) -> bool:
-        if not self.namespaces:
-            return self.depth is None or len(namespace) <= self.depth
-        return any(
+        return not self.namespaces or any(
             is_below(namespace, prefix) and (self.depth is None or len(namespace) - len(prefix) <= self.depth)
             for prefix in self.namespaces
         )
@@ -80,6 +86,8 @@ def method_of(found: ThreadEvent) -> tuple[str, Namespace, bytes] | None:
         return "lifecycle", [], wire.encode(_lifecycle(found.run, begins=name == BEGIN))
     if name.startswith(PREFIX):
         return name.removeprefix(PREFIX), namespace, found.event.data
+    if name == "checkpoints":  # of a run that another door has started, in LangGraph's words
+        return name, namespace, wire.encode(checkpoint_of(wire.decode(found.event.data)))
     return (name, namespace, found.event.data) if name in _PLAIN else None
 
 

@@ -38,7 +38,7 @@ class Refused(Exception):
 def carry_out(wiring: Wiring, thread_id: str, command: Json) -> Json:
     """A command's answer, whatever it comes to. Raises StoreUnavailable only."""
     try:
-        result = _dispatch(wiring, thread_id, command["method"], command.get("params", {}))
+        result = _dispatch(wiring, thread_id, command["method"], _params(command))
     except StoreUnavailable:
         raise
     except Refused as error:
@@ -53,8 +53,20 @@ def carry_out(wiring: Wiring, thread_id: str, command: Json) -> Json:
     return {"type": "success", "id": command["id"], "result": result, "meta": {"applied_through_seq": seq}}
 
 
+def no_command(given: Any, fault: str) -> Json:
+    """The answer to what is no command: a refusal like any other, and ``detail`` as all errors have it."""
+    named = given.get("id") if isinstance(given, dict) else None
+    return {**_refusal({"id": named}, "invalid_argument", fault), "detail": fault}
+
+
 def _refusal(command: Json, code: str, message: str) -> Json:
     return {"type": "error", "id": command["id"], "error": code, "message": message}
+
+
+def _params(command: Json) -> Json:
+    """A command's parameters; whatever else is given for them names none."""
+    given = command.get("params")
+    return given if isinstance(given, dict) else {}
 
 
 def _dispatch(wiring: Wiring, thread_id: str, method: str, params: Json) -> Json:
@@ -86,7 +98,9 @@ def _input_respond(wiring: Wiring, thread_id: str, params: Json) -> Json:
     _settle(service, thread_id)
     thread = _thread(service, thread_id)
     answers = _answers(params)
-    asked = {item["id"] for items in (thread.interrupts if thread else {}).values() for item in items}
+    if thread is None or not service.list_runs(thread_id, limit=1):
+        raise Refused("no_such_run", "The thread has no run that could wait for an answer.")
+    asked = {item["id"] for items in thread.interrupts.values() for item in items}
     if unknown := [interrupt_id for interrupt_id in answers if interrupt_id not in asked]:
         raise Refused("no_such_interrupt", f"The thread does not wait for an answer to {unknown[0][:60]!r}.")
     command = {"resume": answers, **{key: params[key] for key in ("update", "goto") if params.get(key) is not None}}
@@ -128,10 +142,18 @@ def _get_tree(wiring: Wiring, thread_id: str, params: Json) -> Json:
 
 
 def _subscribe(wiring: Wiring, thread_id: str, params: Json) -> Json:  # noqa: ARG001
+    if not isinstance(params.get("channels"), list) or not params["channels"]:
+        raise Refused("invalid_argument", "channels: must be a list of one or more channels.")
     raise Refused("not_supported", f"Over HTTP a subscription is a stream: POST /threads/{thread_id}/stream/events.")
 
 
+def _reconnect(wiring: Wiring, thread_id: str, params: Json) -> Json:  # noqa: ARG001
+    raise Refused("not_supported", f"Over HTTP, open POST /threads/{thread_id}/stream/events again, with since.")
+
+
 def _unsubscribe(wiring: Wiring, thread_id: str, params: Json) -> Json:  # noqa: ARG001
+    if not isinstance(params.get("subscription_id"), str):
+        raise Refused("invalid_argument", "subscription_id: must be text.")
     raise Refused("no_such_subscription", "Over HTTP a subscription ends when its stream is closed.")
 
 
@@ -141,7 +163,7 @@ _COMMANDS: dict[str, Callable[[Wiring, str, Json], Json]] = {
     "agent.getTree": _get_tree,
     "subscription.subscribe": _subscribe,
     "subscription.unsubscribe": _unsubscribe,
-    "subscription.reconnect": _subscribe,
+    "subscription.reconnect": _reconnect,
 }
 
 

@@ -140,6 +140,7 @@ async def _consume(  # noqa: C901, PLR0911 - one result each
         raise_if_no_outcome(runner.failures)
         return {"error": failure((runner.failures or [error])[0], None, nodes.failed).error}
     finally:
+        feed.close()
         await runner.close()
         prepared.ledger.close()
     if runner.failures:

@@ -73,6 +73,11 @@ class Feed:
         elif mode in self._asked:
             self._tell(mode, namespace, data)
 
+    def close(self) -> None:
+        """Tell what is held back: there are no more parts."""
+        if self._protocol is not None:
+            self._protocol.close()
+
     def _take_values(self, namespace: tuple[str, ...], data: Any) -> None:
         if not namespace:
             if self._nodes_only:
@@ -84,7 +89,13 @@ class Feed:
                 self._skip_values = False
                 return
         if "values" in self._asked:
+            self._tell_values(namespace, data)
+
+    def _tell_values(self, namespace: tuple[str, ...], data: Any) -> None:
+        if self._protocol is None:
             self._tell("values", namespace, data)
+        else:
+            self._protocol.hold(namespace, data)
 
     def _take_updates(self, namespace: tuple[str, ...], data: Any) -> None:
         if not namespace and INTERRUPT_KEY in data:

@@ -20,10 +20,22 @@ PROTOCOL = "protocol"
 #: LangGraph's modes behind the channels.
 MODES = ("values", "updates", "messages", "custom", "tasks", "checkpoints", "tools")
 #: The stream modes of a run that is started through the protocol.
-STREAM_MODE = ("values", "updates", "custom", "tasks", "checkpoints", PROTOCOL)
+STREAM_MODE = ("values", "updates", "custom", "tasks", PROTOCOL)
 
 PREFIX = "v3/"
 MESSAGES, TOOLS, LIFECYCLE, ASKED = "v3/messages", "v3/tools", "v3/lifecycle", "v3/input.requested"
+CHECKPOINTS = "v3/checkpoints"
+
+
+def checkpoint_of(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What the protocol says of a checkpoint: what to fork from, and where it stands in the thread."""
+    ids = {name: ((told.get(key) or {}).get("configurable") or {}).get("checkpoint_id") for name, key in _CONFIGS}
+    metadata = told.get("metadata") or {}
+    return {**{name: found for name, found in ids.items() if found}, **{key: metadata.get(key) for key in _PLACE}}
+
+
+_CONFIGS = (("id", "config"), ("parent_id", "parent_config"))
+_PLACE = ("step", "source")
 
 
 class ProtocolFeed:
@@ -34,11 +46,19 @@ class ProtocolFeed:
         #: The message that a model's run is telling.
         self._messages: dict[str, str] = {}
         #: Subgraphs that were seen to start, by the task they run in.
-        self._subgraphs: dict[tuple[Namespace, str], Namespace] = {}
+        self._subgraphs: dict[tuple[Namespace, str], tuple[Namespace, str]] = {}
+        #: The model's call of a tool, by the task that carries it out.
+        self._calls: dict[str, str] = {}
+        #: Values that wait to see whether the next part is the checkpoint they were saved with.
+        self._held: tuple[Namespace, Any] | None = None
         self._asked: set[str] = set()
 
     def take(self, namespace: Namespace, mode: str, data: Any) -> bool:
         """Whether that was all there is to tell of this part."""
+        if mode == "checkpoints":
+            self._take_checkpoint(namespace, data)
+            return True
+        self.close()
         if mode == "messages":
             self._take_message(namespace, *data)
         elif mode == "tools":
@@ -47,6 +67,27 @@ class ProtocolFeed:
             self._take_task(namespace, data)
             return False
         return mode in ("messages", "tools")
+
+    def hold(self, namespace: Namespace, values: Any) -> None:
+        """Tell values, once it is known whether a checkpoint goes before them.
+
+        LangGraph tells values and then their checkpoint; clients of the protocol take the checkpoint that came last for
+        the one of the values that follow, and fork from it when a person edits a message.
+        """
+        self._held = (namespace, values)
+
+    def close(self) -> None:
+        """Tell what is held back."""
+        if self._held is not None:
+            namespace, values = self._held
+            self._held = None
+            self._tell("values", namespace, values)
+
+    def _take_checkpoint(self, namespace: Namespace, data: Mapping[str, Any]) -> None:
+        if self._held is not None and self._held[0] != namespace:
+            self.close()
+        self._tell(CHECKPOINTS, namespace, checkpoint_of(data))
+        self.close()
 
     def ask(self, namespace: Namespace, interrupts: Iterable[Any]) -> None:
         """Tell what the graph asks, once: a subgraph's interrupt is its parent's, too."""
@@ -84,23 +125,40 @@ class ProtocolFeed:
 
     def _take_task(self, namespace: Namespace, data: Mapping[str, Any]) -> None:
         if namespace:
-            self._started(namespace)
+            self._started(namespace, data)
         if "result" in data:
             self._ended(namespace, data)
+        elif call := _tool_call(data.get("input")):
+            self._calls[str(data.get("id"))] = call
 
-    def _started(self, namespace: Namespace) -> None:
+    def _started(self, namespace: Namespace, data: Mapping[str, Any]) -> None:
         name, _, task_id = namespace[-1].partition(":")
-        if (place := (namespace[:-1], task_id)) not in self._subgraphs:
-            self._subgraphs[place] = namespace
-            self._tell(LIFECYCLE, namespace, {"event": "started", "graph_name": name})
+        if (place := (namespace[:-1], task_id)) in self._subgraphs:
+            return
+        agent = (data.get("metadata") or {}).get("lc_agent_name")
+        self._subgraphs[place] = (namespace, agent or name)
+        told = {"event": "started", "namespace": list(namespace), "graph_name": agent or name}
+        told |= {"trigger_call_id": task_id} if task_id else {}
+        if agent and (call := self._calls.get(task_id)):  # an agent that works for a tool call of another
+            told["cause"] = {"type": "toolCall", "tool_call_id": call}
+        self._tell(LIFECYCLE, namespace, told)
 
     def _ended(self, parent: Namespace, data: Mapping[str, Any]) -> None:
-        child = self._subgraphs.pop((parent, str(data.get("id"))), None)
-        if child is None:
+        self._calls.pop(str(data.get("id")), None)
+        found = self._subgraphs.pop((parent, str(data.get("id"))), None)
+        if found is None:
             return
-        told = {"event": "completed", "graph_name": child[-1].partition(":")[0]}
+        child, name = found
+        told = {"event": "completed", "graph_name": name}
         if data.get("interrupts"):
             told["event"] = "interrupted"
         elif data.get("error"):
             told |= {"event": "failed", "error": str(data["error"])}
         self._tell(LIFECYCLE, child, told)
+
+
+def _tool_call(given: Any) -> str | None:
+    """The id of the tool call that a task carries out: it is the task's input, or the first in a list of them."""
+    calls = [given.get("tool_call")] if isinstance(given, dict) else given if isinstance(given, list) else []
+    ids = (call.get("id") for call in calls if isinstance(call, dict))
+    return next((found for found in ids if isinstance(found, str)), None)

@@ -322,6 +322,7 @@ class _Slice:
             try:
                 outcome = await self._consume(runner)
             finally:
+                self._feed.close()
                 await runner.close()
                 self._prepared.ledger.close()
                 if self._prepared.meter is not None:

@@ -12,7 +12,7 @@ from runyard.app.api.streams import EVENT_STREAM
 from runyard.app.auth.scopes import needs
 from runyard.app.body import read, sentence
 from runyard.app.errors import BadRequest
-from runyard.app.protocol_commands import carry_out
+from runyard.app.protocol_commands import carry_out, no_command
 from runyard.app.resources import Resource
 from runyard.app.schemas.commands import Answered, EventStream, ThreadStreamQuery, envelope_fault
 from runyard.app.wiring import service, wired
@@ -36,8 +36,9 @@ def command(thread_id: str) -> Response:
         given = read(request)
     except InvalidInput as error:
         raise BadRequest(str(error)) from None
-    if fault := envelope_fault(None if given is missing else given):
-        raise BadRequest(fault)
+    given = None if given is missing else given
+    if fault := envelope_fault(given):
+        return answers.json(no_command(given, fault), status=400)
     service().reach(thread_id)
     return answers.json(carry_out(wired(), thread_id, given))
 
@@ -53,7 +54,10 @@ def stream_events(thread_id: str) -> Response:
     wanted = protocol.Subscription(
         channels=frozenset(body["channels"]), namespaces=body.get("namespaces"), depth=body.get("depth")
     )
-    return _stream(thread_id, body.get("since"), protocol.shower(wanted))
+    since = body.get("since")
+    if since is None and wanted.is_below_the_root:
+        since = 0  # whoever opens a subgraph late wants to see what it did; no end of a run is told here
+    return _stream(thread_id, since, protocol.shower(wanted))
 
 
 @blueprint.route("/stream")

@@ -126,6 +126,30 @@ def test_numbers_grow_by_one_through_all_runs_of_a_thread(server: Stack) -> None
     assert [event["seq"] for event in second] == list(range(second[0]["seq"], second[-1]["seq"] + 1))
 
 
+def test_a_message_is_edited_by_a_fork_from_before_its_values(server: Stack) -> None:
+    thread_id = started(server, "plain")
+    found = told(server, thread_id, ["values", "checkpoints", "lifecycle"])
+    methods = [event["method"] for event in found][1:-1]
+    assert methods == ["checkpoints", "checkpoints", "values", "checkpoints", "values"][-len(methods) :]
+    last, values = found[-3]["params"]["data"], found[-2]["params"]["data"]
+    assert (set(last), values) == ({"id", "parent_id", "step", "source"}, {"steps": ["work"]})
+    config = {"configurable": {"checkpoint_id": last["parent_id"]}}
+    command(server, thread_id, "run.start", assistant_id="plain", input={"steps": ["again"]}, config=config)
+    told(server, thread_id, ["lifecycle"], since=found[-1]["seq"])
+    assert server.http.get(f"/threads/{thread_id}/state").json()["values"] == {"steps": ["again", "work"]}
+
+
+def test_whoever_opens_a_subgraph_late_is_told_all_of_it(server: Stack) -> None:
+    thread_id = str(uuid.uuid4())
+    command(server, thread_id, "run.start", assistant_id="talking", input={"messages": []})
+    told(server, thread_id, ["lifecycle"])
+    command(server, thread_id, "run.start", assistant_id="plain", input={"steps": []})
+    path, wanted = f"/threads/{thread_id}/stream/events", {"channels": ["lifecycle"], "namespaces": [["inner"]]}
+    with server.http.stream("POST", path, json=wanted) as answer:
+        events = (json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: "))
+        assert [next(events)["params"]["data"]["event"] for _ in range(2)] == ["started", "completed"]
+
+
 async def test_the_sdk_streams_values_and_awaits_the_output(client: LangGraphClient) -> None:
     async with client.threads.stream(assistant_id="plain") as thread:
         await thread.run.start(input={"steps": []})

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runyard.app.protocol import is_below
+from runyard.app.protocol import Subscription, is_below
 from tests.support.web import Web
 
 
@@ -45,11 +45,14 @@ def test_a_started_run_makes_its_thread_and_is_recorded(web: Web) -> None:
         ("run.start", {}, "invalid_argument"),
         ("run.start", {"assistant_id": "plain", "input": 5}, "invalid_argument"),
         ("run.start", {"assistant_id": "plain", "config": []}, "invalid_argument"),
-        ("input.respond", {"interrupt_id": "x", "response": 1}, "no_such_interrupt"),
+        ("input.respond", {"interrupt_id": "x", "response": 1}, "no_such_run"),
         ("input.respond", {"response": 1}, "invalid_argument"),
         ("agent.getTree", {}, "no_such_run"),
         ("subscription.subscribe", {"channels": ["values"]}, "not_supported"),
+        ("subscription.subscribe", {}, "invalid_argument"),
+        ("subscription.reconnect", {"subscription_id": "x"}, "not_supported"),
         ("subscription.unsubscribe", {"subscription_id": "x"}, "no_such_subscription"),
+        ("subscription.unsubscribe", {}, "invalid_argument"),
         ("state.fork", {}, "unknown_command"),
     ],
 )
@@ -67,11 +70,28 @@ def test_the_tree_is_the_newest_run(web: Web) -> None:
     assert tree == {"namespace": [], "status": "started", "graph_name": "plain"}
 
 
-@pytest.mark.parametrize("body", [[], {}, {"id": "a", "method": "x"}, {"id": 1}, {"id": 1, "method": "x", "params": 3}])
-def test_what_is_no_command_is_refused(web: Web, body: Any) -> None:
+@pytest.mark.parametrize("body", [[], {}, {"id": "a", "method": "x"}, {"id": 1}, {"id": True, "method": "x"}])
+def test_what_is_no_command_is_refused_in_the_protocols_words_and_as_all_errors(web: Web, body: Any) -> None:
     answer = web.call("POST", f"/threads/{uuid.uuid4()}/commands", body)
     assert answer.status_code == 400
-    assert isinstance(answer.json["detail"], str)
+    assert (answer.json["type"], answer.json["error"]) == ("error", "invalid_argument")
+    assert answer.json["id"] == (body.get("id") if isinstance(body, dict) else None)
+    assert answer.json["detail"] == answer.json["message"] != ""
+
+
+@pytest.mark.parametrize("params", [None, [], 3])
+def test_parameters_that_are_none_are_missed_by_the_command(web: Web, params: Any) -> None:
+    body = {"id": -1, "method": "run.start", "params": params}
+    answer = web.call("POST", f"/threads/{uuid.uuid4()}/commands", body)
+    assert (answer.status_code, answer.json["id"], answer.json["error"]) == (200, -1, "invalid_argument")
+
+
+def test_an_answer_to_what_is_not_asked_is_no_such_interrupt(web: Web) -> None:
+    thread_id = str(uuid.uuid4())
+    run_id = command(web, "run.start", thread_id, assistant_id="plain", input={"steps": []})["result"]["run_id"]
+    web.call("POST", f"/threads/{thread_id}/runs/{run_id}/cancel")
+    answer = command(web, "input.respond", thread_id, interrupt_id="x", response=1)
+    assert answer["error"] == "no_such_interrupt"
 
 
 @pytest.mark.parametrize(
@@ -96,3 +116,19 @@ def test_a_namespace_is_below_its_beginnings_with_or_without_ids() -> None:
     assert is_below(["inner:1"], ["inner:1"])
     assert not is_below(["inner:1"], ["inner:2"])
     assert not is_below(["inner:1"], ["inner", "deep"])
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "depth", "shown"),
+    [
+        (None, 0, [True, True, True]),  # there is nothing it could be below
+        ([[]], 0, [True, False, False]),
+        ([[]], 1, [True, True, False]),
+        ([["inner"]], 0, [False, True, False]),
+        ([["inner"]], None, [False, True, True]),
+    ],
+)
+def test_depth_counts_from_the_namespaces(namespaces: Any, depth: int | None, shown: list[bool]) -> None:
+    wanted = Subscription(channels=frozenset(["values"]), namespaces=namespaces, depth=depth)
+    places: list[list[str]] = [[], ["inner:1"], ["inner:1", "deep:2"]]
+    assert [wanted.shows("values", place, b"{}") for place in places] == shown

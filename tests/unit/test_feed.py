@@ -10,6 +10,7 @@ from langgraph.types import Interrupt
 
 from runyard.engine import wire
 from runyard.engine.feed import Feed, modes_of
+from runyard.engine.protocol import STREAM_MODE
 from runyard.engine.run import RunRequest
 
 
@@ -166,3 +167,49 @@ def test_both_kinds_of_messages_can_be_asked_for_and_carry_their_namespace() -> 
     made, book = feed("messages", "messages-tuple")
     tokens(made, AIMessageChunk("he", id="m"), namespace=("sub:1",))
     assert book.names == ["messages|sub:1", "messages/metadata|sub:1", "messages/partial|sub:1"]
+
+
+def checkpoint(name: str, *, before: str | None = None, step: int = 0) -> dict[str, Any]:
+    """A checkpoint as LangGraph tells it."""
+    parent = {"configurable": {"checkpoint_id": before}} if before else None
+    metadata = {"step": step, "source": "loop", "parents": {}}
+    return {
+        "config": {"configurable": {"checkpoint_id": name}}, "parent_config": parent, "metadata": metadata,
+        "values": {"n": 1}, "next": [], "tasks": [],
+    }  # fmt: skip
+
+
+def test_the_protocol_tells_a_checkpoint_before_its_values_and_only_where_it_stands() -> None:
+    made, book = feed(*STREAM_MODE)
+    made.take((), "checkpoints", checkpoint("c1", step=-1))
+    made.take((), "values", {"n": 1})
+    made.take((), "checkpoints", checkpoint("c2", before="c1"))
+    assert book.told == [
+        ("v3/checkpoints", {"id": "c1", "step": -1, "source": "loop"}),
+        ("v3/checkpoints", {"id": "c2", "parent_id": "c1", "step": 0, "source": "loop"}),
+        ("values", {"n": 1}),
+    ]
+
+
+def test_values_without_a_checkpoint_keep_their_place() -> None:
+    made, book = feed(*STREAM_MODE)
+    made.take(("sub:1",), "values", {"n": 1})
+    made.take((), "checkpoints", checkpoint("c1"))
+    made.take((), "values", {"n": 2})
+    made.take((), "custom", {"n": 3})
+    made.take((), "values", {"n": 4})
+    made.close()
+    assert book.names == ["values|sub:1", "v3/checkpoints", "values", "custom", "values"]
+
+
+def test_the_protocol_says_which_tool_call_an_agent_works_for() -> None:
+    made, book = feed(*STREAM_MODE)
+    made.take((), "tasks", {"id": "t1", "name": "tools", "input": {"tool_call": {"id": "call-1"}}})
+    made.take(("tools:t1",), "tasks", {"id": "t2", "input": {}, "metadata": {"lc_agent_name": "helper"}})
+    made.take((), "tasks", {"id": "t1", "name": "tools", "result": {}, "interrupts": []})
+    cause = {"type": "toolCall", "tool_call_id": "call-1"}
+    told = {"event": "started", "namespace": ["tools:t1"], "graph_name": "helper", "trigger_call_id": "t1"}
+    assert [data for name, data in book.told if name == "v3/lifecycle|tools:t1"] == [
+        {**told, "cause": cause},
+        {"event": "completed", "graph_name": "helper"},
+    ]
