@@ -18,14 +18,15 @@ def problems(wiring: Wiring) -> list[str]:
     try:
         workers = wiring.service.workers()
         waits_ms = wiring.service.waits_ms(DEAF_AFTER_MS)
-        gone = [] if workers else wiring.service.workers(gone=True)
+        gone = [] if serving(workers, wiring.settings.queue) else wiring.service.workers(gone=True)
     except StoreUnavailable as error:
         return [str(error)]
     found = []
     if wiring.queue_depth(wiring.settings.queue) is None:
         found.append("The broker does not answer.")
     found += [
-        f"Worker {facts['id']} is gone, last heard of {int(facts['quiet_ms']) / 1000:.0f} s ago." for facts in gone
+        f"Worker {facts['id']} is gone or does not move, last heard of {int(facts['quiet_ms']) / 1000:.0f} s ago."
+        for facts in serving(gone, wiring.settings.queue)
     ]
     queue = wiring.settings.queue
     return found + of_workers(
@@ -33,15 +34,20 @@ def problems(wiring: Wiring) -> list[str]:
     )
 
 
+def serving(workers: list[dict[str, str]], queue: str) -> list[dict[str, str]]:
+    """Those of ``workers`` that take what waits in ``queue``."""
+    return [facts for facts in workers if queue in facts.get("queues", "").split(",")]
+
+
 def of_workers(workers: list[dict[str, str]], queue: str, waited_ms: int, concurrency: int, now_ms: int) -> list[str]:
     """What is wrong with the workers of ``queue``, whose oldest run has waited ``waited_ms``."""
-    serving = [facts for facts in workers if queue in facts.get("queues", "").split(",")]
-    if not serving:
+    able = serving(workers, queue)
+    if not able:
         return [f"No worker serves the queue {queue!r}."]
     if waited_ms <= DEAF_AFTER_MS:
         return []
-    deaf = [facts["id"] for facts in serving if _is_deaf(facts, concurrency, now_ms)]
-    if len(deaf) < len(serving):
+    deaf = [facts["id"] for facts in able if _is_deaf(facts, concurrency, now_ms)]
+    if len(deaf) < len(able):
         return []
     names = ", ".join(deaf)
     return [f"A run has waited for {waited_ms / 1000:.0f} s; no worker takes anything though it has room: {names}."]
@@ -49,7 +55,7 @@ def of_workers(workers: list[dict[str, str]], queue: str, waited_ms: int, concur
 
 def _is_deaf(facts: Mapping[str, Any], concurrency: int, now_ms: int) -> bool:
     """Whether a worker had room and time to take something and did not."""
-    if int(facts.get("in_hand") or 0) >= concurrency:
+    if int(facts.get("in_hand") or 0) >= int(facts.get("capacity") or concurrency):
         return False
     last_ms = max(int(facts.get("took_at") or 0), int(facts.get("started_at") or 0))
     return now_ms - last_ms > DEAF_AFTER_MS

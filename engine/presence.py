@@ -33,11 +33,12 @@ class Presence:
     """Beats once a second on a thread of its own. ``took`` is told of every wake-up that was claimed."""
 
     def __init__(self, store: SyncStore, keys: Keys, worker_id: str, queues: str, in_hand: Callable[[], int],
-        *, memory_mb: int = 0,
+        *, memory_mb: int = 0, capacity: int = 0,
     ) -> None:  # fmt: skip
-        """``memory_mb``: what this process may use and still take work; 0: any amount."""
+        """``memory_mb``: what this process may use and still take work; 0: any amount. ``capacity``: how many runs it can
+        have in hand at once; 0: not known."""
         self._store, self._keys, self._worker_id, self._queues, self._in_hand = store, keys, worker_id, queues, in_hand
-        self._memory_mb = memory_mb
+        self._memory_mb, self._capacity = memory_mb, capacity
         #: Whether this process uses too much memory to take another run.
         self.is_full = False
         #: How many beats it has been full with nothing in hand: nothing will make it smaller.
@@ -71,6 +72,7 @@ class Presence:
             "pid": os.getpid(),
             "queues": self._queues,
             "in_hand": self._in_hand(),
+            "capacity": self._capacity,
             "took_at": self._last_took_ms,
             "started_at": self._started_ms,
             "memory_mb": used_mb,

@@ -447,16 +447,12 @@ class Service:
         """
         partitions = self.keys.all()
         now_ms, *oldest = self.store.do_all([recovery.clock(), *map(recovery.oldest, partitions)])
-        old = {
-            member: now_ms - woken_ms
-            for members in oldest
-            for member, woken_ms in members.items()
-            if now_ms - woken_ms > longer_than_ms
-        }
-        queues = self.store.do_all([runs.queue_of(self.keys, member) for member in old])
+        woken = {member: woken_ms for members in oldest for member, woken_ms in members.items()}
+        found = self.store.do_all([runs.waits_of(self.keys, member) for member in woken])
         waits: dict[str, int] = {}
-        for queue, waited_ms in zip(queues, old.values(), strict=True):
-            if queue:
+        for (queue, since_ms), woken_ms in zip(found, woken.values(), strict=True):
+            waited_ms = now_ms - (since_ms or woken_ms)
+            if queue and waited_ms > longer_than_ms:
                 waits[queue] = max(waited_ms, waits.get(queue, 0))
         return waits
 
@@ -476,6 +472,8 @@ class Service:
                 if (first := next(answers)) and phase != "leased":  # whose score is the end of the lease
                     at_ms = int(float(first[0][1]))
                     oldest[phase] = min(oldest[phase] or at_ms, at_ms)
+        if waits := self.waits_ms():
+            oldest["waiting"] = time.time_ns() // 1_000_000 - max(waits.values())
         return {phase: (counts[phase], oldest[phase]) for phase in known}
 
 

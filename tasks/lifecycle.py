@@ -137,7 +137,7 @@ class WorkerProcess:
         self._keeper = LeaseKeeper(self._sync_store, keys, lease_ms=settings.lease_ms)
         self._presence = Presence(
             self._sync_store, keys, name, queues, lambda: len(self._keeper.in_hand()),
-            memory_mb=settings.worker_memory_mb,
+            memory_mb=settings.worker_memory_mb, capacity=1 if self._expendable else settings.concurrency,
         )  # fmt: skip
         self.worker = self.run(self._make_worker(keys, name))
         traced = self._tracing

@@ -117,8 +117,9 @@ def check_host(service: Service, host: str) -> Iterator[Finding]:
 
 def _gone(worker: dict[str, str]) -> Finding:
     """A worker that was not stopped in order: one that is takes itself off the list."""
-    said = f"{worker['id']}: gone, last heard of {_ago(int(worker['quiet_ms']))}, with {worker['in_hand']} runs in hand"
-    return warn("worker", said, "Others have taken its runs; its log says why it ended.")
+    said = f"{worker['id']}: gone or does not move, last heard of {_ago(int(worker['quiet_ms']))}"
+    todo = "Others have taken its runs. Its log says why it ended; a process that is still there was stopped, or hangs."
+    return warn("worker", f"{said}, with {worker['in_hand']} runs in hand", todo)
 
 
 def _check_worker(worker: dict[str, str], waits_ms: dict[str, int]) -> Finding:
@@ -127,13 +128,17 @@ def _check_worker(worker: dict[str, str], waits_ms: dict[str, int]) -> Finding:
     quiet_ms = now_ms - max(took_ms, int(worker["started_at"]))
     took = f"took its last run {_ago(now_ms - took_ms)}" if took_ms else "took none yet"
     said = f"{worker['id']}: queues {worker['queues']}, {worker['in_hand']} runs in hand, {took}"
-    if waited_ms > DEAF_AFTER_MS and quiet_ms > DEAF_AFTER_MS and worker["in_hand"] == "0":
+    if waited_ms > DEAF_AFTER_MS and quiet_ms > DEAF_AFTER_MS and _has_room(worker):
         return fail(
             check,
             f"deaf: a run has waited {waited_ms / 1000:.0f} s; {said}",
-            "Restart it; its log says why it stopped.",
+            "Restart it; its log says why it stopped. Or an async node that does not wait holds up its event loop.",
         )
     return ok(check, said)
+
+
+def _has_room(worker: dict[str, str]) -> bool:
+    return int(worker["in_hand"]) < int(worker.get("capacity") or 1)
 
 
 def guarded(checks: Iterator[Finding], check: str, todo: str) -> Iterator[Finding]:

@@ -148,12 +148,17 @@ def queue_of_branch(keys: Keys, run_id: str, name: str) -> Call[str | None]:
     )
 
 
-def queue_of(keys: Keys, member: str) -> Call[str]:
-    """The queue of a member of the leases or the waiting; "" when it is gone."""
+def waits_of(keys: Keys, member: str) -> Call[tuple[str, int | None]]:
+    """The queue of a member of the waiting ("" when it is gone), and since when it waits, in ms: its place among the
+    waiting is that of its last wake-up, and recovery sends one anew that nobody took. None for a branch: not kept."""
     run_id, branch = split_member(member)
     at = keys.of_run(run_id)
-    key, field = (at.branches(run_id), f"{branch}:queue") if branch else (at.run(run_id), "queue")
-    return Call.command("HGET", key, field, parse=lambda reply: reply.decode() if reply else "")
+    wanted = (at.branches(run_id), f"{branch}:queue", "") if branch else (at.run(run_id), "queue", "updated_at")
+    return Call.command(
+        "HMGET",
+        *wanted,
+        parse=lambda reply: (reply[0].decode() if reply[0] else "", int(reply[1]) if reply[1] else None),
+    )
 
 
 def member_of(run_id: str, branch: str | None = None) -> str:

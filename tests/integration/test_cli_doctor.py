@@ -54,10 +54,11 @@ def beat(store: SyncStore, *, ago_ms: int = 0, **facts: str | int) -> None:
     store.do_all(recovery.beat(KEYS, "h:1:abc", {**FACTS, **facts}, {}, time.time_ns() // 1_000_000 - ago_ms))
 
 
-def let_wait(redis: redis_py.Redis, queue: str = "default") -> None:
-    at = KEYS.of_run(run_id := new_run_id(3))
-    redis.hset(at.run(run_id), "queue", queue)
-    redis.zadd(at.waiting, {run_id: time.time() * 1000 - 60_000})
+def let_wait(redis: redis_py.Redis, queue: str = "default", *, rewoken: bool = False) -> None:
+    """A run that has waited for a minute, woken just now if ``rewoken``."""
+    at, since = KEYS.of_run(run_id := new_run_id(3)), round(time.time() * 1000 - 60_000)
+    redis.hset(at.run(run_id), mapping={"queue": queue, "updated_at": since})
+    redis.zadd(at.waiting, {run_id: since + (60_000 if rewoken else 0)})
 
 
 def test_this_machine_is_fit() -> None:
@@ -110,6 +111,22 @@ def test_a_worker_that_beats_and_takes_nothing_while_runs_wait_is_deaf(store: Sy
     assert finding.said.startswith("deaf: a run has waited 60 s; h:1:abc:")
 
 
+def test_a_worker_whose_loop_is_held_up_is_deaf_though_it_has_runs_in_hand(
+    store: SyncStore, redis: redis_py.Redis
+) -> None:
+    let_wait(redis)
+    beat(store, in_hand=1, capacity=1000)
+    assert only(workers(store)).said.startswith("deaf: a run has waited 60 s")
+    beat(store, in_hand=1, capacity=1)  # a prefork child, which is busy
+    assert only(workers(store)).state == "ok"
+
+
+def test_how_long_a_run_waits_does_not_begin_anew_with_every_wake_up(store: SyncStore, redis: redis_py.Redis) -> None:
+    beat(store)
+    let_wait(redis, rewoken=True)
+    assert only(workers(store)).said.startswith("deaf: a run has waited 60 s")
+
+
 def test_a_worker_is_not_deaf_for_what_waits_in_a_queue_it_does_not_serve(
     store: SyncStore, redis: redis_py.Redis
 ) -> None:
@@ -124,7 +141,10 @@ def test_a_worker_that_has_been_silent_for_seconds_is_gone(store: SyncStore) -> 
     beat(store, ago_ms=6_000, in_hand=3)
     unserved, gone = workers(store)
     assert unserved.said == "none consumes the queue 'default'"
-    assert (gone.state, gone.said) == ("warn", "h:1:abc: gone, last heard of 6 s ago, with 3 runs in hand")
+    assert (gone.state, gone.said) == (
+        "warn",
+        "h:1:abc: gone or does not move, last heard of 6 s ago, with 3 runs in hand",
+    )
 
 
 @pytest.mark.parametrize(("host", "state"), [("h", "ok"), ("other", "fail")])

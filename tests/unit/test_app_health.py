@@ -35,6 +35,12 @@ def test_a_full_worker_is_busy_and_not_deaf() -> None:
     assert problems(worker(in_hand=10, took_at=NOW_MS - 60_000), waited_ms=60_000) == []
 
 
+def test_a_worker_says_itself_how_much_it_can_have_in_hand() -> None:
+    busy = worker(in_hand=1, capacity=1, took_at=NOW_MS - 60_000)
+    assert problems(busy, waited_ms=60_000) == []
+    assert problems(worker(in_hand=1, capacity=5, took_at=NOW_MS - 60_000), waited_ms=60_000) != []
+
+
 def test_a_worker_with_room_that_takes_nothing_is_named() -> None:
     [problem] = problems(worker(took_at=NOW_MS - 30_000), waited_ms=30_000)
     assert problem == "A run has waited for 30 s; no worker takes anything though it has room: host:1."
