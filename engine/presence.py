@@ -35,8 +35,8 @@ class Presence:
     def __init__(self, store: SyncStore, keys: Keys, worker_id: str, queues: str, in_hand: Callable[[], int],
         *, memory_mb: int = 0, capacity: int = 0,
     ) -> None:  # fmt: skip
-        """``memory_mb``: what this process may use and still take work; 0: any amount. ``capacity``: how many runs it can
-        have in hand at once; 0: not known."""
+        """``memory_mb``: what this process may use and still take work; 0: any amount. ``capacity``: how many runs it
+        can have in hand at once; 0: not known."""
         self._store, self._keys, self._worker_id, self._queues, self._in_hand = store, keys, worker_id, queues, in_hand
         self._memory_mb, self._capacity = memory_mb, capacity
         #: Whether this process uses too much memory to take another run.
