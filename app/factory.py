@@ -17,11 +17,14 @@ from werkzeug.exceptions import NotFound
 
 from runyard.app import cors, docs, errors, ids, tracing
 from runyard.app.api import (
+    a2a,
+    agents,
     assistants,
     circuits,
     commands,
     crons,
     dead_letters,
+    mcp,
     metrics,
     partial,
     records,
@@ -61,6 +64,7 @@ log = structlog.get_logger(__name__)
 
 RESOURCES = (
     *(system, assistants, threads, state, runs, streams, commands, stateless, crons, store),
+    *(agents, mcp, a2a),
     *(partial, dead_letters, records, circuits, metrics),
 )
 #: A client waits for an answer while the store is away: not for long, since it will try again.

@@ -14,13 +14,15 @@ from runyard.graphs.project import FILE_NAME, Project
 
 #: What ``http.disable_<name>`` leaves out: resources by the names of their blueprints.
 PARTS: dict[str, tuple[str, ...]] = {
-    "assistants": ("assistants",),
+    "assistants": ("assistants", "agents"),
     "threads": ("threads", "state", "thread streams"),
     "runs": ("runs", "streams", "stateless runs", "crons"),
     "store": ("store",),
+    "mcp": ("mcp",),
+    "a2a": ("a2a",),
 }
 #: Nothing of these is served here, so there is nothing to leave out.
-_NOT_SERVED = ("mcp", "a2a", "ui", "webhooks")
+_NOT_SERVED = ("ui", "webhooks")
 #: What ``http.disable_meta`` leaves out, besides looking at the store in /ok.
 META = frozenset({"/info", "/version", "/metrics", "/docs", "/openapi.json"})
 _PREFIX = re.compile(r"(/[\w.~-]+)+")

@@ -162,6 +162,13 @@ async def result(live: Live, run: Run, kept: Callable[[], bytes]) -> Parts:
     yield await asyncio.to_thread(kept)
 
 
+async def shaped(live: Live, run: Run, kept: Callable[[], bytes], shape: Callable[[bytes], bytes]) -> Parts:
+    """As :func:`result`, in another shape."""
+    async with aclosing(result(live, run, kept)) as parts:
+        async for part in parts:
+            yield part if part.isspace() else shape(part)
+
+
 async def ending(live: Live, run: Run, action: CancelAction) -> Parts:
     """``{}`` once a run that is being cancelled is over; once it is gone, when it is rolled back."""
     after = events.START

@@ -67,9 +67,13 @@ def delete(thread_id: str, run_id: str) -> Response:
 @needs("runs:write", "threads.update")
 def cancel(query: Json, thread_id: str, run_id: str) -> Response:
     """End a run early."""
-    run = service().get_run(run_id, thread_id)
+    return cancelled(service().get_run(run_id, thread_id), query)
+
+
+def cancelled(run: EngineRun, query: Json) -> Response:
+    """The answer to who ends a run early. Raises RunNotFound for one that is over."""
     if not _ask_to_end(run, query["action"]):  # for LangGraph's clients there is nothing to cancel, and that is a 404
-        raise RunNotFound(f"Run {run_id} is over already; there is nothing to cancel.")
+        raise RunNotFound(f"Run {run.run_id} is over already; there is nothing to cancel.")
     if query["wait"]:
         return answers.chunked(lambda live: sse.ending(live, run, query["action"]), {})
     return answers.nothing(202)

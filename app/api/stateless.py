@@ -7,11 +7,21 @@ from typing import Any
 from flask import Response
 
 from runyard.app import answers
+from runyard.app.api.runs import cancelled
 from runyard.app.api.streams import EVENT_STREAM, joined, streaming, waiting
 from runyard.app.auth.scopes import needs
 from runyard.app.resources import Resource
 from runyard.app.run_requests import start, start_all
-from runyard.app.schemas.runs import ActionQuery, JoinQuery, Run, RunCreate, RunsCancel, StreamQuery
+from runyard.app.schemas.runs import (
+    ActionQuery,
+    CancelQuery,
+    JoinQuery,
+    Run,
+    RunCreate,
+    RunsCancel,
+    StatelessRun,
+    StreamQuery,
+)
 from runyard.app.shapes import of_run
 from runyard.app.wiring import service, wired
 from runyard.engine import bulk
@@ -23,12 +33,12 @@ Json = dict[str, Any]
 
 
 @blueprint.route("", methods=["POST"])
-@blueprint.body(RunCreate)
+@blueprint.body(StatelessRun)
 @blueprint.response(200, Run)
 @needs("runs:write")
 def create(body: Json) -> Response:
     """Start a run on a hidden thread of its own, which goes when the run ends unless on_completion is keep."""
-    run = start(wired(), body)
+    run = start(wired(), body, body.get("thread_id"))
     return answers.json(of_run(run), {"Content-Location": f"/runs/{run.run_id}"})
 
 
@@ -58,21 +68,21 @@ def cancel_many(body: Json, query: Json) -> Response:
 
 
 @blueprint.route("/wait", methods=["POST"])
-@blueprint.body(RunCreate)
+@blueprint.body(StatelessRun)
 @blueprint.response(200, {}, description='The values, or {"__error__": …}.')
 @needs("runs:write")
 def wait(body: Json) -> Response:
     """Start a run and answer its result when it has ended."""
-    return waiting(start(wired(), body), cancel=body.get("on_disconnect") == "cancel")
+    return waiting(start(wired(), body, body.get("thread_id")), cancel=body.get("on_disconnect") == "cancel")
 
 
 @blueprint.route("/stream", methods=["POST"])
-@blueprint.body(RunCreate)
+@blueprint.body(StatelessRun)
 @blueprint.response(200, **EVENT_STREAM)
 @needs("runs:write")
 def stream(body: Json) -> Response:
     """Start a run and stream what it tells."""
-    run = start(wired(), body)
+    run = start(wired(), body, body.get("thread_id"))
     return streaming(run, cancel=body.get("on_disconnect") == "cancel", here=f"/runs/{run.run_id}")
 
 
@@ -84,7 +94,27 @@ def get(run_id: str) -> Response:
     return answers.json(of_run(service().get_run(run_id)))
 
 
+@blueprint.route("/<run:run_id>", methods=["DELETE"])
+@blueprint.response(204)
+@needs("runs:write", "threads.delete")
+def delete(run_id: str) -> Response:
+    """Forget a run, by its id alone. What it did to the thread stays."""
+    service().delete_run(service().get_run(run_id))
+    return answers.nothing(204)
+
+
+@blueprint.route("/<run:run_id>/cancel", methods=["POST"])
+@blueprint.query(CancelQuery)
+@blueprint.response(202, description="The run will end.")
+@blueprint.alt_response(200, schema={"type": "object"}, description="With wait=1: the run has ended.", success=True)
+@needs("runs:write", "threads.update")
+def cancel(query: Json, run_id: str) -> Response:
+    """End a run early, by its id alone."""
+    return cancelled(service().get_run(run_id), query)
+
+
 @blueprint.route("/<run:run_id>/join")
+@blueprint.route("/<run:run_id>/wait")
 @blueprint.query(JoinQuery)
 @blueprint.response(200, {}, description='The values, or {"__error__": …}.')
 @needs("runs:read", "threads.read")

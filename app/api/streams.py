@@ -80,6 +80,15 @@ def waiting(run: Run, *, cancel: bool, joined: bool = False) -> Response:
     return answers.chunked(lambda live: sse.result(live, run, kept), headers, on_gone=_ender(run, cancel))
 
 
+def shaped(run: Run, shape: Callable[[bytes], bytes]) -> Response:
+    """An answer that takes as long as the run, whose result ``shape`` turns into what its client expects."""
+    engine = service()
+    kept = partial(engine.kept_result, run, joined=False)
+    if (known := sse.soon(engine, run, wired().spare, kept)) is not None:
+        return answers.raw(shape(known), {})
+    return answers.chunked(lambda live: sse.shaped(live, run, kept, shape), {})
+
+
 def streaming(run: Run, *, cancel: bool, here: str | None = None) -> Response:
     """The events of a run from its start."""
     view = sse.View(ids=run.request.stream_resumable)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import EXCLUDE, INCLUDE, Schema, ValidationError, fields, validates, validates_schema
+from marshmallow import EXCLUDE, INCLUDE, Schema, ValidationError, fields, pre_load, validates, validates_schema
 
 from runyard.app.schemas.fields import (
     Flag,
@@ -163,6 +163,21 @@ class RunCreate(Strict):
     def _named(self, value: str, data_key: str) -> None:  # noqa: ARG002
         if not value.strip():
             raise ValidationError("must be an assistant's id or the name of a graph, not empty")
+
+
+class StatelessRun(RunCreate):
+    """The same in the Agent Protocol's words, too: a run of an agent, which may name its thread in the body."""
+
+    agent_id = text("An agent's id: another name for assistant_id.")
+    thread_id = uuid("The thread to run on. Only together with agent_id; else it is ignored.")
+
+    @pre_load
+    def _in_our_words(self, data: Any, **_: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        if data.get("assistant_id") is None and data.get("agent_id") is not None:
+            return {"if_not_exists": "create", **data, "assistant_id": data["agent_id"]}
+        return {key: value for key, value in data.items() if key != "thread_id"} if "thread_id" in data else data
 
 
 class RunsCancel(Strict):

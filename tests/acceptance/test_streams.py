@@ -1,4 +1,7 @@
-"""Streams of real runs, seen by LangGraph's own client: the thread-centric protocol, and what outlives a run."""
+"""Streams of real runs, seen by LangGraph's own client: the thread-centric protocol, and what outlives a run.
+
+And what is waited for by clients of other protocols, which speak of tools and agents.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,10 @@ async def use(state):
     await double.ainvoke({"name": "double", "args": {"number": 2}, "id": "call-1", "type": "tool_call"})
     return {}
 
+def decide(state):
+    return {"messages": [AIMessage(f"you said {interrupt('which one?')}")]}
+
+deciding = StateGraph(Talk).add_node("decide", decide).add_edge(START, "decide").add_edge("decide", END).compile()
 inner = StateGraph(Talk).add_node("talk", talk).add_edge(START, "talk").add_edge("talk", END).compile()
 talking = (
     StateGraph(Talk).add_node("talk", talk).add_node("inner", inner).add_node("use", use)
@@ -56,7 +63,7 @@ def project(folder: Path) -> Path:
     file = write_project(folder)
     (folder / "more_graphs.py").write_text(GRAPHS + MORE)
     told = json.loads(file.read_text())
-    told["graphs"]["talking"] = "./more_graphs.py:talking"
+    told["graphs"] |= {name: f"./more_graphs.py:{name}" for name in ("talking", "deciding")}
     file.write_text(json.dumps(told))
     return file
 
@@ -310,3 +317,68 @@ def test_a_classic_reader_of_a_run_of_the_protocol_sees_what_it_knows(server: St
     found = parse_events(server.http.get(path, headers={"Last-Event-ID": "-1"}).text)
     assert not [event for event in found if event["event"].startswith("v3/")]
     assert {"metadata", "values", "updates"} <= {event["event"] for event in found}
+
+
+def rpc(server: Stack, path: str, method: str, **params: Any) -> Any:
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    answer = server.http.post(path, json=body, headers={"Accept": "application/json, text/event-stream"})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["result"] if answer.headers["content-type"] == "application/json" else answer.text
+
+
+def test_a_tool_of_mcp_answers_what_its_run_comes_to(server: Stack) -> None:
+    told = rpc(server, "/mcp", "tools/call", name="plain", arguments={"steps": ["given"]})
+    assert json.loads(told["content"][0]["text"]) == {"steps": ["given", "work"]}
+    talked = rpc(server, "/mcp", "tools/call", name="deciding", arguments={"messages": "hello"})
+    said = json.loads(talked["content"][0]["text"])
+    assert said["messages"] == [{"role": "user", "content": "hello"}]
+    assert said["__interrupt__"][0]["value"] == "which one?"
+    failed = rpc(server, "/mcp", "tools/call", name="failing", arguments={})
+    assert failed == {"isError": True, "content": [{"type": "text", "text": "ValueError: kaboom"}]}
+
+
+def said_to(server: Stack, graph: str, method: str = "message/send", **more: Any) -> Any:
+    message = {"role": "user", "messageId": str(uuid.uuid4()), "parts": [{"kind": "text", "text": "left"}], **more}
+    return rpc(server, f"/a2a/{graph}", method, message=message)
+
+
+def test_an_agent_of_a2a_asks_and_goes_on_with_the_answer(server: Stack) -> None:
+    task = said_to(server, "deciding")
+    assert (task["kind"], task["status"]["state"]) == ("task", "input-required")
+    assert task["status"]["message"]["parts"] == [{"kind": "text", "text": "which one?"}]
+    answered = said_to(server, "deciding", taskId=task["id"], contextId=task["contextId"])
+    assert (answered["status"]["state"], answered["contextId"]) == ("completed", task["contextId"])
+    assert answered["artifacts"][0]["parts"] == [{"kind": "text", "text": "you said left"}]
+    assert [message["role"] for message in answered["history"]] == ["user", "agent"]
+    old = rpc(server, "/a2a/deciding", "tasks/get", id=task["id"])
+    assert (old["status"]["state"], [message["role"] for message in old["history"]]) == ("completed", ["user"])
+    newest = rpc(server, "/a2a/deciding", "tasks/get", id=answered["id"], historyLength=1)
+    assert [message["role"] for message in newest["history"]] == ["agent"]
+
+
+def test_an_agent_of_a2a_streams_what_it_says(server: Stack) -> None:
+    text = said_to(server, "talking", "message/stream")
+    told = [json.loads(event["data"])["result"] for event in parse_events(text)]
+    assert [each["kind"] for each in (told[0], *told[-2:])] == ["task", "artifact-update", "status-update"]
+    assert (told[0]["status"]["state"], told[-1]["status"]["state"], told[-1]["final"]) == (
+        "submitted",
+        "completed",
+        True,
+    )
+    working = [each["status"]["message"]["parts"][0]["text"] for each in told[1:-2]]
+    assert working[0] == "hello"
+    assert working[-1] == told[-2]["artifact"]["parts"][0]["text"] == "hello to you"
+
+
+def test_a_failed_task_says_why(server: Stack) -> None:
+    thread_id = server.thread()
+    path = server.run(thread_id, "failing", input={"steps": []})
+    server.status(path)
+    task = rpc(server, "/a2a/failing", "tasks/get", id=f"{thread_id}:{path.rpartition('/')[2]}")
+    assert task["status"]["state"] == "failed"
+    assert task["status"]["message"]["parts"][0]["text"] == "ValueError: kaboom"
+
+
+def test_a_run_of_the_agent_protocol_is_waited_for_by_its_id(server: Stack) -> None:
+    run = server.http.post("/runs", json={"agent_id": "plain", "input": {"steps": []}}).json()
+    assert server.http.get(f"/runs/{run['run_id']}/wait").json() == {"steps": ["work"]}

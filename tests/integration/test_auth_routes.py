@@ -23,8 +23,12 @@ from tests.support.web import Web
 SECRET = "the-victims-secret"
 #: A stream answers 200 with the news that there is no such run: so the contract has it.
 TOLD_IN_A_STREAM = {"streams.join_stream"}
+#: JSON-RPC answers 200 with the error.
+TOLD_IN_AN_ANSWER = {"a2a.message"}
+#: Nobody has a session that could be ended.
+ALWAYS_404 = {"mcp.end"}
 
-QUERIES = {"store.get": "?namespace=a.b&key=k"}
+QUERIES = {"store.get": "?namespace=a.b&key=k", "a2a.well_known": "?assistant_id=plain"}
 
 
 class Doors:
@@ -106,6 +110,8 @@ class Doors:
             "crons.create": {"assistant_id": "plain", "schedule": "0 0 1 1 *"},
             "crons.create_for_thread": {"assistant_id": "plain", "schedule": "0 0 1 1 *"},
             "crons.patch": {"enabled": False},
+            "mcp.message": {"jsonrpc": "2.0", "id": 1, "method": "tools/list"},
+            "a2a.message": {"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": {"id": f"{thread}:{run}"}},
             "circuits.force": {"state": "open", "reason": "mine"},
         }
         on_thread = {"assistant_id": "plain", "if_not_exists": "create", "multitask_strategy": "rollback"}
@@ -166,7 +172,9 @@ def test_another_tenant_finds_nothing_behind_an_id_and_changes_nothing(doors: Do
         by_id = any(value in path for value in doors.ids.values())
         if endpoint in TOLD_IN_A_STREAM:
             assert "NotFound" in said
-        elif by_id or "stateless" in endpoint:
+        elif endpoint in TOLD_IN_AN_ANSWER:
+            assert "not found" in said
+        elif by_id or "stateless" in endpoint or endpoint in ALWAYS_404:
             assert answer.status_code == 404, (endpoint, answer.status_code, said)
         else:
             assert answer.status_code < 300, (endpoint, answer.status_code, said)
