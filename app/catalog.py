@@ -115,4 +115,7 @@ def _changed_at(config: str) -> int:
 def drawing_of(graph: Graph, xray: int | bool) -> Json:
     """Nodes and edges, subgraphs opened ``xray`` levels deep."""
     drawn: Json = graph.get_graph(xray=xray).to_json()
+    for node in drawn["nodes"]:
+        if isinstance(node.get("data"), dict):
+            node["data"].pop("id", None)  # where in LangGraph's own modules the node's class is
     return drawn

@@ -31,7 +31,9 @@ def create(wiring: Wiring, body: Json, thread_id: str | None = None) -> Cron:
     """
     assistant = wiring.catalog.find(body["assistant_id"])
     check_assistant(wiring, assistant)
-    payload = {key: value for key, value in body.items() if value is not None}
+    payload = {key: value for key, value in body.items() if value is not None} | {
+        "assistant_id": assistant.assistant_id
+    }
     blank = Cron(
         cron_id="", assistant_id=assistant.assistant_id, graph_id=assistant.graph_id,
         own=wiring.catalog.known(assistant.assistant_id) is not None, thread_id=thread_id, schedule="", timezone=None,

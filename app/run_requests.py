@@ -60,8 +60,8 @@ def start(wiring: Wiring, body: Json, thread_id: str | None = None, *, part: int
         user=identity.current().user,
         idempotency=once,
         trace=g.get("trace", "") if has_request_context() else "",
-        # handlers filter threads by what they have put there
-        thread_metadata=body.get("metadata") if wiring.custom_auth else None,
+        # a thread that is made for the run is looked for by that, and handlers filter by what they have put there
+        thread_metadata=body.get("metadata"),
     )
     if wiring.options.thread_ttl and (kept or body.get("if_not_exists") == "create"):
         _give_time_to_live(wiring, run.thread_id)

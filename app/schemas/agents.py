@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from marshmallow import EXCLUDE, Schema, fields
+from marshmallow import Schema, fields
 
-from runyard.app.schemas.fields import Strict, mapping, text, whole
+from runyard.app.schemas.fields import Lenient, mapping, text, whole
 
 
-class AgentSearch(Strict):
-    class Meta:
-        unknown = EXCLUDE
-
+class AgentSearch(Lenient):
     name = text("Part of the name, in either case.")
     metadata = mapping("Agents whose metadata holds all of this.")
     limit = whole("Most agents to answer. 10.", least=1, most=1000)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from marshmallow import EXCLUDE, Schema, fields
+from marshmallow import Schema, fields
 
-from runyard.app.schemas.fields import Flag, Strict, mapping, one_of, text, texts, uuid, whole
+from runyard.app.schemas.fields import Flag, Lenient, mapping, one_of, text, texts, uuid, whole
 
 ASSISTANT_FIELDS = (
     *("assistant_id", "graph_id", "config", "context", "metadata", "name", "description"),
@@ -12,7 +12,7 @@ ASSISTANT_FIELDS = (
 )
 
 
-class AssistantCreate(Strict):
+class AssistantCreate(Lenient):
     graph_id = text("The graph it runs.", required=True)
     assistant_id = uuid("Its id; made by the server when left out.")
     config = mapping("Under the config of its runs; configurable and context mirror each other.")
@@ -23,7 +23,7 @@ class AssistantCreate(Strict):
     if_exists = one_of(["raise", "do_nothing"], "What to do when the assistant exists. raise.")
 
 
-class AssistantPatch(Strict):
+class AssistantPatch(Lenient):
     graph_id = text("The graph it runs from now on.")
     config = mapping("Takes the place of the config there is.")
     context = mapping("Takes the place of the context there is.")
@@ -32,24 +32,21 @@ class AssistantPatch(Strict):
     description = text()
 
 
-class DeleteQuery(Strict):
-    class Meta:
-        unknown = EXCLUDE
-
+class DeleteQuery(Lenient):
     delete_threads = Flag("Also the threads whose last run was this assistant's.")
 
 
-class VersionSearch(Strict):
+class VersionSearch(Lenient):
     metadata = mapping("Versions whose metadata holds all of this.")
     limit = whole("Most versions to answer. 10.", least=1, most=1000)
     offset = whole("How many of the newest to leave out.")
 
 
-class VersionChoice(Strict):
+class VersionChoice(Lenient):
     version = whole("The version to put in force.", least=1, required=True)
 
 
-class AssistantFilter(Strict):
+class AssistantFilter(Lenient):
     metadata = mapping("Assistants whose metadata holds all of this.")
     graph_id = text("Assistants of this graph.")
     name = text("Assistants whose name contains this, in any case.")
@@ -83,17 +80,11 @@ class Assistant(AssistantVersion):
     updated_at = fields.DateTime()
 
 
-class GraphQuery(Strict):
-    class Meta:
-        unknown = EXCLUDE
-
+class GraphQuery(Lenient):
     xray = fields.String(load_default="false", metadata={"description": "true, false, or how many levels deep."})
 
 
-class SubgraphsQuery(Strict):
-    class Meta:
-        unknown = EXCLUDE
-
+class SubgraphsQuery(Lenient):
     recurse = Flag("Also the subgraphs of subgraphs.")
 
 

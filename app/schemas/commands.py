@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, fields
+from marshmallow import Schema, fields
 
 from runyard.app.protocol import CHANNELS, CUSTOM
-from runyard.app.schemas.fields import Strict, Value, is_texts, is_whole
+from runyard.app.schemas.fields import Lenient, Value, is_texts, is_whole
 
 
 def _is_channel(value: str) -> bool:
@@ -21,11 +21,8 @@ def channels() -> Value:
     return Value(accepted, check, spec, "What to tell.", required=True)
 
 
-class EventStream(Strict):
+class EventStream(Lenient):
     """What a stream of a thread's events is to tell."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     channels = channels()
     namespaces = Value(
@@ -48,10 +45,7 @@ class EventStream(Strict):
     )
 
 
-class ThreadStreamQuery(Strict):
-    class Meta:
-        unknown = EXCLUDE
-
+class ThreadStreamQuery(Lenient):
     stream_mode = fields.List(fields.String(), metadata={"description": "run_modes, lifecycle, state_update."})
     stream_modes = fields.List(fields.String(), metadata={"description": "Another name for stream_mode."})
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, fields
+from marshmallow import Schema, fields
 
-from runyard.app.schemas.fields import Strict, Value, boolean, mapping, one_of, text, texts, uuid, whole
+from runyard.app.schemas.fields import Lenient, Value, boolean, mapping, one_of, text, texts, uuid, whole
 from runyard.app.schemas.runs import RunCreate
 
 SELECTABLE = (
@@ -47,8 +47,7 @@ _THREADS = "What becomes of the thread that each run of a cron without a thread 
 class CronCreate(RunCreate):
     """A run to be started again and again. Fields that are not listed are ignored."""
 
-    class Meta:
-        unknown = EXCLUDE
+    class Meta(Lenient.Meta):
         exclude = ("after_seconds", "if_not_exists", "on_completion", "on_disconnect", "checkpoint", "checkpoint_id")
 
     schedule = _schedule(required=True)
@@ -61,17 +60,13 @@ class CronCreate(RunCreate):
 class CronPatch(CronCreate):
     """What is to be different from now on. Metadata is merged; everything else takes the place of what there was."""
 
-    class Meta:
-        unknown = EXCLUDE
+    class Meta(Lenient.Meta):
         exclude = (*CronCreate.Meta.exclude, "assistant_id")
 
     schedule = _schedule()
 
 
-class CronFilter(Strict):
-    class Meta:
-        unknown = EXCLUDE
-
+class CronFilter(Lenient):
     assistant_id = text("Crons of this assistant, by id or by the name of its graph.")
     thread_id = uuid("Crons of this thread.")
     enabled = boolean("Crons that fire, or that do not.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError, fields
+from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields
 
 from runyard.app.ids import canonical
 from runyard.engine.kinds import shown
@@ -27,6 +27,13 @@ class Strict(Schema):
         "type": "must be a JSON object",
         "unknown": "is not a field of this request",
     }
+
+
+class Lenient(Strict):
+    """A JSON object whose unknown fields are ignored, as LangGraph's server does: its newer clients may send some."""
+
+    class Meta:
+        unknown = EXCLUDE
 
 
 class Value(fields.Raw):

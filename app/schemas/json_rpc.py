@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from marshmallow import EXCLUDE, Schema, fields
+from marshmallow import Schema, fields
 
-from runyard.app.schemas.fields import Strict
+from runyard.app.schemas.fields import Lenient
 
 
 class RpcFault(Schema):
@@ -21,10 +21,7 @@ class RpcAnswer(Schema):
     error = fields.Nested(RpcFault)
 
 
-class CardQuery(Strict):
-    class Meta:
-        unknown = EXCLUDE
-
+class CardQuery(Lenient):
     assistant_id = fields.String(required=True, metadata={"description": "An assistant's id, or the name of a graph."})
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import EXCLUDE, INCLUDE, Schema, ValidationError, fields, pre_load, validates, validates_schema
+from marshmallow import INCLUDE, Schema, ValidationError, fields, pre_load, validates, validates_schema
 
 from runyard.app.schemas.fields import (
     Flag,
+    Lenient,
     Number,
     Strict,
     Value,
@@ -109,11 +110,8 @@ def _is_goto(value: Any) -> bool:
     return isinstance(value, str)
 
 
-class Checkpoint(Strict):
+class Checkpoint(Lenient):
     """A point in a thread's history."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     thread_id = text()
     checkpoint_ns = text()
@@ -121,11 +119,8 @@ class Checkpoint(Strict):
     checkpoint_map = mapping()
 
 
-class RunCreate(Strict):
+class RunCreate(Lenient):
     """A run to be started. Fields that are not listed are ignored, as LangGraph's server does."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     assistant_id = text("An assistant's id, or the name of a graph.", required=True)
     input = anything("What the graph is given; null goes on where the thread stands.")
@@ -180,7 +175,7 @@ class StatelessRun(RunCreate):
         return {key: value for key, value in data.items() if key != "thread_id"} if "thread_id" in data else data
 
 
-class RunsCancel(Strict):
+class RunsCancel(Lenient):
     status = one_of(["pending", "running", "all"], "All runs of this status.")
     thread_id = uuid("The thread of run_ids.")
     run_ids = texts("Runs of that thread.")
@@ -240,20 +235,14 @@ class Run(Schema):
     )
 
 
-class RunList(Strict):
-    class Meta:
-        unknown = EXCLUDE
-
+class RunList(Lenient):
     limit = Number(10, least=1, most=1000, about="Most runs to answer.")
     offset = Number(0, least=0, most=2**31 - 1, about="How many of the newest to leave out.")
     status = Word(STATUSES)
     select = fields.List(fields.String(), metadata={"description": "Answer only these fields."})
 
 
-class JoinQuery(Strict):
-    class Meta:
-        unknown = EXCLUDE
-
+class JoinQuery(Lenient):
     cancel_on_disconnect = Flag("Cancel the run when this client goes.")
 
 
@@ -261,10 +250,7 @@ class StreamQuery(JoinQuery):
     stream_mode = fields.List(fields.String(), metadata={"description": "Only events of these modes."})
 
 
-class ActionQuery(Strict):
-    class Meta:
-        unknown = EXCLUDE
-
+class ActionQuery(Lenient):
     action = Word(["interrupt", "rollback"], default="interrupt", about="rollback also undoes the run.")
 
 

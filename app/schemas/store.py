@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, fields
+from marshmallow import Schema, fields
 
-from runyard.app.schemas.fields import Strict, Value, boolean, is_texts, mapping, text, texts, whole
+from runyard.app.schemas.fields import Lenient, Value, boolean, is_texts, mapping, text, texts, whole
 from runyard.engine.items import MAX_TTL_MIN
 
 
@@ -46,7 +46,7 @@ def _minutes() -> Value:
     )
 
 
-class ItemPut(Strict):
+class ItemPut(Lenient):
     namespace = _labels("Where the item is.", least=1, required=True)
     key = text("Its name there.", required=True)
     value = mapping("What it holds.", required=True)
@@ -54,15 +54,12 @@ class ItemPut(Strict):
     ttl = _minutes()
 
 
-class ItemDelete(Strict):
+class ItemDelete(Lenient):
     namespace = _labels("Where the item is.", least=1, required=True)
     key = text("Its name there.", required=True)
 
 
-class ItemQuery(Strict):
-    class Meta:
-        unknown = EXCLUDE
-
+class ItemQuery(Lenient):
     namespace = fields.String(required=True, metadata={"description": "Where the item is, labels joined by dots."})
     key = fields.String(required=True, metadata={"description": "Its name there."})
     refresh_ttl = fields.Boolean(
@@ -70,7 +67,7 @@ class ItemQuery(Strict):
     )
 
 
-class ItemSearch(Strict):
+class ItemSearch(Lenient):
     namespace_prefix = _labels("Items of this namespace and of those below it.")
     filter = mapping('What their values hold: {"a": 1}, or {"a": {"$gt": 1}} with $eq, $ne, $gt, $gte, $lt, $lte.')
     query = text("What to look for by its meaning; without effect while there is no embedding.")
@@ -79,7 +76,7 @@ class ItemSearch(Strict):
     refresh_ttl = boolean("Whether the times to live of what is found begin anew. true.")
 
 
-class NamespaceSearch(Strict):
+class NamespaceSearch(Lenient):
     prefix = texts('What namespaces begin with; "*" stands for any label.')
     suffix = texts('What namespaces end with; "*" stands for any label.')
     max_depth = whole("Cut namespaces to as many labels.", least=1)

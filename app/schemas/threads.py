@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, fields
+from marshmallow import Schema, fields
 
 from runyard.app.extracts import MAX_PATHS, is_paths
 from runyard.app.ids import canonical
 from runyard.app.schemas.fields import (
     Flag,
+    Lenient,
     Number,
-    Strict,
     Value,
     anything,
     boolean,
@@ -68,17 +68,17 @@ def _are_uuids(value: Any) -> bool:
     return isinstance(value, list) and all(canonical(item) is not None for item in value)
 
 
-class SuperstepUpdate(Strict):
+class SuperstepUpdate(Lenient):
     values = anything("What the node is to have returned.")
     command = fields.Nested(Command, allow_none=True)
     as_node = text("The node; __input__ for the graph's input.")
 
 
-class Superstep(Strict):
+class Superstep(Lenient):
     updates = fields.List(fields.Nested(SuperstepUpdate), required=True)
 
 
-class ThreadCreate(Strict):
+class ThreadCreate(Lenient):
     thread_id = uuid("The thread's id; made by the server when left out.")
     metadata = mapping("Your own labels, to search by.")
     if_exists = one_of(["raise", "do_nothing"], "What to do when the thread exists. raise.")
@@ -90,12 +90,12 @@ class ThreadCreate(Strict):
     )
 
 
-class ThreadPatch(Strict):
+class ThreadPatch(Lenient):
     metadata = mapping("Merged into the metadata there is, key by key.")
     ttl = _ttl()
 
 
-class ThreadFilter(Strict):
+class ThreadFilter(Lenient):
     ids = Value("a list of UUIDs", _are_uuids, {"type": "array", "items": {"type": "string", "format": "uuid"}})
     metadata = mapping("Threads whose metadata holds all of this.")
     values = mapping("Threads whose values hold all of this.")
@@ -116,7 +116,7 @@ class ThreadSearch(ThreadFilter):
     )
 
 
-class Prune(Strict):
+class Prune(Lenient):
     thread_ids = Value(
         "a list of UUIDs", _are_uuids, {"type": "array", "items": {"type": "string", "format": "uuid"}}, required=True
     )
@@ -127,10 +127,7 @@ class Pruned(Schema):
     pruned_count = fields.Integer()
 
 
-class ThreadQuery(Strict):
-    class Meta:
-        unknown = EXCLUDE
-
+class ThreadQuery(Lenient):
     include = fields.List(fields.String(), metadata={"description": "ttl: also tell when the thread will go."})
 
 
@@ -154,25 +151,22 @@ class Thread(Schema):
 SELECT = "Answer only these fields; values.<key> for a single key of the state."
 
 
-class StateQuery(Strict):
-    class Meta:
-        unknown = EXCLUDE
-
+class StateQuery(Lenient):
     subgraphs = Flag("Also the states of subgraphs that are under way.")
     select = fields.List(fields.String(), metadata={"description": SELECT})
 
 
-class StateRead(Strict):
+class StateRead(Lenient):
     checkpoint = fields.Nested(Checkpoint, required=True)
     subgraphs = boolean("Also the states of subgraphs that are under way.")
     select = texts(SELECT)
 
 
-class StatePatch(Strict):
+class StatePatch(Lenient):
     metadata = mapping("Merged into the thread's metadata, key by key.")
 
 
-class StateUpdate(Strict):
+class StateUpdate(Lenient):
     values = anything("What to write, as a node would return it; null only moves on.")
     as_node = text("The node that is to have written it.")
     checkpoint = fields.Nested(Checkpoint, allow_none=True)
@@ -183,7 +177,7 @@ def _is_before(value: Any) -> bool:
     return isinstance(value, str | dict)
 
 
-class HistoryRead(Strict):
+class HistoryRead(Lenient):
     limit = whole("Most states to answer. 10.", least=1, most=1000)
     before = Value(
         "a checkpoint id, a checkpoint, or a config that names one",
@@ -196,10 +190,7 @@ class HistoryRead(Strict):
     select = texts(SELECT)
 
 
-class HistoryQuery(Strict):
-    class Meta:
-        unknown = EXCLUDE
-
+class HistoryQuery(Lenient):
     limit = Number(10, least=1, most=1000)
     before = fields.String(metadata={"description": "Only states older than this checkpoint id."})
 

@@ -34,6 +34,7 @@ def test_a_started_run_makes_its_thread_and_is_recorded(web: Web) -> None:
     assert answer["type"] == "success"
     run = web.call("GET", f"/threads/{thread_id}/runs/{answer['result']['run_id']}").json
     assert run["metadata"] == {"a": 1}
+    assert web.call("POST", "/threads/search", {"metadata": {"a": 1}}).json[0]["thread_id"] == thread_id
     assert answer["meta"] == {"applied_through_seq": 0}
     assert len(web.wakes) == 1
 

@@ -255,6 +255,7 @@ def test_a_cron_is_made_found_changed_and_deleted(web: Web) -> None:
     )
     assert datetime.fromisoformat(made["next_run_date"]).minute == 0
     assert made["payload"]["input"] == {"text": "hi"}
+    assert made["payload"]["assistant_id"] == made["assistant_id"]  # whatever name it was given by
     assert (threaded.json["thread_id"], threaded.json["next_run_date"]) == (thread_id, None)
 
     path = f"/runs/crons/{made['cron_id']}"
