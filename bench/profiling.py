@@ -57,9 +57,9 @@ async def _profile(options: argparse.Namespace, spy: str | None) -> Profile:
         await warm_up(work, 100, clients=8)
         client = redis.Redis.from_url(stack.redis_url)
         client.config_resetstat()
-        before = _cpu(stack)
+        before = cpu_of(stack)
         rate = await closed_loop(work, clients=options.clients, seconds=options.seconds)
-        after, said = _cpu(stack), client.info("commandstats")
+        after, said = cpu_of(stack), client.info("commandstats")
         cpu_ms = {name: (after[name] - ms) / rate.count for name, ms in before.items()}
         # Afterwards, because watching slows what is watched.
         parts = await _watched(stack, spy, options, work) if spy else {}
@@ -88,7 +88,7 @@ def _commands(said: Any, runs: int) -> dict[str, tuple[float, float]]:
     }
 
 
-def _cpu(stack: Stack) -> dict[str, float]:
+def cpu_of(stack: Stack) -> dict[str, float]:
     """CPU time of each process and its children until now, in ms."""
     roots = {
         "store": stack.store_pid,

@@ -132,17 +132,20 @@ class Tracing:
     def slicing(self, run: Run, branch: str) -> Iterator[Callable[[Any], None]]:
         """A slice, or a branch, of a run; whoever has it says what it came to. Spans of nodes belong to it."""
         whole = self._whole(run)
+        if not whole.trace_flags.sampled:
+            with self._around(whole):
+                yield lambda _: None
+            return
         number = run.slices + 1
         kind = f"branch {branch}" if branch else "slice"
         if not branch and run.lost_slice == run.slices > 0:
             self._slice_lost(run, whole, run.lost_slice, run.lost_from, run.lost_worker)
         made = self._made_for(whole, run.run_id, kind, number, secrets.token_hex(8) if branch else "")
         began, came_to = time.time_ns(), list[Any]()
-        token = self._context.attach(self._trace.set_span_in_context(self._trace.NonRecordingSpan(made)))
         try:
-            yield came_to.append
+            with self._around(made):
+                yield came_to.append
         finally:
-            self._context.detach(token)
             if came_to or branch:  # of a lost slice of the run itself whoever takes it up next tells
                 self._slice_ended(run, branch, whole, made, began, came_to)
 
@@ -235,15 +238,15 @@ class Tracing:
     def attempting(self, task: PregelExecutableTask) -> Iterator[None]:
         """An attempt of a node: what it calls, and spans of the author's own, belong to it."""
         around = self._trace.get_current_span().get_span_context()
-        made = self._made(around.trace_id, secrets.randbits(64) or 1, sampled=around.trace_flags.sampled)
+        if not around.trace_flags.sampled:  # most are not, and the slice's context says so to whoever asks
+            yield
+            return
+        made = self._made(around.trace_id, secrets.randbits(64) or 1, sampled=True)
         last = _attempt.get()
         before = last.made if last is not None and last.task_id == task.id else None
         _attempt.set(_Attempt(task.id, made, around, before))
-        token = self._context.attach(self._trace.set_span_in_context(self._trace.NonRecordingSpan(made)))
-        try:
+        with self._around(made):
             yield
-        finally:
-            self._context.detach(token)
 
     def record(self, about: About, record: Mapping[str, Any], _: bytes) -> None:
         """A record of the ledger as a span. Called in the context of what it is about."""
@@ -293,6 +296,15 @@ class Tracing:
         return f"node {record.get('node')}", kinds.INTERNAL, said
 
     # --- spans
+
+    @contextmanager
+    def _around(self, made: Any) -> Iterator[None]:
+        """What is begun in the block belongs to this span."""
+        token = self._context.attach(self._trace.set_span_in_context(self._trace.NonRecordingSpan(made)))
+        try:
+            yield
+        finally:
+            self._context.detach(token)
 
     def _made(self, trace_id: int, span_id: int, *, sampled: bool) -> Any:
         return self._trace.SpanContext(trace_id, span_id, False, self._trace.TraceFlags(int(sampled)))

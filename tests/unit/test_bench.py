@@ -21,7 +21,7 @@ def bench() -> Iterator[Any]:
     """The bench's modules: scripts beside the package, imported from the root."""
     before = list(sys.path)
     sys.path.insert(0, str(ROOT))
-    names = ("measure", "measures", "plan", "report", "samples", "table", "workloads")
+    names = ("measure", "measures", "observing", "plan", "report", "samples", "table", "workloads")
     yield SimpleNamespace(**{name: importlib.import_module(f"bench.{name}") for name in names})
     sys.path[:] = before
 
@@ -157,3 +157,13 @@ def test_a_sample_counts_for_the_innermost_part_it_is_in(bench: Any) -> None:
     driver = f"send ({site}/redis/asyncio/connection.py:1)"
     shares = bench.samples.by_part([f"{loop};{pregel} 3", f"{loop};{pregel};{driver};{loop} 1", f"{loop} 4"])
     assert shares == {bench.samples.REST: 0.5, "LangGraph": 0.375, "Redis client": 0.125}
+
+
+def test_what_seeing_costs_is_told_by_turns_that_were_side_by_side(bench: Any) -> None:
+    assert bench.observing.costs([9.0, 90.0, 900.0], [10.0, 100.0, 1000.0]) == pytest.approx(10.0)
+    on, off = (bench.observing.Side(name, None, None) for name in ("on", "off"))
+    for side, rate, cpu in ((on, 90.0, 11.0), (off, 100.0, 10.0)):
+        side.rates, side.cpu, side.parts = [rate] * 3, [cpu] * 3, [{"store": 1.0, "web": cpu - 1.0}] * 3
+    said = bench.observing.text(on, off)
+    assert "throughput: 10.0 % less" in said
+    assert "CPU: 10.0 % more: 9.1 % fewer runs" in said
