@@ -26,13 +26,18 @@ _FORMS = re.compile(
     r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"
     r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
-    r"|(?i:(?<=bearer )|(?<=basic ))[\w.~+/=-]{8,}"
-    r"|(?i:(?<=password=)|(?<=passwd=)|(?<=secret=)|(?<=token=)|(?<=api_key=)|(?<=apikey=)|(?<=signature=))[^\s&'\",;]+",
+    r"|(?i:(?<=bearer )|(?<=basic ))[\w.~+/=-]{8,}",
     re.DOTALL,
+)
+#: What its name gives away inside text: ``password=…``, ``api_key='…'``, and ``"token": "…"`` of JSON or a dict.
+_NAMED = re.compile(
+    r"((?:passw(?:or)?d|passphrase|secret|token|api_?key|signature)(?:=[\"'{(]*|[\"']\s*:\s*[\"']))"
+    r"[^\s&\"',;)}\]\[]+",
+    re.IGNORECASE,
 )
 #: One of these is in every text that a form of above matches: most text holds none, and is not searched further.
 _HINT = re.compile(
-    r"sk[-_]|gh[pousr]_|github_pat_|glpat-|AKIA|AIza|xox|lsv2_|hf_|eyJ|PRIVATE KEY|@|(?i:bearer |basic |=)"
+    r"sk[-_]|gh[pousr]_|github_pat_|glpat-|AKIA|AIza|xox|lsv2_|hf_|eyJ|PRIVATE KEY|@|(?i:bearer |basic |=)|[\"']\s*:"
 )
 
 
@@ -48,7 +53,7 @@ def text(given: str, most: int = MOST_TEXT) -> str:
     # secret at the edge is seen whole.
     kept = given if len(given) <= most else given[: most + 100]
     if _HINT.search(kept):
-        kept = _FORMS.sub(HIDDEN, kept)
+        kept = _NAMED.sub(rf"\1{HIDDEN}", _FORMS.sub(HIDDEN, kept))
     return kept if len(kept) <= most else f"{kept[:most]}…"
 
 

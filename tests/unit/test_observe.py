@@ -166,6 +166,23 @@ except ValueError:
     assert text.count(redact.HIDDEN) >= 10
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("refused: password=hunter2 for me", "refused: password=[redacted] for me"),
+        ("f(api_key='hunter2', n=1)", "f(api_key='[redacted]', n=1)"),
+        ("{'access_token': 'hunter2', 'n': 1}", "{'access_token': '[redacted]', 'n': 1}"),
+        ('{"client_secret": "hunter2"}', '{"client_secret": "[redacted]"}'),
+        ("?token=hunter2&page=2", "?token=[redacted]&page=2"),
+        ("unexpected token: word", "unexpected token: word"),
+        ("tokens=12", "tokens=12"),
+        ("password=[redacted]", "password=[redacted]"),
+    ],
+)
+def test_a_secret_is_known_by_its_name_in_the_middle_of_text(said: str, kept: str) -> None:
+    assert redact.text(said) == kept
+
+
 def test_what_is_no_secret_stays() -> None:
     harmless = {"tokens_used": 12, "monkey": "k", "author": "me", "keyboard": "qwerty", "text": "a = b", "at": "x@y.z"}
     assert redact.plain(harmless) == harmless
