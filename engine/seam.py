@@ -64,8 +64,10 @@ _BRANCH_TO = _CHANNEL_BRANCH_TO.removesuffix("{}")
 _HANDLER = "node_error_handler"
 
 
-#: A year, in seconds.
-_NEVER_S = 365 * 86_400.0
+#: A time limit for supersteps that is none, but not None: LangGraph takes it for "there is one" when it decides how to
+#: run a lone task, and for "there is none" when it waits. A real one, however long, would have it wait through
+#: ``asyncio.wait_for``, which loses a cancellation now and then before Python 3.12.
+_UNLIMITED_S = 0
 
 
 class NotHere(GraphBubbleUp):
@@ -99,14 +101,14 @@ def bind(
     """A copy of a shared graph with a checkpointer of its own. Cheap (about 0.03 ms); ``parts`` go to the copy too.
 
     The list of types the graph's state may hold goes along: LangGraph's own ``copy`` forgets it. And a superstep has a
-    time limit, if only one that is never reached: without one, or streams that want to be waited for at a price, a lone
-    task would be run past TaskRunner.
+    time limit, if only one that is none: without it, or streams that cost a task that waits, a lone task would be run
+    past TaskRunner.
     """
     types = graph._serde_allowlist  # noqa: SLF001 - this module is where that is allowed
     allowed = apply_checkpointer_allowlist(saver, types)
     bound = graph.copy(update={"checkpointer": allowed, **parts})
     bound._serde_allowlist = types  # noqa: SLF001
-    bound.step_timeout = graph.step_timeout or _NEVER_S
+    bound.step_timeout = graph.step_timeout or _UNLIMITED_S
     return bound
 
 

@@ -97,9 +97,10 @@ class Storm:
         self.crew.redis.client_kill_filter(_type="normal", skipme=True)
 
     def forget(self) -> None:
-        """Delete the wake-ups that wait in the broker, those of three new runs among them."""
+        """Delete the wake-ups that wait in the broker, those of three new runs among them: each worker that is paused
+        may have asked for one before."""
         self.crew.pause(WORKER)
-        for _ in range(3):
+        for _ in range(3 + len(self.crew.members)):
             self.submit()
         gone = [self.crew.forget_messages(queue) for queue in (self.crew.settings.queue, "cpu")]
         self.crew.resume_all()

@@ -61,10 +61,8 @@ class Spy:
         made["configurable"][seam.RUNNER_SUBMIT] = self.hook
         self.parts = []
         try:
-            # `custom` keeps a waiter alive: without one LangGraph runs a lone task itself.
-            async for part in self.graph.astream(
-                given, made, stream_mode=["values", "updates", "custom"], durability="sync"
-            ):
+            graph = seam.bind(self.graph, self.graph.checkpointer)
+            async for part in graph.astream(given, made, stream_mode=["values", "updates"], durability="sync"):
                 self.parts.append(part)
         finally:
             await runner.close()
@@ -409,6 +407,18 @@ def test_binding_keeps_the_list_of_types_that_state_may_hold() -> None:
     assert bound._serde_allowlist == {("somewhere", "Thing")}, "Pregel keeps the allow list of its types elsewhere"
     assert bound is not graph
     assert bound.nodes is graph.nodes or bound.nodes == graph.nodes
+
+
+async def test_a_bound_graph_keeps_its_time_limit_for_supersteps_and_gets_none_that_ends_anything() -> None:
+    async def slow(_: Any) -> Any:
+        await asyncio.sleep(0.05)
+        return {"out": [1]}
+
+    free, limited = compiled(("a", slow)), compiled(("a", slow))
+    limited.step_timeout = 0.01
+    assert (await seam.bind(free, InMemorySaver()).ainvoke({"out": []}, at()))["out"] == [1]
+    with pytest.raises(TimeoutError):
+        await seam.bind(limited, InMemorySaver()).ainvoke({"out": []}, at())
 
 
 def test_the_metadata_of_nodes_is_found() -> None:
