@@ -8,6 +8,7 @@ import orjson
 
 from runyard.engine import shape
 from runyard.engine.dead_letters import summary
+from runyard.engine.outcomes import ROOM
 from runyard.engine.run import Delivery, Phase, Run
 from runyard.engine.shape import at
 from runyard.engine.store.assistants import Assistant
@@ -71,16 +72,6 @@ _REASONS = {
 }
 
 
-#: What a parked node waits for, by what it waits at.
-_ROOM = {
-    "limit": "a share of limit {name!r}",
-    "circuit": "circuit {name!r} to close",
-    "tenant": "another run of tenant {name!r} to end",
-    "graph": "another run of graph {name!r} to end",
-    "exhausted": "an operator: its attempts are used up ({name})",
-}
-
-
 def reason(run: Run) -> str:
     """Why a run waits and since when, who has it in hand, or what it came to: a sentence for a person."""
     missing = ", ".join(sorted({str(part["node"]) for part in run.degraded}))
@@ -107,7 +98,7 @@ def _room(run: Run) -> str:
     for entry in run.waits_for:
         waiting.setdefault((entry["node"], entry["why"], entry["name"]), []).append(entry["since"])
     said = [
-        f"{_who(node, len(since))}waits for {_ROOM[why].format(name=name)} since {at(min(since))}"
+        f"{_who(node, len(since))}waits for {ROOM[why].format(name=name)} since {at(min(since))}"
         for (node, why, name), since in waiting.items()
     ]
     return ", ".join(said)

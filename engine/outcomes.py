@@ -22,6 +22,14 @@ from runyard.engine.run import (
 
 #: Told of a run and what its slice, or its branch, came to, once that is saved.
 Tell = Callable[[Run, Any], None]
+#: What a parked node waits for, by what it waits at.
+ROOM = {
+    "limit": "a share of limit {name!r}",
+    "circuit": "circuit {name!r} to close",
+    "tenant": "another run of tenant {name!r} to end",
+    "graph": "another run of graph {name!r} to end",
+    "exhausted": "an operator: its attempts are used up ({name})",
+}
 
 
 def in_words(outcome: Outcome) -> str:  # noqa: C901, PLR0911 - one sentence each

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runyard.engine.ledger import Kind, Status, Tokens
+from runyard.engine.outcomes import ROOM
 from runyard.engine.run import REVIVABLE, TERMINAL, Phase, Run
 
 Json = dict[str, Any]
@@ -80,7 +81,7 @@ def duration(ms: float) -> str:
 _HEADLINES = {
     Phase.QUEUED: "It waits behind another run of its thread, {since}.",
     Phase.DUE: "It waits for {what}, due in {due}.",
-    Phase.PARKED: "It waits for room: {parked}.",
+    Phase.PARKED: "It is parked, without a worker: {parked}.",
     Phase.WAITING: "It waits for a worker of queue {queue!r}, {since}.",
     Phase.LEASED: "It is running on worker {owner}; {moved}.",
     Phase.DISPATCHED: "It is running: its nodes were handed to workers of other queues, {since}.",
@@ -101,8 +102,7 @@ def _headline(run: Run, failed: Sequence[Json], asked: Sequence[Any], now_ms: in
         since=f"for {duration(max(0, now_ms - run.updated_at))}",
         what=f"the next attempt of node {failed[-1]['node']}" if failed else "its time",
         due=duration(max(0, (run.due_at or now_ms) - now_ms)),
-        parked="; ".join(f"node {part['node']} for {part['why']} {part['name']}" for part in run.waits_for)
-        or "somewhere",
+        parked="; ".join(_parked(part, now_ms) for part in run.waits_for) or "it waits for room",
         queue=run.queue,
         owner=run.owner,
         moved=moved,
@@ -113,6 +113,12 @@ def _headline(run: Run, failed: Sequence[Json], asked: Sequence[Any], now_ms: in
         place=_place(run),
         error=_error(run),
     )
+
+
+def _parked(part: Json, now_ms: int) -> str:
+    who = f"node {part['node']}" if part["node"] else "it"
+    waits_for = ROOM[part["why"]].format(name=_cut(str(part["name"]), 160))
+    return f"{who} has waited {duration(max(0, now_ms - part['since']))} for {waits_for}"
 
 
 def _quarantined(run: Run) -> str:
@@ -305,10 +311,19 @@ def _next(run: Run) -> list[tuple[str, str]]:
         skip = [(_REPLAY + " --skip {node}", "go on as if {node} had returned nothing")] if error.get("node") else []
         wanted = [*_REPAIRS.get(str(error.get("error")), [_TRY_AGAIN, *skip, _SHOW]), _LOOK]
     else:
-        wanted = _NEXT.get(run.phase, [_LOOK])
+        wanted = [*_room(run), *_NEXT.get(run.phase, [_LOOK])]
     facts = {"id": run.run_id, "queue": run.queue, "graph": run.graph_id, "thread": run.thread_id,
-             "node": error.get("node")}  # fmt: skip
+             "node": error.get("node"),
+             "parked": next((part["node"] for part in run.waits_for if part["why"] == "exhausted"), "")}  # fmt: skip
     return [(command.format(**facts), why.format(**facts)) for command, why in wanted]
+
+
+def _room(run: Run) -> list[tuple[str, str]]:
+    """What can be done about that which a parked run waits for."""
+    kinds = {part["why"] for part in run.waits_for}
+    wanted = [_TRY_AGAIN, (f"{_REPLAY} --skip {{parked}}", "go on as if {parked} had returned nothing")]
+    wanted = wanted if "exhausted" in kinds else []
+    return [*wanted, *([("runyard circuits list", "whether it is open, and why")] if "circuit" in kinds else [])]
 
 
 def _newest(lines: list[str]) -> list[str]:

@@ -52,6 +52,22 @@ def test_a_quarantined_run_says_which_node_its_workers_died_at() -> None:
     assert "Look at what its next node does to its process." in explain(run, [], [], [], now_ms=4_000).story[0]
 
 
+@pytest.mark.parametrize(
+    ("why", "name", "said", "command"),
+    [
+        ("limit", "serp", "node search has waited 9.0 s for a share of limit 'serp'", "status"),
+        ("circuit", "openai", "node search has waited 9.0 s for circuit 'openai' to close", "circuits"),
+        ("exhausted", "E: m", "for an operator: its attempts are used up (E: m)", "dead-letters"),
+    ],
+)
+def test_a_parked_run_says_what_it_waits_for_and_what_can_be_done(why: str, name: str, said: str, command: str) -> None:
+    part = {"task_id": "t", "node": "search", "why": why, "name": name, "since": 1_000}
+    run = dataclasses.replace(RUN, phase=Phase.PARKED, parked=[part])
+    told = explain(run, [], [], [], now_ms=10_000).told(run)
+    assert said in told["headline"]
+    assert told["next"][0]["command"].split()[1] == command
+
+
 def test_a_run_that_is_not_over_has_taken_until_now() -> None:
     run = dataclasses.replace(RUN, phase=Phase.LEASED, started_at=1_500)
     assert cost_of(run, [], now_ms=61_500)["took_ms"] == 60_000
