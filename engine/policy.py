@@ -56,6 +56,11 @@ class NodePolicy:
     when_open: str = "fail"
 
     @property
+    def may_leave_home(self) -> bool:
+        """Whether the node may belong to another queue than its run's."""
+        return self.queue is not None or self.isolate or self.deadline_s is not None
+
+    @property
     def when_exhausted(self) -> str:
         return self.on_exhausted or ("fail" if self.required else "partial")
 

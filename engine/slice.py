@@ -309,6 +309,8 @@ class _Slice:
             now_ms=claim.now_ms,
         )
         self._forgets = seam.forgets(prepared.graph)
+        # Asked of every task about each of its siblings, so of most graphs it is better known beforehand.
+        self._may_send_away = any(policy.may_leave_home for policy in prepared.policies.values())
         self._one_step = worker.settings.quantum_s == 0 and not self._forgets
 
     async def run(self, answered: set[str]) -> Outcome:
@@ -410,7 +412,7 @@ class _Slice:
         self._nodes.wait_if_early(task)
         if self._prepared.meter is not None and task.name != seam.START:
             self._prepared.meter.begin(seam.step_of(task))
-        if any(self._is_foreign(other) for other in siblings):
+        if self._may_send_away and any(self._is_foreign(other) for other in siblings):
             if not self._nodes.is_settled(task):
                 self._foreign.append(task)
             raise seam.NotHere(task.id)
