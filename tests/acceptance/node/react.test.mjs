@@ -4,13 +4,17 @@ import test from "node:test";
 import { mount, said, until } from "./dom.mjs";
 
 const { Client } = await import("@langchain/langgraph-sdk");
-const { useStream } = await import("@langchain/react");
+const { useMessageMetadata, useStream } = await import("@langchain/react");
 const apiUrl = process.env.SERVER;
 const client = new Client({ apiUrl });
 
 const open = (assistantId, options = {}) => {
   let threadId = options.threadId ?? null;
-  const page = mount(() => useStream({ apiUrl, assistantId, ...options, onThreadId: (id) => (threadId = id) }));
+  const page = mount(() => {
+    const stream = useStream({ apiUrl, assistantId, ...options, onThreadId: (id) => (threadId = id) });
+    page.origin = useMessageMetadata(stream, stream.messages.at(-1)?.id)?.parentCheckpointId;
+    return stream;
+  });
   page.threadId = () => threadId ?? page.now.threadId;
   page.texts = () => page.now.messages.map(said);
   return page;
@@ -54,6 +58,21 @@ test("a conversation is forked from a checkpoint", async () => {
   await until(() => page.texts()[0] === "hello" && page.texts().length === 2 && !page.now.isLoading, "another answer");
   const state = await client.threads.getState(page.threadId());
   assert.deepEqual(state.values.messages.map(said), ["hello", "one two three four"]);
+  page.close();
+});
+
+test("an answer knows the checkpoint before it, from which it is given anew", async () => {
+  const page = open("chat");
+  await ready(page);
+  page.now.submit(human("hi"));
+  await until(() => page.texts().at(-1) === "one two three four" && !page.now.isLoading, "an answer");
+  const past = await client.threads.getHistory(page.threadId());
+  const before = past.find((state) => state.next[0] === "say").checkpoint.checkpoint_id;
+  await until(() => page.origin === before, "the checkpoint before the answer");
+  page.now.submit(null, { forkFrom: page.origin });
+  const runs = () => client.runs.list(page.threadId());
+  await until(async () => (await runs()).length === 2 && (await runs())[0].status === "success", "another run");
+  assert.deepEqual((await client.threads.getState(page.threadId())).values.messages.map(said), ["hi", "one two three four"]);
   page.close();
 });
 
