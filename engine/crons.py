@@ -158,7 +158,7 @@ class Crons:
             request, graph_id, labels = _configured(request, assistant), assistant.graph_id, assistant.metadata
         at = self._keys.of_run(cron.cron_id)
         return self._service.to_run(
-            request,
+            _named(request, cron.cron_id),
             graph_id=graph_id,
             assistant_id=cron.assistant_id,
             thread_id=cron.thread_id or new_thread_id_in(at.number, self._keys.partitions),
@@ -179,6 +179,12 @@ class Crons:
             told = f"fires every {gap_s:g} s, and the least is {least_s:g} s (RUNYARD_CRON_MIN_INTERVAL_S)"
             raise InvalidInput(f"schedule: {cron.schedule[:60]!r} {told}")
         return _next(cron, now_ms)
+
+
+def _named(request: RunRequest, cron_id: str) -> RunRequest:
+    """The request of a run whose nodes find the cron that started it in ``config["configurable"]``."""
+    configurable = {**(request.config.get("configurable") or {}), "cron_id": cron_id}
+    return dataclasses.replace(request, config={**request.config, "configurable": configurable})
 
 
 def _next(cron: Cron, now_ms: int) -> int | None:

@@ -329,5 +329,6 @@ def test_runs_start_with_the_assistant_as_it_is_then(web: Web, bench: Bench) -> 
     service = web.app.extensions["runyard"].shared_service
     crons = Crons(service)
     run = crons._run_of(crons.get(cron_id))
-    assert run.request.context == run.request.config["configurable"] == {"v": 2, "mine": 1}
+    assert run.request.context == {"v": 2, "mine": 1}
+    assert run.request.config["configurable"] == {"v": 2, "mine": 1, "cron_id": cron_id}
     assert run.metadata == {"team": "a", "cron_id": cron_id}
