@@ -19,9 +19,10 @@ ANONYMOUS = {
 
 #: What LangGraph's server has, too: there handlers of an Auth object must be asked.
 THEIRS = ("assistants", "threads", "runs", "crons", "store")
-#: These start runs, and ask about that where the run is made.
+#: These start runs, and ask about that where the run is made; an A2A request asks once it is known what it is about,
+#: and there is no session of MCP to end.
 STARTING = {
-    *("runs.create", "streams.wait", "streams.stream"),
+    *("runs.create", "streams.wait", "streams.stream", "a2a.message", "mcp.end"),
     *(f"stateless runs.{name}" for name in ("create", "create_batch", "wait", "stream")),
 }
 
