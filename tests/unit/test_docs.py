@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from runyard.app import mcp, protocol
+from runyard.app.api import a2a
 from runyard.engine.run import TRANSITIONS, Phase, status_of
 from runyard.engine.settings import Settings
 from runyard.engine.store import keys
@@ -37,6 +39,13 @@ def test_the_list_of_keys_is_the_one_in_the_code() -> None:
     assert keys.__doc__ is not None
     table = "\n".join(line for line in keys.__doc__.splitlines() if line.startswith("|"))
     assert between((ROOT / "docs/redis-keys.md").read_text(), "keys") == table
+
+
+def test_the_protocols_are_those_that_are_spoken() -> None:
+    text = (ROOT / "docs/protocols.md").read_text()
+    assert f"`{' '.join(protocol.CHANNELS)}`" in text
+    assert f"{', '.join(mcp.VERSIONS[:-1])} and {mcp.VERSIONS[-1]}" in text
+    assert all(f"`{method}`" in text for method in a2a._METHODS)
 
 
 def test_the_lifecycle_lists_every_phase_and_transition() -> None:
