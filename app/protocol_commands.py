@@ -114,15 +114,15 @@ def _input_respond(wiring: Wiring, thread_id: str, params: Json) -> Json:
 
 
 def _answers(params: Json) -> Json:
-    """What is answered, by interrupt."""
+    """What is answered, by interrupt; JavaScript leaves out a response that is undefined, which stands for null."""
     given = params.get("responses", [params])
     if not isinstance(given, list) or not given or not all(_is_answer(item) for item in given):
         raise Refused("invalid_argument", "Give interrupt_id and response, or a list of these as responses.")
-    return {item["interrupt_id"]: item["response"] for item in given}
+    return {item["interrupt_id"]: item.get("response") for item in given}
 
 
 def _is_answer(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("interrupt_id"), str) and "response" in value
+    return isinstance(value, dict) and isinstance(value.get("interrupt_id"), str)
 
 
 def _get_tree(wiring: Wiring, thread_id: str, params: Json) -> Json:

@@ -279,6 +279,15 @@ def test_input_on_an_interrupted_thread_is_the_answer(server: Stack) -> None:
     assert server.http.get(f"/threads/{thread_id}/state").json()["values"]["answer"] == "sure"
 
 
+def test_an_answer_may_be_nothing(server: Stack) -> None:
+    thread_id = started(server, "asking")
+    asked = told(server, thread_id, ["lifecycle", "input"], until="interrupted")[1]["params"]["data"]
+    command(server, thread_id, "input.respond", responses=[{"interrupt_id": asked["interrupt_id"]}])
+    told(server, thread_id, ["lifecycle"])
+    state = server.http.get(f"/threads/{thread_id}/state").json()
+    assert (state["values"]["answer"], state["next"]) == (None, [])
+
+
 def test_a_thread_stream_outlives_its_runs_and_goes_on_after_an_event(server: Stack) -> None:
     thread_id = server.thread()
     path = f"/threads/{thread_id}/stream"
