@@ -48,6 +48,8 @@ class Steps:
         self._records: deque[bytes] = deque()
         self._told = self._noted = 0
         self._under_way: asyncio.Future[Any] | None = None
+        #: Whether what is under way holds more than events and records.
+        self._has_work = False
         self._timer: asyncio.TimerHandle | None = None
         self._due_at = 0.0
         self._late = False
@@ -97,6 +99,7 @@ class Steps:
             self._timer.cancel()
             self._timer = None
         self._late = False
+        self._has_work = self._has_work or bool(self._parts)
         parts = self._take()
         if not parts:
             return None
@@ -111,11 +114,11 @@ class Steps:
     async def close(self) -> None:
         """The slice is over. Returns once all that tasks wrote is saved; the last events and records are only sent, so
         that they go with what the slice came to. Raises as :meth:`checkpoint` does."""
-        if self._parts:
-            await self._save()
-        else:
-            self.flush()
-            self._raise_if_failed()
+        has_work = bool(self._parts) or self._has_work
+        future = self.flush() or self._under_way
+        if has_work and future is not None:
+            await asyncio.shield(future)
+        self._raise_if_failed()
 
     async def _save(self) -> None:
         if (future := self.flush()) is not None:
@@ -129,7 +132,7 @@ class Steps:
     def _answered(self, future: asyncio.Future[Any]) -> None:
         """Called before whoever waits for the same answer goes on."""
         if future is self._under_way:
-            self._under_way = None
+            self._under_way, self._has_work = None, False
         reply = None if future.cancelled() else future.result()
         if isinstance(reply, Exception):
             self._error = self._error or translate(reply)

@@ -1,0 +1,124 @@
+"""What a slice saves on its way: together, in order, under its lease, and nobody is told of less."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from runyard.engine.errors import LeaseLost
+from runyard.engine.steps import Steps
+from runyard.engine.store import checkpoint_calls, events, records, runs
+from runyard.engine.store.client import AsyncStore, Call
+from runyard.engine.store.save import Part, part_names
+from tests.support.eventually import eventually_async
+from tests.support.store import Bench
+
+
+class Scene:
+    """A run in hand and what saves for it; every call that is sent is remembered."""
+
+    def __init__(self, bench: Bench, store: AsyncStore) -> None:
+        self.bench, self.store, self.run = bench, store, bench.create()
+        self.fence = bench.claimed(self.run).fence
+        self.sent: list[list[str]] = []
+        send = store.send
+
+        def watched(call: Call[Any]) -> asyncio.Future[Any]:
+            self.sent.append(part_names(call))
+            return send(call)
+
+        store.send = watched  # type: ignore[method-assign]
+        self.steps = Steps(
+            store, bench.keys, self.run.run_id, self.run.thread_id, self.fence, keep_events=100, keep_records=100
+        )
+        self.place = checkpoint_calls.place_of(bench.keys, self.run.thread_id, "")
+
+    def writes(self, checkpoint_id: str = "c1") -> Part:
+        return checkpoint_calls.writes_part(self.place, checkpoint_id, ("wtask\x000", b"v"))
+
+    def checkpoint(self, checkpoint_id: str = "c1") -> Part:
+        return checkpoint_calls.checkpoint_part(
+            self.place, checkpoint_id, body=b"{}", metadata=b"{}", parent_id="", versions="", values=("f", b"v")
+        )
+
+    def told(self) -> list[str]:
+        return [event.name for event in self.bench.do(events.read(self.bench.keys, self.run.run_id, events.START))]
+
+    def noted(self) -> int:
+        return int(self.bench.do(records.length(self.bench.keys, self.run.run_id)))
+
+    def saved(self) -> bool:
+        return bool(self.bench.client.exists(self.place.checkpoint("c1")))
+
+    async def comes_to_be_saved(self) -> bool:
+        return self.saved()
+
+    def lose(self) -> None:
+        """Let somebody else have the run."""
+        self.bench.do(runs.give_back(self.bench.keys, self.run.run_id, self.fence))
+        self.bench.claimed(self.run)
+
+
+@pytest.fixture
+async def scene(redis_url: str) -> AsyncIterator[Scene]:
+    bench, store = Bench(redis_url), AsyncStore.connect(redis_url)
+    yield Scene(bench, store)
+    await store.close()
+    bench.close()
+
+
+async def test_a_superstep_goes_in_one_script_its_records_first(scene: Scene) -> None:
+    scene.steps.tell("values", b"{}")
+    scene.steps.wrote(scene.writes())
+    scene.steps.note(b"{}")
+    await scene.steps.checkpoint(scene.checkpoint())
+    assert scene.sent == [["records", "writes", "checkpoint", "events"]]
+    assert (scene.told(), scene.noted(), scene.saved()) == (["values"], 1, True)
+
+
+async def test_what_a_task_wrote_is_saved_though_no_checkpoint_follows(scene: Scene) -> None:
+    scene.steps.wrote(scene.writes())
+    await eventually_async(scene.comes_to_be_saved)
+    assert scene.sent == [["writes"]]
+
+
+async def test_events_and_records_are_each_saved_once_however_many_saves_there_are(scene: Scene) -> None:
+    for number in range(3):
+        scene.steps.tell(f"e{number}", b"{}")
+        scene.steps.note(b"{}")
+        scene.steps.flush()
+    await scene.steps.checkpoint(scene.checkpoint())
+    assert (scene.told(), scene.noted()) == (["e0", "e1", "e2"], 3)
+
+
+async def test_who_lost_the_lease_saves_nothing_and_learns_it_at_the_next_checkpoint(scene: Scene) -> None:
+    scene.lose()
+    scene.steps.tell("values", b"{}")
+    scene.steps.note(b"{}")
+    scene.steps.wrote(scene.writes())
+    with pytest.raises(LeaseLost):
+        await scene.steps.checkpoint(scene.checkpoint())
+    assert (scene.told(), scene.noted(), scene.saved()) == ([], 0, False)
+    with pytest.raises(LeaseLost):
+        await scene.steps.close()
+
+
+async def test_the_end_waits_for_what_tasks_wrote_also_when_it_is_on_its_way(scene: Scene) -> None:
+    scene.steps.wrote(scene.writes())
+    scene.steps.flush()
+    scene.steps.tell("values", b"{}")
+    await scene.steps.close()
+    assert scene.saved()
+
+
+async def test_the_last_events_are_sent_ahead_of_what_follows_and_not_waited_for(scene: Scene) -> None:
+    scene.steps.tell("values", b"{}")
+    closing = asyncio.ensure_future(scene.steps.close())
+    await asyncio.sleep(0)
+    assert closing.done()
+    assert scene.sent == [["events"]]
+    await scene.store.do(Call.command("PING"))
+    assert scene.told() == ["values"]
