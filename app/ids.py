@@ -22,7 +22,7 @@ def canonical(value: object) -> str | None:
         text = str(uuid.UUID(value))
     except ValueError:
         return None
-    return text if text == value.lower() else None
+    return text if value.lower() in (text, text.replace("-", "")) else None
 
 
 class IdConverter(BaseConverter):

@@ -52,7 +52,11 @@ def start(wiring: Wiring, body: Json, thread_id: str | None = None, *, part: int
         graph_id=assistant.graph_id,
         assistant_id=assistant.assistant_id,
         thread_id=wiring.service.fresh_thread_id(once) if kept else thread_id,
-        metadata={**assistants.labels(wiring, assistant), **(body.get("metadata") or {})},
+        metadata={
+            **assistants.labels(wiring, assistant),
+            **(request.config.get("metadata") or {}),
+            **(body.get("metadata") or {}),
+        },
         strategy=body.get("multitask_strategy") or "enqueue",
         create_thread=kept or body.get("if_not_exists") == "create",
         after_s=body.get("after_seconds") or 0,

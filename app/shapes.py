@@ -28,7 +28,7 @@ def of_run(run: Run) -> Json:
         "due_at": at(run.due_at) if run.phase in (Phase.DUE, Phase.PARKED) else None,
         "waits_for": [{**entry, "since": at(entry["since"])} for entry in run.waits_for],
         "deadline_at": at(run.deadline_at),
-        "error": {key: run.error.get(key) for key in ("error", "message")} if run.error else None,
+        "error": _error(run.error),
         "partial": bool(_missing(run)),
         "missing": _missing(run),
         "degraded": run.degraded,
@@ -186,8 +186,13 @@ def of_thread(thread: Thread) -> Json:
         # JSON already: state can be large, and decoding it to encode it again would be for nothing.
         "values": orjson.Fragment(thread.values) if thread.values else None,
         "interrupts": thread.interrupts,
-        "error": thread.error,
+        "error": _error(thread.error),
     }
+
+
+def _error(known: Json | None) -> Json | None:
+    """What clients hear of an error; node, attempt and traceback are for who repairs the run, in its dead letter."""
+    return {key: known.get(key) for key in ("error", "message")} if known else None
 
 
 #: A thread without a checkpoint, or without a graph to read it with.

@@ -32,6 +32,9 @@ GLANCE_S = 0.01
 #: How long a request for a result waits in its own thread, which is the quickest way, before the relay takes it over.
 SOON_S = 1.0
 
+#: Before every event: who loses the stream right after the greeting comes back with this id and misses nothing.
+GREETING_ID = "0-1"
+
 #: The events that a client's word for a mode stands for, without their subgraph suffix.
 EVENTS_OF: dict[str, tuple[str, ...]] = {
     "messages": ("messages/metadata", "messages/partial", "messages/complete"),
@@ -71,7 +74,7 @@ def frame(name: str, data: bytes, event_id: str = "") -> bytes:
 async def stream(live: Live, run: Run, view: View) -> Parts:
     """The events of a run until it has ended; the status is final before this ends."""
     if view.greeting:
-        yield frame("metadata", wire.encode({"run_id": run.run_id, "attempt": 1}))
+        yield frame("metadata", wire.encode({"run_id": run.run_id, "attempt": 1}), GREETING_ID if view.ids else "")
     heard = time.monotonic()
     async with aclosing(follow(live, run, view.after)) as parts:
         async for some in parts:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from langchain_core.messages import BaseMessage, BaseMessageChunk
+from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk_to_message
 
 from runyard.engine import wire
 from runyard.engine.protocol import MODES as PROTOCOL_MODES, PROTOCOL, ProtocolFeed
 from runyard.engine.run import RunRequest
+from runyard.engine.shape import checkpoint_of
 
 #: Told of every event: its name, and its JSON.
 Tell = Callable[[str, bytes], None]
 INTERRUPT_KEY = "__interrupt__"
+
+#: What nodes find in ``config["configurable"]`` and no stream tells.
+PRIVATE = frozenset({"degraded", "langgraph_auth_user", "langgraph_auth_user_id", "langgraph_auth_permissions"})
 
 #: Clients' words for LangGraph's one `messages` mode.
 _MESSAGES = ("messages", "messages-tuple")
@@ -71,7 +75,7 @@ class Feed:
         elif mode == "messages":
             self._take_message(namespace, data)
         elif mode in self._asked:
-            self._tell(mode, namespace, data)
+            self._tell(mode, namespace, _PUBLIC.get(mode, _as_it_is)(data))
 
     def close(self) -> None:
         """Tell what is held back: there are no more parts."""
@@ -145,10 +149,47 @@ class _LegacyMessages:
             return
         grown = known + message if isinstance(known, BaseMessageChunk) else message
         self._so_far[message.id] = grown
-        yield "messages/partial", [grown]
+        yield "messages/partial", [message_chunk_to_message(grown)]
 
 
 def _without_interrupts(values: Any) -> Any:
     if isinstance(values, dict) and INTERRUPT_KEY in values:
         return {key: value for key, value in values.items() if key != INTERRUPT_KEY}
     return values
+
+
+def _as_it_is(data: Any) -> Any:
+    return data
+
+
+def _checkpoint(payload: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint as LangGraph tells it, without what only nodes are to find in its config."""
+    return {**payload, **{name: _public(payload.get(name)) for name in ("config", "parent_config")}}
+
+
+def _public(config: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not config:
+        return config
+    shown = {key: value for key, value in config["configurable"].items() if key not in PRIVATE}
+    return {**config, "configurable": shown}
+
+
+def _debug(record: dict[str, Any]) -> dict[str, Any]:
+    if record["type"] != "checkpoint":
+        return record
+    payload = _checkpoint(record["payload"])
+    places = {"checkpoint": payload["config"], "parent_checkpoint": payload["parent_config"]}
+    tasks = [_pointing(task) for task in payload["tasks"]]
+    told = {**payload, **{name: checkpoint_of(at) for name, at in places.items()}, "tasks": tasks}
+    return {**record, "payload": told}
+
+
+def _pointing(task: dict[str, Any]) -> dict[str, Any]:
+    """A task whose subgraph is under way, with the place of its checkpoints instead of a config."""
+    if not task.get("state"):
+        return task
+    return {**{key: value for key, value in task.items() if key != "state"}, "checkpoint": checkpoint_of(task["state"])}
+
+
+#: What becomes of a part before it is told, by its mode.
+_PUBLIC: dict[str, Callable[[Any], Any]] = {"checkpoints": _checkpoint, "debug": _debug}

@@ -291,13 +291,14 @@ def _any_of(names: set[str], wanted: Any) -> bool:
 
 
 async def with_events(records: AsyncIterator[Any], *, nested: bool) -> AsyncIterator[Any]:
-    """The parts of a stream out of ``astream_events``, each after its record; records are parts of `events`."""
+    """The parts of a stream out of ``astream_events``; records that carry none are parts of `events`."""
     root = ""
     async for record in records:
         root = root or record["run_id"]
-        yield ((), "events", record) if nested else ("events", record)
         if record["event"] == "on_chain_stream" and record["run_id"] == root:
             yield record["data"]["chunk"]
+        else:
+            yield ((), "events", record) if nested else ("events", record)
 
 
 def step_of(task: PregelExecutableTask) -> int:

@@ -386,10 +386,16 @@ class Service:
         self.store.do(threads.set_ttl(self.keys, thread_id, minutes, strategy))
         return self.get_thread(thread_id)
 
-    def note_state(self, thread_id: str, values: Any, *, graph_id: str, assistant_id: str) -> None:
-        """Show a state that a client has written on the thread's record."""
-        known = wire.encode(values)
-        self.store.do(threads.note_state(self.keys, thread_id, known, graph_id=graph_id, assistant_id=assistant_id))
+    def note_state(self, thread_id: str, state: dict[str, Any], *, graph_id: str, assistant_id: str) -> None:
+        """Show a state that a client has written on the thread's record; a thread with something left to do waits."""
+        known = wire.encode(state["values"])
+        rest: ThreadStatus = "interrupted" if state["next"] else "idle"
+        asked = {task["id"]: task["interrupts"] for task in state["tasks"] if task["interrupts"]}
+        call = threads.note_state(
+            self.keys, thread_id, known, graph_id=graph_id, assistant_id=assistant_id, rest=rest,
+            asked=wire.encode(asked),
+        )  # fmt: skip
+        self.store.do(call)
 
     def search_threads(
         self,

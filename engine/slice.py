@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained, GraphInterrupt
@@ -482,10 +483,11 @@ def stream(
     callbacks: list[Any] = [prepared.meter] if prepared.meter else []  # first: what it refuses is not begun
     callbacks += [Callbacks(prepared.ledger)] if prepared.ledger.is_on else []
     as_events = "events" in request.stream_mode
+    named = {"run_id": UUID(run.run_id)} if as_events else {}  # clients look for the root by the run's id
     begin: Any = partial(prepared.graph.astream_events, version="v2") if as_events else prepared.graph.astream
     parts: AsyncIterator[Any] = begin(
         given_,
-        {**prepared.config, "configurable": configurable, "callbacks": callbacks},
+        {**prepared.config, **named, "configurable": configurable, "callbacks": callbacks},
         context=request.context,
         stream_mode=modes_of(request, may_stop=may_stop),
         interrupt_before=request.interrupt_before,
@@ -598,13 +600,14 @@ def config_of(run: Run, recursion_limit: int) -> RunnableConfig:
     request = run.request
     ids = {"run_id": run.run_id, "thread_id": run.thread_id, "assistant_id": run.assistant_id, "graph_id": run.graph_id}
     given = {key: value for key, value in request.config.get("configurable", {}).items() if key not in _OF_USER}
-    configurable = {**given, **_who(run), **ids, "checkpoint_ns": ""}
+    configurable = {**given, **_who(run), **ids}
     if request.checkpoint and run.entered != "checkpoint":
         wanted = {key: value for key, value in request.checkpoint.items() if key != "thread_id" and value is not None}
         configurable = {**configurable, **wanted}
     else:
         configurable.pop("checkpoint_id", None)
     config = RunnableConfig(
+        run_name=request.config.get("run_name") or run.graph_id,
         tags=request.config.get("tags", []),
         metadata={**request.config.get("metadata", {}), **run.metadata, **ids},
         recursion_limit=request.config.get("recursion_limit") or recursion_limit,

@@ -13,6 +13,7 @@ from runyard.engine import seam
 from runyard.engine.errors import InvalidInput, LeaseLost, RunInFlight
 from runyard.engine.run import Run
 from runyard.engine.saver import RedisSaver, SliceSession
+from runyard.engine.shape import checkpoint_of
 from runyard.engine.store import threads
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
@@ -90,8 +91,8 @@ def snapshot(state: StateSnapshot) -> Json:
         "tasks": [_task(task) for task in state.tasks],
         "metadata": state.metadata,
         "created_at": state.created_at,
-        "checkpoint": _checkpoint(state.config),
-        "parent_checkpoint": _checkpoint(state.parent_config),
+        "checkpoint": checkpoint_of(state.config),
+        "parent_checkpoint": checkpoint_of(state.parent_config),
         "interrupts": [_interrupt(item) for item in state.interrupts],
         "checkpoint_id": _id(state.config),
         "parent_checkpoint_id": _id(state.parent_config),
@@ -106,7 +107,7 @@ def _task(task: Any) -> Json:
         "path": list(task.path),
         "error": None if task.error is None else task.error if isinstance(task.error, str) else repr(task.error),
         "interrupts": [_interrupt(item) for item in task.interrupts],
-        "checkpoint": _checkpoint(nested) if isinstance(nested, dict) else None,
+        "checkpoint": checkpoint_of(nested) if isinstance(nested, dict) else None,
         "state": snapshot(nested) if isinstance(nested, StateSnapshot) else None,
         "result": task.result,
     }
@@ -114,16 +115,6 @@ def _task(task: Any) -> Json:
 
 def _interrupt(item: Any) -> Json:
     return {"value": item.value, "id": item.id}
-
-
-def _checkpoint(config: Any) -> Json | None:
-    if not config:
-        return None
-    configurable = config["configurable"]
-    known = {
-        key: configurable.get(key) for key in ("thread_id", "checkpoint_id", "checkpoint_map") if configurable.get(key)
-    }
-    return {"checkpoint_id": None, **known, "checkpoint_ns": configurable.get("checkpoint_ns", "")}
 
 
 def _id(config: Any) -> str | None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 import zstandard
-from langgraph.types import Interrupt
+from langgraph.types import Interrupt, Send
 
 from runyard.engine import redact
 from runyard.engine.errors import Recorded
@@ -76,6 +76,8 @@ def error_of(error: BaseException) -> dict[str, str]:
 def _default(value: Any) -> Any:  # noqa: C901, PLR0911, PLR0912 - one line for each kind of value is the clearest form
     if isinstance(value, Interrupt):
         return {"value": value.value, "id": value.id}
+    if isinstance(value, Send):
+        return {"node": value.node, "args": value.arg}
     if hasattr(value, "model_dump") and not isinstance(value, type):
         return value.model_dump()
     if is_dataclass(value) and not isinstance(value, type):
@@ -85,7 +87,7 @@ def _default(value: Any) -> Any:  # noqa: C901, PLR0911, PLR0912 - one line for 
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, BaseException):
-        return repr(value)
+        return error_of(value)
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, str):

@@ -75,7 +75,9 @@ def cancelled(run: EngineRun, query: Json) -> Response:
     if not _ask_to_end(run, query["action"]):  # for LangGraph's clients there is nothing to cancel, and that is a 404
         raise RunNotFound(f"Run {run.run_id} is over already; there is nothing to cancel.")
     if query["wait"]:
-        return answers.chunked(lambda live: sse.ending(live, run, query["action"]), {})
+        here = f"/threads/{run.thread_id}/runs/{run.run_id}"
+        headers = {"Location": f"{here}/join", "Content-Location": here}
+        return answers.chunked(lambda live: sse.ending(live, run, query["action"]), headers)
     return answers.nothing(202)
 
 

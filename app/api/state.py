@@ -158,8 +158,8 @@ def _seed(graph: Graph, thread: EngineThread, supersteps: list[list[Json]]) -> N
 def _note(graph: Graph, thread_id: str) -> None:
     """Let the thread's record show the state that was written."""
     assistant = wired().catalog.find(str(_graph_id(service().get_thread(thread_id))))
-    values = state.read(graph, service().saver, thread_id)["values"]
-    service().note_state(thread_id, values, graph_id=assistant.graph_id, assistant_id=assistant.assistant_id)
+    found = state.read(graph, service().saver, thread_id)
+    service().note_state(thread_id, found, graph_id=assistant.graph_id, assistant_id=assistant.assistant_id)
 
 
 def _read(thread_id: str, checkpoint: Json | None, *, subgraphs: bool) -> Json:

@@ -97,12 +97,13 @@ def streaming(run: Run, *, cancel: bool, here: str | None = None) -> Response:
 
 def joined(run: Run, query: Json) -> Response:
     """The events of a run that is under way, for a reader that comes back or comes along."""
-    given = request.headers.get("Last-Event-ID")
+    given = request.headers.get("Last-Event-ID") or None
+    after, names = _after(run, given), sse.names_of(_modes(query.get("stream_mode") or []))
     view = sse.View(
-        after=_after(run, given),
-        names=sse.names_of(_modes(query.get("stream_mode") or [])),
+        after=after,
+        names=names,
         ids=run.request.stream_resumable or given is not None,
-        greeting=given == "-1",
+        greeting=after == events.START and given is not None and names is None,
     )
     return _events(run, view, cancel=query["cancel_on_disconnect"], here=_place(run))
 

@@ -125,10 +125,13 @@ def delayed(keys: Keys, thread_id: str) -> Call[int]:
     return Call.command("HGET", key, "delayed", parse=lambda reply: int(reply or 0))
 
 
-def note_state(keys: Keys, thread_id: str, values: bytes, *, graph_id: str, assistant_id: str) -> Call[bool]:
-    """Show values (JSON) that a client has written on the thread's record, unless a run is active."""
+def note_state(
+    keys: Keys, thread_id: str, values: bytes, *, graph_id: str, assistant_id: str, rest: ThreadStatus, asked: bytes
+) -> Call[bool]:
+    """Show a state that a client has written on the thread's record, unless a run is active: its values (JSON), where
+    that leaves the thread, and what its tasks ask (JSON)."""
     at = keys.of_thread(thread_id)
-    words = (thread_id, wire.pack_json(values), graph_id, assistant_id)
+    words = (thread_id, wire.pack_json(values), graph_id, assistant_id, rest, asked)
     return Call(script("note_state"), (at.thread(thread_id), at.threads), words, bool)
 
 

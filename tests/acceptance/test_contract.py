@@ -139,7 +139,9 @@ def test_tokens_come_as_chunks_with_their_node(client: SyncLangGraphClient, thre
 def test_messages_in_the_old_way_grow_in_place(client: SyncLangGraphClient, thread_id: str) -> None:
     parts = parts_of(client, thread_id, "speaking", HUMAN, stream_mode="messages")
     assert len(named(parts, "messages/metadata")) == 1
-    grown = [message["content"] for [message] in named(parts, "messages/partial")]
+    partial = [message for [message] in named(parts, "messages/partial")]
+    assert {message["type"] for message in partial} == {"ai"}
+    grown = [message["content"] for message in partial]
     assert grown[-1] == "four words in all"
     assert all(later.startswith(earlier) for earlier, later in pairwise(grown))
 

@@ -87,12 +87,17 @@ def test_a_stream_begins_with_its_run_and_can_be_taken_up_again(server_stack: St
     events = parse_events(answer.text)
     assert json.loads(events[0]["data"])["run_id"] in answer.headers["Content-Location"]
     assert [event["event"] for event in events] == ["metadata", "values", "updates", "values"]
+    assert len({event["id"] for event in events}) == 4
     where = answer.headers["Location"]
     assert server_stack.http.get(where, headers={"Last-Event-ID": "-1"}).text == answer.text
     rest = parse_events(server_stack.http.get(where, headers={"Last-Event-ID": events[1]["id"]}).text)
     assert rest == events[2:]
+    for nothing_but_the_greeting in (events[0]["id"], "0-1"):
+        again = server_stack.http.get(where, headers={"Last-Event-ID": nothing_but_the_greeting}).text
+        assert parse_events(again) == events[1:]
     only = parse_events(server_stack.http.get(f"{where}?stream_mode=updates", headers={"Last-Event-ID": "-1"}).text)
-    assert [event["event"] for event in only] == ["metadata", "updates"]
+    assert [event["event"] for event in only] == ["updates"]
+    assert server_stack.http.get(where, headers={"Last-Event-ID": ""}).text == ""
     assert server_stack.http.get(where, headers={"Last-Event-ID": "x"}).status_code == 422
 
 

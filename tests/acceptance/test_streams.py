@@ -316,6 +316,12 @@ def test_events_are_the_records_of_astream_events(server: Stack) -> None:
     found = parse_events(answer.text)
     records = [json.loads(event["data"]) for event in found if event["event"] == "events"]
     assert {"on_chain_start", "on_chain_stream", "on_chain_end"} <= {record["event"] for record in records}
+    run_id = json.loads(found[0]["data"])["run_id"]
+    root = [record for record in records if record["run_id"] == run_id]
+    assert [(record["event"], record["name"]) for record in root] == [
+        ("on_chain_start", "plain"),
+        ("on_chain_end", "plain"),
+    ]
     assert json.loads([event for event in found if event["event"] == "values"][-1]["data"]) == {"steps": ["work"]}
 
 

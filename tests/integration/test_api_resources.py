@@ -27,9 +27,12 @@ def test_a_run_is_recorded_answered_and_announced(web: Web) -> None:
     answer = web.run(thread_id, input={"text": "a"}, metadata={"m": 1}, stream_resumable=True)
     run = answer.json
     assert answer.headers["Content-Location"] == f"/threads/{thread_id}/runs/{run['run_id']}"
-    assert (run["status"], run["assistant_id"], run["metadata"]) == ("pending", PLAIN_ID, {"m": 1})
+    graph = {"graph_id": "plain", "assistant_id": PLAIN_ID}
+    assert (run["status"], run["assistant_id"], run["metadata"]) == ("pending", PLAIN_ID, {"m": 1, **graph})
     assert run["multitask_strategy"] == "enqueue"
     assert (run["kwargs"]["input"], run["kwargs"]["resumable"]) == ({"text": "a"}, True)
+    ids = {"run_id": run["run_id"], "thread_id": thread_id, **graph}
+    assert (run["kwargs"]["context"], run["kwargs"]["config"]) == ({}, {"configurable": ids})
     assert datetime.fromisoformat(run["created_at"]).utcoffset() is not None
     assert [wake.run_id for wake in web.wakes] == [run["run_id"]]
     assert web.call("GET", answer.headers["Content-Location"]).json == run

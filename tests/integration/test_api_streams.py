@@ -33,7 +33,7 @@ def test_a_started_run_makes_its_thread_and_is_recorded(web: Web) -> None:
     answer = command(web, "run.start", thread_id, assistant_id="plain", input={"steps": []}, metadata={"a": 1})
     assert answer["type"] == "success"
     run = web.call("GET", f"/threads/{thread_id}/runs/{answer['result']['run_id']}").json
-    assert run["metadata"] == {"a": 1}
+    assert run["metadata"] == {"a": 1, "graph_id": "plain", "assistant_id": run["assistant_id"]}
     assert web.call("POST", "/threads/search", {"metadata": {"a": 1}}).json[0]["thread_id"] == thread_id
     assert answer["meta"] == {"applied_through_seq": 0}
     assert len(web.wakes) == 1

@@ -87,6 +87,26 @@ def test_an_edited_state_shows_on_its_thread(web: Web) -> None:
     assert web.call("POST", "/threads/count", {"values": {"text": "b"}}).json == 1
 
 
+def test_a_thread_that_is_given_a_state_with_something_left_to_do_waits(web: Web) -> None:
+    half = seeded(web, supersteps=STEPS[:2]).json
+    assert half["status"] == "interrupted"
+    place = f"/threads/{half['thread_id']}"
+    assert web.call("GET", f"{place}/state").json["next"] == ["work"]
+    web.call("POST", f"{place}/state", {"values": {"steps": ["made up"]}, "as_node": "work"})
+    assert web.call("GET", place).json["status"] == "idle"
+
+
+def test_the_metadata_of_a_runs_config_is_the_runs(web: Web) -> None:
+    run = web.run(web.thread(), config={"metadata": {"a": 1, "b": 1}}, metadata={"b": 2}).json
+    assert (run["metadata"]["a"], run["metadata"]["b"]) == (1, 2)
+
+
+def test_an_id_without_hyphens_is_the_same_id(web: Web) -> None:
+    thread_id = web.thread()
+    assert web.call("GET", f"/threads/{thread_id.replace('-', '')}").json["thread_id"] == thread_id
+    assert web.call("POST", "/threads", {"thread_id": thread_id.replace("-", "")}).status_code == 409
+
+
 def test_a_copy_has_the_state_and_the_history_and_a_life_of_its_own(web: Web) -> None:
     source = seeded(web).json
     copy = web.call("POST", f"/threads/{source['thread_id']}/copy").json

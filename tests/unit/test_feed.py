@@ -147,7 +147,9 @@ def test_legacy_messages_give_the_message_as_far_as_it_has_come() -> None:
         "messages/metadata", "messages/partial", "messages/partial", "messages/metadata", "messages/partial",
     ]  # fmt: skip
     assert book.told[0][1] == {"m": {"metadata": {"langgraph_node": "model"}}}
-    assert [data[0]["content"] for name, data in book.told if name == "messages/partial"] == ["he", "hello", "other"]
+    partial = [data[0] for name, data in book.told if name == "messages/partial"]
+    assert [message["content"] for message in partial] == ["he", "hello", "other"]
+    assert {message["type"] for message in partial} == {"ai"}
 
 
 def test_legacy_messages_give_a_whole_message_as_complete() -> None:
@@ -177,6 +179,27 @@ def checkpoint(name: str, *, before: str | None = None, step: int = 0) -> dict[s
         "config": {"configurable": {"checkpoint_id": name}}, "parent_config": parent, "metadata": metadata,
         "values": {"n": 1}, "next": [], "tasks": [],
     }  # fmt: skip
+
+
+def test_checkpoints_are_told_without_what_only_nodes_are_to_find() -> None:
+    made, book = feed("checkpoints", "debug")
+    found = checkpoint("c2", before="c1")
+    found["config"]["configurable"] |= {"degraded": [], "langgraph_auth_user": {"identity": "ann"}, "thread_id": "t"}
+    found["tasks"] = [{"id": "1", "state": {"configurable": {"thread_id": "t", "checkpoint_ns": "sub:1"}}}, {"id": "2"}]
+    made.take((), "checkpoints", found)
+    made.take((), "debug", {"type": "checkpoint", "step": 0, "payload": found})
+    made.take((), "debug", {"type": "task", "step": 1, "payload": {"id": "1"}})
+    shown = {**found, "config": {"configurable": {"checkpoint_id": "c2", "thread_id": "t"}}}
+    places = {
+        "checkpoint": {"thread_id": "t", "checkpoint_id": "c2", "checkpoint_ns": ""},
+        "parent_checkpoint": {"checkpoint_id": "c1", "checkpoint_ns": ""},
+        "tasks": [{"id": "1", "checkpoint": {"thread_id": "t", "checkpoint_ns": "sub:1"}}, {"id": "2"}],
+    }
+    assert book.told == [
+        ("checkpoints", shown),
+        ("debug", {"type": "checkpoint", "step": 0, "payload": {**shown, **places}}),
+        ("debug", {"type": "task", "step": 1, "payload": {"id": "1"}}),
+    ]
 
 
 def test_the_protocol_tells_a_checkpoint_before_its_values_and_only_where_it_stands() -> None:

@@ -89,7 +89,7 @@ class Loud:
         (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00+00:00"),
         (date(2026, 1, 2), "2026-01-02"),
-        (ValueError("no"), "ValueError('no')"),
+        (ValueError("no"), {"error": "ValueError", "message": "no"}),
         (Loud(), "<loud>"),
         (Loud, repr(Loud)),
         (Model, repr(Model)),
