@@ -13,6 +13,7 @@ from runyard.app.extracts import extracted
 from runyard.app.ids import canonical
 from runyard.app.resources import Resource
 from runyard.app.schemas.threads import (
+    SORT_FIELDS,
     Prune,
     Pruned,
     Thread,
@@ -59,8 +60,7 @@ def search(body: Json) -> Response:
         **_filter(body),
         limit=limit,
         offset=offset,
-        sort_by=body.get("sort_by") or "updated_at",
-        descending=body.get("sort_order") != "asc",
+        **_order(body),
     )
     shown = [_shown(thread, body) for thread in found]
     return answers.page(shown, total=total, limit=limit, offset=offset)
@@ -133,6 +133,15 @@ def _filter(body: Json) -> Json:
     ids = body.get("ids")
     named = {name: body.get(name) for name in ("metadata", "values", "status")}
     return {**named, "ids": ids if ids is None else list(dict.fromkeys(canonical(each) for each in ids))}
+
+
+def _order(body: Json) -> Json:
+    """By what, and which way: as LangGraph's clients say it, else as Aegra's do, in one text."""
+    by, way = body.get("sort_by"), body.get("sort_order")
+    said = str(body.get("order_by") or "").lower().split()
+    if not by and len(said) == 2 and said[0] in SORT_FIELDS and said[1] in ("asc", "desc"):
+        by, way = said
+    return {"sort_by": by or "updated_at", "descending": way != "asc"}
 
 
 def _shown(thread: EngineThread, body: Json) -> Json:

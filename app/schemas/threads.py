@@ -107,6 +107,7 @@ class ThreadSearch(ThreadFilter):
     offset = whole("How many matching threads to leave out.")
     sort_by = one_of(SORT_FIELDS, "updated_at")
     sort_order = one_of(["asc", "desc"], "desc")
+    order_by = anything("Another way to say both, like created_at ASC; what is not understood is ignored.")
     select = texts("Answer only these fields.", among=THREAD_FIELDS)
     extract = Value(
         f"a JSON object with up to {MAX_PATHS} paths such as values.messages[-1].content",

@@ -149,6 +149,19 @@ def test_a_search_takes_ids_and_answers_parts_of_what_it_finds(web: Web) -> None
         assert web.call("POST", "/threads/search", wrong).status_code == 422
 
 
+def test_an_order_may_be_said_in_one_text_as_aegras_clients_do(web: Web) -> None:
+    ids = [web.thread(thread_id=str(uuid.UUID(int=number))) for number in (2, 1, 3)]
+
+    def found(**order: Any) -> list[str]:
+        return [each["thread_id"] for each in web.call("POST", "/threads/search", order).json]
+
+    assert found(order_by="thread_id ASC") == sorted(ids)
+    assert found(order_by="thread_id desc") == sorted(ids, reverse=True)
+    assert found(order_by="thread_id ASC", sort_by="thread_id") == sorted(ids, reverse=True)
+    for nonsense in ("nothing", "secret ASC", "thread_id; DROP", "", 5):
+        assert set(found(order_by=nonsense)) == set(ids)
+
+
 def test_a_state_is_answered_in_parts(web: Web) -> None:
     thread_id = seeded(web).json["thread_id"]
     part = web.call("GET", f"/threads/{thread_id}/state?select=next&select=values.text").json
