@@ -72,7 +72,9 @@ def update(body: Json, thread_id: str) -> Response:
     checkpoint = _named({**(body.get("checkpoint") or {}), "checkpoint_id": _checkpoint_id(body)})
     with _graph_of(thread_id) as graph:
         if graph is None:
-            raise BadRequest(f"Thread {thread_id} has no graph yet: run an assistant on it before its state is edited.")
+            raise BadRequest(
+                f"Thread {thread_id} has no associated graph yet: run an assistant on it before its state is edited."
+            )
         left = _write(graph, thread_id, body, checkpoint)
         _note(graph, thread_id)
     at = {"thread_id": thread_id, "checkpoint_ns": "", **_named(left)}
