@@ -137,7 +137,7 @@ def test_a_busy_thread_rejects_when_it_is_asked_to(web: Web) -> None:
 
 
 def test_a_state_cannot_be_edited_before_a_graph_is_known(web: Web, unchanged: str) -> None:
-    assert "no graph yet" in detail_of(web.call("POST", f"/threads/{unchanged}/state", {"values": {}}), 400)
+    assert "no associated graph" in detail_of(web.call("POST", f"/threads/{unchanged}/state", {"values": {}}), 400)
 
 
 def test_a_thread_is_not_made_twice(web: Web) -> None:
