@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from runyard.engine import shape
-from runyard.engine.dead_letters import summary
+from runyard.engine.letter import summary
 from runyard.engine.outcomes import ROOM
 from runyard.engine.run import Delivery, Phase, Run
 from runyard.engine.shape import at

@@ -16,8 +16,8 @@ from runyard.engine.caps import room_for
 from runyard.engine.errors import LeaseLost
 from runyard.engine.feed import INTERRUPT_KEY
 from runyard.engine.leases import Held
-from runyard.engine.ledger import ids_of
 from runyard.engine.outcomes import Tell
+from runyard.engine.record import ids_of
 from runyard.engine.run import (
     REVIVABLE,
     Advanced,

@@ -20,7 +20,8 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command, Send
 
 from runyard.engine import redact
-from runyard.engine.ledger import Kind, Ledger, Status, counted, status_of
+from runyard.engine.ledger import Ledger, counted, status_of
+from runyard.engine.record import Kind, Status
 
 Json = dict[str, Any]
 

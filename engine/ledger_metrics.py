@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from runyard.engine.ledger import About, Kind, Status
 from runyard.engine.metrics import OTHER, inc, observe
+from runyard.engine.record import About, Kind, Status
 
 
 def take_record(about: About, record: Mapping[str, Any], _: bytes) -> None:

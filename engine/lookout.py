@@ -16,8 +16,8 @@ import structlog
 from runyard.engine import metrics, redact, wire
 from runyard.engine.errors import Backlogged, Conflict, EngineError, StoreUnavailable, TooManyWaiting
 from runyard.engine.idempotency import Idempotency
-from runyard.engine.ledger import ids_of
 from runyard.engine.notices import Notice, Notify, Rules
+from runyard.engine.record import ids_of
 from runyard.engine.run import LEASED, Phase, Run
 from runyard.engine.service import Service
 from runyard.engine.store import circuits, notices as calls, runs, threads

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from runyard.engine.ledger import About, as_told
+from runyard.engine.record import About, as_told
 from runyard.engine.run import Run
 from runyard.engine.store import records as calls
 from runyard.engine.store.client import SyncStore

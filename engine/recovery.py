@@ -16,7 +16,7 @@ import structlog
 from runyard.engine import metrics, thread_service, webhooks
 from runyard.engine.crons import Crons, Firing
 from runyard.engine.errors import StoreUnavailable
-from runyard.engine.ledger import ids_of
+from runyard.engine.record import ids_of
 from runyard.engine.run import Phase, Wake
 from runyard.engine.saver import RedisSaver
 from runyard.engine.service import Service

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from langgraph.types import RetryPolicy
+if TYPE_CHECKING:  # webhooks and whoever reads runs know the waits, and need no LangGraph for that
+    from langgraph.types import RetryPolicy
 
 #: No provider is obeyed for longer than this, in seconds: a run that waits a day has a person to be asked, not a timer.
 LONGEST_WAIT_S = 3600.0

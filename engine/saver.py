@@ -132,6 +132,10 @@ class RedisSaver(BaseCheckpointSaver[str]):
         clone.session = session
         return clone
 
+    def fenced(self, fence: Fence) -> Self:
+        """A saver whose every write is refused (LeaseLost) when ``fence`` does not hold."""
+        return self.bound(SliceSession(fence=fence))
+
     def prime(self, latest: CheckpointTuple | None) -> None:
         """Answer the next question for the thread's latest checkpoint (root namespace) with ``latest``, once.
 

@@ -11,7 +11,8 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -27,18 +28,19 @@ from runyard.engine.errors import (
 )
 from runyard.engine.idempotency import Idempotency
 from runyard.engine.ids import is_uuid, new_run_id, new_thread_id
-from runyard.engine.ledger import ids_of
+from runyard.engine.record import ids_of
 from runyard.engine.run import TERMINAL, CancelAction, MultitaskStrategy, Phase, Run, RunRequest, ThreadStatus, Wake
-from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings
 from runyard.engine.store import events, recovery, runs, threads
 from runyard.engine.store.client import Call, SyncStore
 from runyard.engine.store.events import Event
 from runyard.engine.store.keys import Keys
-from runyard.engine.store.serde import strict_serde
 from runyard.engine.store.threads import Thread, TtlStrategy
 from runyard.engine.watch import Watch
 from runyard.engine.why import Why, explain
+
+if TYPE_CHECKING:  # what follows needs LangGraph
+    from runyard.engine.saver import RedisSaver
 
 #: A search looks at no more than this many of a partition's newest threads.
 SEARCH_DEPTH = 10_000
@@ -47,6 +49,14 @@ Visible = Callable[[dict[str, Any]], bool]
 
 
 log = structlog.get_logger(__name__)
+
+
+def _saver(store: SyncStore, keys: Keys, settings: Settings) -> RedisSaver:
+    # Loads LangGraph, a second of work that a command which only asks for a run need not wait for.
+    from runyard.engine.saver import RedisSaver  # noqa: PLC0415
+    from runyard.engine.store.serde import strict_serde  # noqa: PLC0415
+
+    return RedisSaver(keys, sync_store=store, serde=strict_serde(settings.max_state_bytes))
 
 
 class Service:
@@ -61,7 +71,8 @@ class Service:
         """``wake`` sends wake-ups. ``letter``, where the store is the broker, too, writes the one of a new run, and the
         script that records the run sends it."""
         self.store, self.keys, self.settings, self.wake, self._letter = store, keys, settings, wake, letter
-        self.saver = RedisSaver(keys, sync_store=store, serde=strict_serde(settings.max_state_bytes))
+        #: The one saver of this service and of those of its tenants; made by whoever needs it first.
+        self._saver = cache(partial(_saver, store, keys, settings))
         self.watch = Watch(store, keys)
         self.admission = Admission(store, settings)
         #: Whose things this service knows; None: everybody's, for who works on the store itself.
@@ -69,6 +80,10 @@ class Service:
         self.visible: Visible | None = None
         #: Told of every run that is cancelled while no worker has it.
         self.on_cancelled: Callable[[Run], None] = lambda _: None
+
+    @property
+    def saver(self) -> RedisSaver:
+        return self._saver()
 
     def of(self, tenant: str, visible: Visible | None = None) -> Service:
         """The same service for one tenant: what is another's does not exist for it.

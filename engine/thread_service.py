@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from runyard.engine import wire
 from runyard.engine.errors import LeaseLost
 from runyard.engine.ids import new_thread_id
-from runyard.engine.saver import RedisSaver, SliceSession
 from runyard.engine.store import crons, runs, threads
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.threads import Thread, TtlStrategy
+
+if TYPE_CHECKING:  # what follows needs LangGraph
+    from runyard.engine.saver import RedisSaver
 
 #: Threads of a partition looked at in one sweep.
 _BATCH = 200
@@ -72,7 +75,7 @@ def _prune_one(store: SyncStore, keys: Keys, saver: RedisSaver, thread_id: str, 
 def keep_latest(keys: Keys, saver: RedisSaver, thread_id: str) -> bool:
     """Forget a thread's history but for the latest checkpoint; stops, and answers False, when a run becomes active."""
     try:
-        saver.bound(SliceSession(fence=threads.idle_fence(keys, thread_id))).prune([thread_id])
+        saver.fenced(threads.idle_fence(keys, thread_id)).prune([thread_id])
     except LeaseLost:
         return False
     return True

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runyard.engine.ledger import Kind, Status, Tokens
 from runyard.engine.outcomes import ROOM
+from runyard.engine.record import Kind, Status, Tokens
 from runyard.engine.run import REVIVABLE, TERMINAL, Phase, Run
 
 Json = dict[str, Any]

@@ -14,15 +14,18 @@ from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import cache
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import zstandard
-from langgraph.types import Interrupt, Send
 
 from runyard.engine import redact
 from runyard.engine.errors import Recorded
+
+if TYPE_CHECKING:
+    from langgraph.types import Interrupt, Send
 
 _OPTIONS = (
     orjson.OPT_NON_STR_KEYS
@@ -73,10 +76,19 @@ def error_of(error: BaseException) -> dict[str, str]:
     return {"error": name, "message": redact.text(message, MOST_MESSAGE)}
 
 
+@cache
+def _types() -> tuple[type[Interrupt], type[Send]]:
+    """LangGraph's types, loaded with the first value that JSON does not know: who only reads JSON needs none of it."""
+    from langgraph.types import Interrupt, Send  # noqa: PLC0415
+
+    return Interrupt, Send
+
+
 def _default(value: Any) -> Any:  # noqa: C901, PLR0911, PLR0912 - one line for each kind of value is the clearest form
-    if isinstance(value, Interrupt):
+    interrupt, send = _types()
+    if isinstance(value, interrupt):
         return {"value": value.value, "id": value.id}
-    if isinstance(value, Send):
+    if isinstance(value, send):
         return {"node": value.node, "args": value.arg}
     if hasattr(value, "model_dump") and not isinstance(value, type):
         return value.model_dump()

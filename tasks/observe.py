@@ -17,8 +17,9 @@ import orjson
 import structlog
 
 from runyard.engine import redact
-from runyard.engine.ledger import About, Sink
+from runyard.engine.ledger import Sink
 from runyard.engine.ledger_metrics import take_record
+from runyard.engine.record import About
 from runyard.engine.settings import Settings
 from runyard.tasks import sentry
 

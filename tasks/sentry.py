@@ -21,8 +21,8 @@ from sentry_sdk.types import Event, Hint
 from sentry_sdk.utils import event_from_exception
 
 from runyard.engine import redact
-from runyard.engine.dead_letters import error_fingerprint
 from runyard.engine.errors import StoreUnavailable
+from runyard.engine.letter import error_fingerprint
 from runyard.engine.run import Run
 
 #: Longest text in an event, in characters.

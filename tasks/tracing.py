@@ -24,8 +24,8 @@ from langgraph.types import PregelExecutableTask
 
 from runyard.engine import redact
 from runyard.engine.errors import ConfigError
-from runyard.engine.ledger import About, ids_of
 from runyard.engine.outcomes import branch_in_words, failure_in_words, in_words
+from runyard.engine.record import About, ids_of
 from runyard.engine.run import Advanced, Dispatched, Failed, Parked, Phase, RetryLater, Run, TimedOut
 from runyard.engine.settings import Settings
 from runyard.engine.store.crons import Cron

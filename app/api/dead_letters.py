@@ -26,7 +26,8 @@ from runyard.app.schemas.runs import Run
 from runyard.app.shapes import of_letter, of_run
 from runyard.app.wiring import Wiring, service, wired
 from runyard.engine import wire
-from runyard.engine.dead_letters import REPLAYED, DeadLetters, Filter, OpenGraph, Repair
+from runyard.engine.dead_letters import REPLAYED, DeadLetters, OpenGraph
+from runyard.engine.letter import Filter, Repair
 from runyard.engine.run import Run as EngineRun
 from runyard.engine.worker import Graph
 

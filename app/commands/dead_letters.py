@@ -15,7 +15,8 @@ from runyard.app.commands.values import Id
 from runyard.app.exit_codes import ExitCode
 from runyard.app.shapes import of_letter
 from runyard.engine import wire
-from runyard.engine.dead_letters import DeadLetters, Filter
+from runyard.engine.dead_letters import DeadLetters
+from runyard.engine.letter import Filter
 
 
 @click.group()

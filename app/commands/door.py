@@ -6,24 +6,25 @@ Commands call the engine's Service on the store itself, so they work while the w
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from celery import Celery
 
 from runyard.app.commands.problem import Problem, json_option
 from runyard.app.exit_codes import ExitCode
-from runyard.engine.run import Phase, Run
+from runyard.engine.run import Phase, Run, Wake
 from runyard.engine.service import Service
 from runyard.engine.settings import Settings
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.meta import open_store
-from runyard.tasks.settings import celery_settings
-from runyard.tasks.wake import Waker
+
+if TYPE_CHECKING:
+    from runyard.tasks.wake import Waker
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,9 +78,24 @@ def open_door(redis_url: str | None, data: Path) -> Door:
         raise Problem(NO_STORE, ExitCode.UNAVAILABLE, code="no_store")
     store = SyncStore.connect(settings.redis_url, retry_s=RETRY_S, max_connections=8)
     keys = open_store(store, Keys(settings.prefix, settings.partitions))
+    return Door(settings, Service(store, keys, settings, partial(_wake, cache(partial(_waker, settings)))))
+
+
+def _waker(settings: Settings) -> Waker:
+    # Loads Celery, which most commands have no message for.
+    from celery import Celery  # noqa: PLC0415
+
+    from runyard.tasks.settings import celery_settings  # noqa: PLC0415
+    from runyard.tasks.wake import Waker  # noqa: PLC0415
+
     broker = Celery("runyard", set_as_current=False)
     broker.config_from_object(celery_settings(settings))
-    return Door(settings, Service(store, keys, settings, Waker(broker)))
+    return Waker(broker)
+
+
+def _wake(waker: Callable[[], Waker], wakes: Sequence[Wake]) -> None:
+    if wakes:
+        waker()(wakes)
 
 
 def exit_code_of(run: Run) -> ExitCode:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from runyard.app.commands.values import Json
-from runyard.engine.dead_letters import Filter, Repair
+from runyard.engine.letter import Filter, Repair
 
 F = TypeVar("F", bound=Callable[..., Any])
 

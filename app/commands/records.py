@@ -19,7 +19,7 @@ from runyard.app.commands.values import EventId, Id
 from runyard.app.exit_codes import ExitCode
 from runyard.app.shapes import of_record
 from runyard.engine import records as ledger, wire
-from runyard.engine.ledger import Kind, Status
+from runyard.engine.record import Kind, Status
 from runyard.engine.run import TERMINAL
 from runyard.engine.why import Why, cost_line
 

@@ -18,8 +18,9 @@ from runyard.app.commands.shown import is_watched, print_json
 from runyard.app.commands.told import document, print_end
 from runyard.app.commands.values import Id
 from runyard.app.exit_codes import ExitCode
-from runyard.engine.dead_letters import REPLAYED, DeadLetters, Filter, OpenGraph, Repair
+from runyard.engine.dead_letters import REPLAYED, DeadLetters, OpenGraph
 from runyard.engine.errors import InvalidInput
+from runyard.engine.letter import Filter, Repair
 from runyard.engine.run import Run
 from runyard.engine.worker import Graph
 from runyard.graphs.registry import Registry, server_runtime

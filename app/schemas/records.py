@@ -9,7 +9,7 @@ from marshmallow import Schema, ValidationError, fields
 
 from runyard.app.schemas.fields import Number, Strict, Word
 from runyard.engine.kinds import shown
-from runyard.engine.ledger import Kind, Status
+from runyard.engine.record import Kind, Status
 from runyard.engine.records import START
 
 _ID = re.compile(r"\d{1,20}-\d{1,20}")

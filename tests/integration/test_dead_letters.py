@@ -10,8 +10,9 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
 
 from runyard.engine import wire
-from runyard.engine.dead_letters import DeadLetters, Filter, Repair, error_fingerprint
+from runyard.engine.dead_letters import DeadLetters
 from runyard.engine.errors import InvalidInput, InvalidTransition, ThreadBusy
+from runyard.engine.letter import Filter, Repair, error_fingerprint
 from runyard.engine.run import Phase, Run
 from tests.support.engine import Engine, engine
 

@@ -18,8 +18,9 @@ from langgraph.types import RetryPolicy, Send, interrupt
 
 from runyard.app.shapes import reason
 from runyard.engine import stale, wire
-from runyard.engine.dead_letters import DeadLetters, Filter, Repair
+from runyard.engine.dead_letters import DeadLetters
 from runyard.engine.leases import Stop
+from runyard.engine.letter import Filter, Repair
 from runyard.engine.run import Phase, Run
 from runyard.engine.store import runs
 from tests.support.engine import Engine, engine

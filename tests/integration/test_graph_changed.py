@@ -9,7 +9,8 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send, interrupt
 
 from runyard.engine import wire
-from runyard.engine.dead_letters import DeadLetters, Filter, Repair
+from runyard.engine.dead_letters import DeadLetters
+from runyard.engine.letter import Filter, Repair
 from runyard.engine.run import Phase
 from tests.support.engine import engine
 

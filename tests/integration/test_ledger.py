@@ -17,9 +17,11 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, RetryPolicy, Send, interrupt
 
 from runyard.engine import records
-from runyard.engine.dead_letters import DeadLetters, Repair
-from runyard.engine.ledger import FIELDS, ModelCall
+from runyard.engine.dead_letters import DeadLetters
+from runyard.engine.ledger import ModelCall
+from runyard.engine.letter import Repair
 from runyard.engine.prices import Prices
+from runyard.engine.record import FIELDS
 from runyard.engine.run import Phase, Run
 from runyard.engine.store.client import Call
 from runyard.engine.store.save import part_names

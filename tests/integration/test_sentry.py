@@ -15,7 +15,8 @@ import sentry_sdk
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import RetryPolicy, interrupt
 
-from runyard.engine.dead_letters import DeadLetters, Repair
+from runyard.engine.dead_letters import DeadLetters
+from runyard.engine.letter import Repair
 from runyard.engine.recovery import Recovery
 from runyard.engine.run import Phase
 from runyard.engine.saver import RedisSaver

@@ -18,9 +18,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from runyard.app.factory import create_app
 from runyard.engine.crons import Crons
-from runyard.engine.dead_letters import DeadLetters, Repair
+from runyard.engine.dead_letters import DeadLetters
 from runyard.engine.errors import ConfigError
-from runyard.engine.ledger import ids_of
+from runyard.engine.letter import Repair
+from runyard.engine.record import ids_of
 from runyard.engine.run import RunRequest
 from runyard.engine.settings import Settings
 from runyard.engine.store.crons import Cron

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 
 from runyard.app.cli import cli
 from runyard.app.factory import create_app
-from runyard.engine.ledger import FIELDS
+from runyard.engine.record import FIELDS
 from runyard.engine.run import Phase, Run
 from runyard.engine.settings import Settings
 from runyard.graphs.registry import Registry, load_project

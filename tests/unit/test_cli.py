@@ -14,6 +14,8 @@ import pytest
 from runyard.app.cli import COMMANDS, cli
 from runyard.app.exit_codes import ExitCode
 
+#: Commands that need no graph: they answer before LangGraph would be loaded.
+ASKING = ("run", "resume", "status", "wait", "events", "records", "why", "cancel", "crons", "circuits", "keys")
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 #: Each command's chapter of the page.
 CHAPTERS = dict(re.findall(r"^## `runyard ([\w-]+)[^`]*`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
@@ -140,3 +142,12 @@ def test_the_root_is_a_click_group_with_these_commands() -> None:
     with click.Context(cli) as context:
         assert cli.list_commands(context) == list(COMMANDS)
         assert cli.get_command(context, "nothing") is None
+
+
+def test_a_command_that_asks_about_runs_loads_neither_langgraph_nor_celery() -> None:
+    modules = sorted({COMMANDS[name][0].partition(":")[0] for name in ASKING})
+    code = f"import importlib, sys; [importlib.import_module(m) for m in {modules}]; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    slow = {"langgraph.graph", "langgraph.types", "langchain_core.runnables", "langsmith", "celery"}
+    assert "runyard.engine.service" in ran.stdout.split()
+    assert not slow & set(ran.stdout.split())

@@ -23,7 +23,7 @@ observe(settings)
 log = structlog.get_logger("runyard.engine.here")
 """
 RECORD = """
-from runyard.engine.ledger import About
+from runyard.engine.record import About
 about = About("r1", "t1", "g", "abc", b'"run_id":"r1","trace_id":"abc"')
 record = {"kind": "tool", "status": "ok", "timestamp": 1795341704320, "tool": "look_up", "latency_ms": 1.5}
 import orjson
