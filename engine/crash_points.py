@@ -68,9 +68,11 @@ class Faults:
             self._note({"effect": f"{self._names.get(task_id, '?')}: {name}"})
 
     def after(self, call: Call[Any]) -> None:
-        happened = [HAPPENED[name] for name in _names(call) if name in HAPPENED]
-        if happened:
-            self.reach(" and ".join(happened), self._node_of(call))
+        names = _names(call)
+        if {"writes", "checkpoint"} <= set(names):
+            self.reach("superstep saved", self._node_of(call))
+        elif what := next((HAPPENED[name] for name in names if name in HAPPENED), None):
+            self.reach(what, self._node_of(call))
         elif _effect_done(call):
             self.reach("effect noted", self._node_of(call))
 

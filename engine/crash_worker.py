@@ -33,6 +33,8 @@ from runyard.engine.worker import OpenGraph, Worker
 #: Nobody renews leases here, and nobody needs to: the next worker knows that its predecessor is dead.
 _LEASE_S = 86_400.0
 _HISTORY = 10_000
+#: A node and its checkpoint are saved at one point, in every repetition of the test, however slow the machine.
+_HOLD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,7 @@ class _Process:
             open_graph=self._plan.open_graph,
             policies=self._plan.policies,
             attempting=faults.attempt,
+            hold_s=_HOLD_S,
         )
 
     async def converse(self) -> Any:

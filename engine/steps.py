@@ -39,8 +39,11 @@ class Steps:
         *,
         keep_events: int,
         keep_records: int,
+        hold_s: float = 0.0,
     ) -> None:
-        """About so many events and records of a run stay in the store; 0 records: none are kept."""
+        """About so many events and records of a run stay in the store; 0 records: none are kept. ``hold_s``: how long
+        all that may wait waits at least."""
+        self._hold_s = hold_s
         self._store, self._keys, self._run_id, self._thread_id, self._fence = store, keys, run_id, thread_id, fence
         self._keep_events, self._keep_records = keep_events, keep_records
         self._parts: list[Part] = []
@@ -85,6 +88,7 @@ class Steps:
 
     def soon(self, within_s: float) -> None:
         """Have what waits saved within a time, should nothing else take it along before."""
+        within_s = max(within_s, self._hold_s)
         due_at = self._loop.time() + within_s
         if self._timer is not None:
             if self._due_at <= due_at:

@@ -115,6 +115,8 @@ class Worker:
     delivering: Callable[[Run, int], AbstractContextManager[tuple[str, Callable[[Verdict], None]]]] = lambda run, _: (
         nullcontext((run.trace, lambda _: None))
     )
+    #: What a slice saves waits at least so long for the rest of its superstep: a crash test counts on it.
+    hold_s: float = 0.0
     #: Called once too many plain functions were left behind in threads: the process should end and be started anew.
     retire: Callable[[], None] = lambda: None
     abandoned: int = 0
@@ -123,7 +125,7 @@ class Worker:
     controls: set[RunControl] = field(default_factory=set)
     _routes: dict[tuple[str, str], dict[str, seam.Routes]] = field(default_factory=dict)
     _policies: dict[tuple[str, str], dict[str, NodePolicy]] = field(default_factory=dict)
-    _fingerprints: WeakKeyDictionary[Graph, str] = field(default_factory=WeakKeyDictionary)
+    _fingerprints: WeakKeyDictionary[Graph, tuple[Any, str]] = field(default_factory=WeakKeyDictionary)
 
     def __post_init__(self) -> None:
         self.shares = Shares(self.store, self.keys, self.background, lease_ms=self.settings.lease_ms, wake=self.wake)
@@ -155,8 +157,9 @@ class Worker:
         settings = self.settings
         keep = settings.max_records if settings.ledger == "on" else 0
         return Steps(
-            self.store, self.keys, run.run_id, run.thread_id, fence, keep_events=settings.max_events, keep_records=keep
-        )
+            self.store, self.keys, run.run_id, run.thread_id, fence,
+            keep_events=settings.max_events, keep_records=keep, hold_s=self.hold_s,
+        )  # fmt: skip
 
     def ledger(
         self, run: Run, steps: Steps, graph: Graph, fingerprint: str, *, waited_ms: float, after_crash: bool = False
@@ -174,10 +177,10 @@ class Worker:
 
     def fingerprint_of(self, graph_id: str, graph: Graph) -> str:
         """The fingerprint of a loaded graph under its configured policies; of one that is loaded once, made once."""
-        known = self._fingerprints.get(graph)
-        if known is None:
-            known = self._fingerprints[graph] = seam.fingerprint(graph, self.policies.get(graph_id))
-        return known
+        policies, known = self.policies.get(graph_id), self._fingerprints.get(graph)
+        if known is None or known[0] != policies:
+            known = self._fingerprints[graph] = policies, seam.fingerprint(graph, policies)
+        return known[1]
 
     def policies_of(self, graph_id: str, graph: Graph, fingerprint: str) -> dict[str, NodePolicy]:
         """The policies of a graph's nodes, validated once. Raises ConfigError."""

@@ -103,7 +103,7 @@ def test_a_sound_graph_survives_every_death_and_its_effects_happen_once(project:
     assert report["survived"]
     assert len(report["trials"]) == report["points"] >= 15
     assert {trial["what"] for trial in report["trials"]} == {
-        "run claimed", "node starts", "node ended, nothing saved", "writes saved", "checkpoint saved",
+        "run claimed", "node starts", "node ended, nothing saved", "checkpoint saved", "superstep saved",
         "effect begun", "effect noted", "outcome saved",
     }  # fmt: skip
     assert report["nodes"] == {"first": 1, "mail": 1, "paper": 1}
@@ -120,7 +120,7 @@ def test_a_death_before_anything_is_saved_repeats_that_node_alone(project: Path)
     for node in ("first", "mail", "paper"):
         assert again["node starts", node] == {}
         assert again["node ended, nothing saved", node] == {node: 1}
-        assert again["writes saved", node] == {}
+        assert again["superstep saved", node] == {}
 
 
 def test_a_graph_that_asks_is_answered_in_order_whoever_died(project: Path) -> None:

@@ -296,15 +296,14 @@ async def test_records_ride_with_what_they_are_about(redis_url: str) -> None:
             return send(call)
 
         eng.worker.store.send = watched  # type: ignore[method-assign]
+        eng.worker.hold_s = 1.0  # however slow the machine
         run = await eng.run("g", {"out": []})
         assert len(ledger_of(eng, run)) == 5
+        assert len(saved) == 8  # the input twice, five supersteps, the last values
     with_records = [names for names in saved if "records" in names]
     assert len(with_records) == 5
-    for (
-        names
-    ) in with_records:  # before what they are about, in the same script; on a busy machine without its checkpoint
-        assert names[0] == "records"
-        assert names[1] in ("writes", "checkpoint")
+    for names in with_records:  # before what they are about, in the same script
+        assert names[:3] == ["records", "writes", "checkpoint"]
 
 
 async def test_without_a_ledger_nothing_is_written(redis_url: str) -> None:

@@ -231,7 +231,7 @@ async def test_runs_that_do_not_come_on_are_told_of_in_plain_words(make: Make) -
         bodies = {(body["kind"], body["run_id"]): body for body in await told.look(around=True)}
         assert set(bodies) == {("stuck", stuck.run_id), ("late", stuck.run_id), ("parked", parked.run_id)}
         assert "worker w1" in bodies["stuck", stuck.run_id]["text"]
-        assert "limit serp" in bodies["parked", parked.run_id]["text"]
+        assert "limit 'serp'" in bodies["parked", parked.run_id]["text"]
         assert len(await told.look(around=True)) == 3
 
 
