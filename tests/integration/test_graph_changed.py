@@ -154,6 +154,14 @@ async def test_a_changed_policy_is_another_version_and_no_reason_to_stop(redis_u
         assert ended.fingerprint != before
 
 
+async def test_one_graph_under_two_names_has_a_version_for_each_ones_policies(redis_url: str) -> None:
+    graph = chain("a")
+    configured = {"policies": {"lenient": {"a": {"required": False}}}}
+    async with engine(redis_url, {"strict": graph, "lenient": graph}, runyard=configured) as eng:
+        runs = [await eng.run(name, {"out": []}) for name in ("strict", "lenient")]
+        assert runs[0].fingerprint != runs[1].fingerprint
+
+
 async def test_a_resume_stays_a_dead_letter_of_the_version_it_waited_on_until_the_change_is_accepted(
     redis_url: str,
 ) -> None:

@@ -83,6 +83,7 @@ class Engine:
             open_graph=self._open,
             items=RedisItems(self.keys, store=store, sync_store=self.sync_store),
             webhooks=Webhooks(WebhookPolicy.of(self.project.get("webhooks", {}), self.settings, {})),
+            policies=self.project["runyard"].get("policies", {}),
             limits=limits_of(self.project["runyard"].get("limits", {})),
             thresholds=circuits_of(self.project["runyard"].get("circuits", {})),
             caps=caps_of(self.project["runyard"].get("concurrency", {})),
