@@ -231,8 +231,9 @@ ANSWER_ONCE: dict[str, Make] = {
 #: Scripts that are sent twice, and refused, in the tests of what they are for.
 ELSEWHERE = {
     *("park_run", "park_branch", "unpark", "take_share", "give_share", "admit_call", "record_call", "force_circuit"),
-    *("note_spent", "grant_budget"),
+    *("begin_call", "note_spent", "grant_budget"),
     *("begin_effect", "note_death", "get_stale", "put_stale"),
+    *("claim_notice", "put_notice", "settle_notice"),
     *("claim_webhook", "settle_webhook", "put_cron", "fire_cron", "delete_cron"),
     *("save_api_key", "revoke_api_key"),
     *("create_assistant", "delete_assistant", "edit_assistant", "use_version"),
@@ -242,7 +243,7 @@ ELSEWHERE = {
 TIMED_OR_READING = {
     *("renew_leases", "renew_shares", "lead", "edit_thread", "get_checkpoint", "read_checkpoints", "walk_ancestors"),
     *("set_ttl", "expire_thread", "note_state", "keep_run"),
-    *("wake_webhooks", "resend_webhook"),
+    *("wake_webhooks", "resend_webhook", "resend_notice"),
 }
 
 
