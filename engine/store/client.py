@@ -278,10 +278,15 @@ class AsyncStore:
         self._transmit(batch)
 
     def _transmit(self, batch: list[_Sent]) -> None:
-        if self._pipe is not None and self._pipe.is_open:
-            self._pipe.send(_packed(batch, source=False), len(batch), partial(self._answered, batch))
-        else:
+        if self._pipe is None or not self._pipe.is_open:
             self._mend(batch)
+            return
+        try:
+            packed = _packed(batch, source=False)
+        except Exception as error:  # noqa: BLE001 - words that cannot be sent are their callers' affair: others go on
+            self._settle(batch, [error] * len(batch))
+            return
+        self._pipe.send(packed, len(batch), partial(self._answered, batch))
 
     def _answered(self, batch: list[_Sent], said: list[Any] | Exception) -> None:
         if isinstance(said, Exception):

@@ -24,7 +24,7 @@ class Pipe(asyncio.Protocol):
 
     def __init__(self, connection: redis.asyncio.Connection, *, timeout_s: float) -> None:
         """Take over a connection that has been made and greeted: its streams are not to be used any more."""
-        self._connection, self._timeout_s = connection, timeout_s
+        self._timeout_s = timeout_s
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse,
             replyError=connection._parser.parse_error,  # noqa: SLF001 - the driver's classes for what a server answers
@@ -63,10 +63,6 @@ class Pipe(asyncio.Protocol):
         if isinstance(said, Exception):
             raise said
         return said
-
-    def close(self) -> None:
-        """Leave the store; a batch that is under way is answered with an error."""
-        self._end(RedisConnectionError("The connection was closed."))
 
     # --- what the event loop tells
 

@@ -186,6 +186,13 @@ async def test_concurrent_calls_go_out_together_and_are_applied_in_the_order_the
     assert sum(sent) == 500
 
 
+async def test_words_that_cannot_be_sent_fail_for_their_caller_and_the_next_call_goes_on(astore: AsyncStore) -> None:
+    await astore.do(Call.command("PING"))
+    with pytest.raises(TypeError):
+        await asyncio.wait_for(astore.do(Call.command("SET", "key", object())), 5)  # type: ignore[arg-type]
+    assert await asyncio.wait_for(astore.do(Call.command("SET", "key", "value")), 5) in (b"OK", "OK", True)
+
+
 async def test_a_call_whose_caller_was_cancelled_is_applied_all_the_same(
     astore: AsyncStore, redis: redis_py.Redis
 ) -> None:
