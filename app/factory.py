@@ -46,6 +46,7 @@ from runyard.app.project_options import META, ProjectOptions, mounted
 from runyard.app.relay import over_relay
 from runyard.app.version import VERSION
 from runyard.app.wiring import NAME, SendWakes, Wiring, letters_of, make_broker, make_relay, spare_threads
+from runyard.engine import redact
 from runyard.engine.errors import StoreUnavailable
 from runyard.engine.garbage import spare
 from runyard.engine.item_index import index_of
@@ -108,6 +109,7 @@ def create_app(settings: Settings | None = None, *, wake: SendWakes | None = Non
 def wire_up(settings: Settings, wake: SendWakes | None = None) -> Wiring:
     """Make what a web process has. Nothing is connected yet."""
     project = load_project(Path(settings.config) if settings.config else None)
+    redact.learn(os.environ, settings.redact_names)
     broker = make_broker(settings)
     waker, letters = Waker(broker), letters_of(settings, broker) if wake is None else None
     store = SyncStore.connect(settings.redis_url, retry_s=STORE_RETRY_S, timeout_s=STORE_TIMEOUT_S)

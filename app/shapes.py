@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
-from runyard.engine import shape
+from runyard.engine import redact, shape
 from runyard.engine.letter import summary
 from runyard.engine.outcomes import ROOM
 from runyard.engine.run import Delivery, Phase, Run
@@ -18,11 +19,12 @@ from runyard.engine.store.threads import Thread
 Json = dict[str, Any]
 
 
-def of_run(run: Run) -> Json:
+def of_run(run: Run, asked: Sequence[Json] = ()) -> Json:
+    """``asked``: what the thread asks, of a run that waits for an answer."""
     return {
         **shape.of_run(run),
         "phase": str(run.phase),
-        "reason": reason(run),
+        "reason": reason(run, asked),
         "started_at": at(run.started_at),
         "ended_at": at(run.ended_at),
         "due_at": at(run.due_at) if run.phase in (Phase.DUE, Phase.PARKED) else None,
@@ -55,25 +57,30 @@ def _missing(run: Run) -> list[Json]:
     return [part for part in run.degraded if part["instead"] == "nothing"]
 
 
+#: So many characters of a question are told with where a run stands.
+_MOST_QUESTION = 200
 #: Where a run of each phase stands, in words.
 _REASONS = {
     Phase.QUEUED: "waits behind another run of its thread since {updated}",
-    Phase.DUE: "{what} at {due}",
+    Phase.DUE: "{what} at {due}, since {updated}",
     Phase.PARKED: "{room}",
     Phase.WAITING: "waits for a worker of queue {queue!r} since {updated}",
-    Phase.LEASED: "worker {owner} has it in hand",
+    Phase.LEASED: "worker {owner} has it in hand{moved}",
     Phase.CANCELLING: "its end was asked for; worker {owner} ends it as soon as its nodes let it",
     Phase.DISPATCHED: "its nodes run on other workers since {updated}{some}",
     Phase.SUCCEEDED: "the graph ran to its end{without}",
-    Phase.PAUSED: "waits for an answer, or at a breakpoint; a new run on its thread goes on",
+    Phase.PAUSED: "waits {for_what} since {updated}; a new run on its thread goes on",
     Phase.CANCELLED: "was cancelled{left}",
     Phase.FAILED: "failed for good; {letter}",
     Phase.TIMED_OUT: "took longer than it may{left}; {letter}",
 }
 
 
-def reason(run: Run) -> str:
-    """Why a run waits and since when, who has it in hand, or what it came to: a sentence for a person."""
+def reason(run: Run, asked: Sequence[Json] = ()) -> str:
+    """Why a run waits and since when, who has it in hand, or what it came to: a sentence for a person.
+
+    ``asked`` is what its thread asks; of one that is parked or in hand nothing.
+    """
     missing = ", ".join(sorted({str(part["node"]) for part in run.degraded}))
     room = _room(run)
     return _REASONS[run.phase].format(
@@ -83,13 +90,26 @@ def reason(run: Run) -> str:
         due=at(run.due_at),
         queue=run.queue,
         owner=run.owner,
-        what="waits for the next attempt of a node" if run.attempts else "starts",
+        moved=f"; it has come on last at {at(run.progress_at)}" if run.progress_at else "",
+        for_what=_question(asked),
+        what="waits for the next attempt of a node" if run.attempts else "is to start",
         without=f" without {missing}" if missing else "",
         letter=f"discarded: {run.discarded}" if run.discarded else "a dead letter",
         left=f"; the plain function of {run.left_running} goes on in its thread to its end, and saves nothing"
         if run.left_running
         else "",
     )
+
+
+def _question(asked: Sequence[Json]) -> str:
+    if not asked:
+        return "for an answer, or at a breakpoint,"
+    value = asked[0].get("value")
+    said = value.get("question", value) if isinstance(value, dict) else value
+    told = redact.text(said if isinstance(said, str) else str(redact.plain(said)), _MOST_QUESTION)
+    who = "for a larger budget" if isinstance(value, dict) and value.get("kind") == "budget" else "for an answer"
+    more = f" (and {len(asked) - 1} more)" if len(asked) > 1 else ""
+    return f"{who} to {told!r}{more}"
 
 
 def _room(run: Run) -> str:

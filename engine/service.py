@@ -201,9 +201,13 @@ class Service:
     def why(self, run: Run) -> Why:
         """Why a run is where it is, in words."""
         failed, now_ms = self.store.do_all([runs.attempts(self.keys, run.run_id), recovery.clock()])
-        thread = self._any_thread(run.thread_id) if run.phase is Phase.PAUSED else None
-        asked = [item["value"] for items in (thread.interrupts if thread else {}).values() for item in items]
+        asked = [item["value"] for item in self.asked(run)]
         return explain(run, failed, list(records.read(self.store, self.keys, run)), asked, now_ms)
+
+    def asked(self, run: Run) -> list[dict[str, Any]]:
+        """What the thread of a run that waits for an answer asks (``id`` and ``value`` each); of any other nothing."""
+        thread = self._any_thread(run.thread_id) if run.phase is Phase.PAUSED else None
+        return [item for items in (thread.interrupts if thread else {}).values() for item in items]
 
     def cancel_run(self, run: Run, action: CancelAction = "interrupt") -> None:
         """Ask for the end of a run; returns at once. A worker that has it in hand ends it within about a second.

@@ -318,6 +318,9 @@ class Settings:
     log_format: str = setting(
         "RUNYARD_LOG_FORMAT", "auto", "json, console, or auto: words at a terminal, JSON elsewhere.", check=_log_format
     )
+    redact: str = setting(
+        "RUNYARD_REDACT", "", "More names of what is a secret, with spaces between: hidden in logs, records and errors."
+    )
     log_records: str = setting(
         "RUNYARD_LOG_RECORDS", "on", "A line in the log for every record of the ledger: on or off.", check=_switch
     )
@@ -357,6 +360,10 @@ class Settings:
     @property
     def auth_ways(self) -> tuple[str, ...]:
         return _words(self.auth)
+
+    @property
+    def redact_names(self) -> tuple[str, ...]:
+        return _words(self.redact)
 
     @property
     def jwt_audiences(self) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 
+from runyard.engine import redact
 from runyard.engine.branch import BranchSaver
 from runyard.engine.breaker import circuits_of
 from runyard.engine.budget import budgets_of
@@ -169,6 +170,7 @@ class WorkerProcess:
 
     async def _make_worker(self, keys: Keys, name: str) -> Worker:
         project = load_project(Path(self.settings.config) if self.settings.config else None)
+        redact.learn(os.environ, self.settings.redact_names)
         registry, traced = Registry(project), self._tracing
         store, serde = AsyncStore.connect(self.settings.redis_url), strict_serde(self.settings.max_state_bytes)
         return Worker(

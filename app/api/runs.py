@@ -48,7 +48,8 @@ def list_runs(query: Json, thread_id: str) -> Response:
 @needs("runs:read", "threads.read")
 def get(thread_id: str, run_id: str) -> Response:
     """A run as it stands."""
-    return answers.json(of_run(service().get_run(run_id, thread_id)))
+    run = service().get_run(run_id, thread_id)
+    return answers.json(of_run(run, service().asked(run)))
 
 
 @blueprint.route("/<run:run_id>", methods=["DELETE"])

@@ -91,7 +91,8 @@ def stream(body: Json) -> Response:
 @needs("runs:read", "threads.read")
 def get(run_id: str) -> Response:
     """A run as it stands, by its id alone."""
-    return answers.json(of_run(service().get_run(run_id)))
+    run = service().get_run(run_id)
+    return answers.json(of_run(run, service().asked(run)))
 
 
 @blueprint.route("/<run:run_id>", methods=["DELETE"])

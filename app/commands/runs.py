@@ -26,7 +26,7 @@ def status(run_id: str, watch: bool, redis_url: str | None, data: Path, as_json:
     if watch:
         with watching(show=not as_json) as on_event:
             run = follow(door, run, on_event)
-    print_json(document(run)) if as_json else print_run(run)
+    print_json(document(run)) if as_json else print_run(run, door.service.asked(run))
     return exit_code_of(run) if watch else ExitCode.OK
 
 

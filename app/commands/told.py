@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,6 +32,8 @@ _WORDS = {
     Phase.CANCELLED: "was cancelled",
 }
 
+_WAITS = frozenset({Phase.QUEUED, Phase.DUE, Phase.PARKED, Phase.WAITING, Phase.DISPATCHED, Phase.PAUSED})
+
 
 def document(run: Run) -> dict[str, Any]:
     """The fields of a run that a program may want; instants in ISO 8601."""
@@ -54,7 +57,7 @@ def document(run: Run) -> dict[str, Any]:
     }
 
 
-def print_run(run: Run) -> None:
+def print_run(run: Run, asked: Sequence[dict[str, Any]] = ()) -> None:
     """Where a run stands, in words, on stdout."""
     out = shown.console()
     status = Text.assemble((run.status, shown.STATUS_STYLE.get(run.status, "cyan")), f"  {_WORDS[run.phase]}")
@@ -64,8 +67,8 @@ def print_run(run: Run) -> None:
         rows["crashes"] = f"{run.crashes} (workers that died over it since it last came further)"
     if run.error:
         rows["error"] = Text(f"{run.error['error']}: {run.error['message']}", "red")
-    if run.phase is Phase.PARKED:
-        rows["waits"] = Text(reason(run), "yellow")
+    if run.phase in _WAITS:
+        rows["waits"] = Text(reason(run, asked), "yellow")
     if missing := told_missing(run.degraded):
         rows["did without"] = missing
     out.print(shown.facts({name: value for name, value in rows.items() if value}))

@@ -30,12 +30,14 @@ from langgraph.checkpoint.base import (
     PendingWrite,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.types import RESUME
+from langgraph.checkpoint.serde.types import ERROR, RESUME
 
+from runyard.engine import redact
 from runyard.engine.errors import InvalidInput
 from runyard.engine.store.checkpoint_calls import Place
 from runyard.engine.store.client import Arg
 from runyard.engine.store.serde import decode, encode
+from runyard.engine.wire import MOST_MESSAGE
 
 #: LangGraph's task id for writes that belong to no node: the run's own input, a resume value, an update.
 NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
@@ -90,8 +92,13 @@ def encode_writes(
             )
         index = WRITES_IDX_MAP.get(channel, position)
         args.append(f"{'w' if index >= 0 else 'x'}{task_id}\0{index}")
-        args.append(head + encode(serde, channel, value))
+        args.append(head + encode(serde, channel, _told(value) if channel == ERROR else value))
     return args
+
+
+def _told(error: Any) -> Any:
+    """What is kept of an exception: its text, as LangGraph keeps it, without what looks like a secret."""
+    return redact.text(repr(error), MOST_MESSAGE) if isinstance(error, BaseException) else error
 
 
 def resume_field(task_id: str) -> str:

@@ -24,7 +24,7 @@ import operator
 from pathlib import Path
 from typing import Annotated, TypedDict
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import RetryPolicy, Send
+from langgraph.types import RetryPolicy, Send, interrupt
 
 class State(TypedDict, total=False):
     items: list[int]
@@ -34,6 +34,8 @@ def work(state):
     here = Path(__file__).parent
     with (here / "executed").open("a") as log:
         log.write(f"{state['i']}\\n")
+    if state["i"] == 0:
+        interrupt({"question": "Go on with token=abc?"})
     if state["i"] == 2 and not (here / "mended").exists():
         raise ZeroDivisionError("item 2")
     return {"out": [state["i"]]}
@@ -335,8 +337,17 @@ async def test_a_run_that_waits_says_why_and_since_when(place: Place) -> None:
     await place.engine.drive()
     seen = place.http.get(f"/runs/{retried.run_id}").json
     assert (seen["phase"], seen["status"]) == ("due", "running")
-    assert seen["reason"] == f"waits for the next attempt of a node at {seen['due_at']}"
+    assert seen["reason"] == f"waits for the next attempt of a node at {seen['due_at']}, since {seen['updated_at']}"
     assert list(seen["attempts"].values()) == [1]
+
+
+async def test_a_run_that_waits_for_a_person_says_what_it_asks_and_since_when(place: Place) -> None:
+    run = await place.engine.run("fan", {"items": [0], "out": []})
+    told = place.http.get(f"/runs/{run.run_id}").json
+    asks = "waits for an answer to 'Go on with token=[redacted]' since "
+    assert told["reason"] == f"{asks}{told['ended_at']}; a new run on its thread goes on"
+    there = place.http.get(f"/threads/{run.thread_id}/runs/{run.run_id}").json
+    assert there["reason"] == told["reason"]
 
 
 async def test_a_run_may_be_given_a_time_limit(place: Place) -> None:

@@ -46,6 +46,15 @@ def leased(redis: redis_py.Redis) -> SliceSession:
 # --- what is stored
 
 
+def test_what_a_task_raised_is_kept_without_what_looks_like_a_secret(saver: RedisSaver, redis: redis_py.Redis) -> None:
+    config = put(saver, at(THREAD), {"n": 1}, {"n": "1"})
+    saver.put_writes(config, [("__error__", ValueError("refused sk-abcdefghijklmnop, password=hunter2"))], "task")
+    found = saver.get_tuple(config)
+    assert found is not None
+    assert found.pending_writes == [("task", "__error__", "ValueError('refused [redacted], password=[redacted]')")]
+    assert [key for key, held in keyspace(redis).items() if b"hunter2" in repr(held).encode()] == []
+
+
 def test_a_channel_value_is_stored_once_for_all_checkpoints_that_need_it(
     saver: RedisSaver, redis: redis_py.Redis
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -181,6 +182,28 @@ except ValueError:
 )
 def test_a_secret_is_known_by_its_name_in_the_middle_of_text(said: str, kept: str) -> None:
     assert redact.text(said) == kept
+
+
+def test_names_and_variables_that_a_process_was_told_of_are_secrets_too(learned: Callable[..., None]) -> None:
+    learned({"OPENAI_API_KEY": "plainlooking99", "TOKEN": "short", "HOME": "/home/me"}, ["ssn", "iban"])
+    said = "customer_ssn=123-45 iban: 'DE1', plainlooking99 of /home/me, classname=x, short"
+    assert redact.text(said) == ("customer_ssn=[redacted] iban: 'DE1', [redacted] of /home/me, classname=x, short")
+    given = {"SSN": "123", "customer_iban": "DE1", "ssnx": "1", "deep": ["a plainlooking99 b"]}
+    shown = {"SSN": "[redacted]", "customer_iban": "[redacted]", "ssnx": "1", "deep": ["a [redacted] b"]}
+    assert redact.plain(given) == shown
+    learned({})
+    assert redact.plain(given) == given
+
+
+def test_keys_of_our_own_are_known_by_their_form() -> None:
+    key = "ry_5f0c1e9a7b3d2468_GAZA9arT0yc2dXHg6qcTTrJ5ptjo8zC6z3KGNEzeDy4"
+    assert redact.text(f"sent {key} and whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw") == "sent [redacted] and [redacted]"
+
+
+@pytest.fixture
+def learned() -> Iterator[Callable[..., None]]:
+    yield redact.learn
+    redact.learn({})
 
 
 def test_what_is_no_secret_stays() -> None:
