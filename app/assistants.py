@@ -9,8 +9,9 @@ from runyard.app.auth.handlers import sees
 from runyard.app.errors import BadRequest
 from runyard.app.wiring import Wiring
 from runyard.engine.errors import AssistantExists, AssistantNotFound, Conflict
-from runyard.engine.service import SEARCH_DEPTH, Service, _contains
+from runyard.engine.service import Service
 from runyard.engine.store.assistants import FACTS, Assistant
+from runyard.engine.thread_search import SEARCH_DEPTH, contains
 
 Json = dict[str, Any]
 
@@ -70,7 +71,7 @@ def versions(wiring: Wiring, assistant_id: str, metadata: Json | None) -> list[A
     """Versions whose metadata holds all of ``metadata``, newest first. Raises AssistantNotFound."""
     own = wiring.catalog.known(assistant_id)
     found = [own] if own else wiring.assistants.versions(assistant_id)
-    return [each for each in found if _contains(each.metadata, metadata or {})]
+    return [each for each in found if contains(each.metadata, metadata or {})]
 
 
 def delete(wiring: Wiring, assistant_id: str, *, threads: bool) -> None:
@@ -103,7 +104,7 @@ def search(wiring: Wiring, wanted: Json) -> list[Assistant]:
         for each in (*wiring.assistants.all(), *wiring.catalog.all())
         if wanted.get("graph_id") in (None, each.graph_id)
         and name in each.name.lower()
-        and _contains(each.metadata, wanted.get("metadata") or {})
+        and contains(each.metadata, wanted.get("metadata") or {})
         and sees(each.metadata)
     ]
 

@@ -13,8 +13,8 @@ from runyard.app.schemas.crons import instant
 from runyard.app.wiring import Wiring
 from runyard.engine.errors import AssistantNotFound, InvalidInput
 from runyard.engine.schedule import zone_of
-from runyard.engine.service import _contains
 from runyard.engine.store.crons import Cron
+from runyard.engine.thread_search import contains
 
 Json = dict[str, Any]
 
@@ -94,7 +94,7 @@ def search(wiring: Wiring, wanted: Json) -> list[Cron]:
         if assistant_id in (None, cron.assistant_id)
         and wanted.get("thread_id") in (None, cron.thread_id)
         and wanted.get("enabled") in (None, cron.enabled)
-        and _contains(cron.metadata, wanted.get("metadata") or {})
+        and contains(cron.metadata, wanted.get("metadata") or {})
     ]
 
 

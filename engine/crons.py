@@ -27,11 +27,12 @@ from runyard.engine.errors import (
 from runyard.engine.ids import is_uuid, new_run_id, new_thread_id, new_thread_id_in
 from runyard.engine.run import Run, RunRequest
 from runyard.engine.schedule import Schedule
-from runyard.engine.service import SEARCH_DEPTH, Service, Visible
+from runyard.engine.service import Service, Visible
 from runyard.engine.store import crons as calls
 from runyard.engine.store.assistants import Assistant
 from runyard.engine.store.crons import Cron
 from runyard.engine.store.recovery import clock
+from runyard.engine.thread_search import SEARCH_DEPTH
 
 log = structlog.get_logger(__name__)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from runyard.engine import metrics, records, thread_service, webhooks, wire
+from runyard.engine import metrics, records, thread_search, thread_service, webhooks, wire
 from runyard.engine.admission import Admission
 from runyard.engine.errors import (
     Conflict,
@@ -36,14 +36,13 @@ from runyard.engine.store.client import Call, SyncStore
 from runyard.engine.store.events import Event
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.threads import Thread, TtlStrategy
+from runyard.engine.thread_search import SEARCH_DEPTH
 from runyard.engine.watch import Watch
 from runyard.engine.why import Why, explain
 
 if TYPE_CHECKING:  # what follows needs LangGraph
     from runyard.engine.saver import RedisSaver
 
-#: A search looks at no more than this many of a partition's newest threads.
-SEARCH_DEPTH = 10_000
 #: Whether somebody may see a thread, from its metadata.
 Visible = Callable[[dict[str, Any]], bool]
 
@@ -428,30 +427,29 @@ class Service:
         sort_by: str = "updated_at",
         descending: bool = True,
     ) -> tuple[list[Thread], int]:
-        """Threads that match all that is given, and how many do in all. Threads of stateless runs are left out.
+        """Threads that match all that is given, and how many do. Threads of stateless runs are left out.
 
-        Without ``ids`` they are those of one tenant: this service's, or the default.
+        Without ``ids`` they are those of one tenant: this service's, or the default. In the usual order, last changed
+        first, no more is read than fills the page: then of what comes after it only the next is counted.
         """
-        matching = [
-            thread for thread in self._threads(ids)
-            if (status is None or thread.status == status)
-            and _contains(thread.metadata, metadata or {})
-            and (not values or _contains(wire.decode(thread.values) if thread.values else {}, values))
-        ]  # fmt: skip
+        wanted = thread_search.Wanted(metadata=metadata, values=values, status=status, sees=self._may_see)
+        if ids is None and sort_by == "updated_at" and descending:
+            return thread_search.newest(self.store, self.keys, wanted, limit=limit, offset=offset)
+        matching = thread_search.all_of(self.store, self.keys, ids, wanted)
         matching.sort(key=lambda thread: getattr(thread, sort_by), reverse=descending)
         return matching[offset : offset + limit], len(matching)
 
-    def _threads(self, ids: Sequence[str] | None) -> list[Thread]:
-        if ids is None:
-            newest = [threads.newest(self.keys, at.number, limit=SEARCH_DEPTH) for at in self.keys.all()]
-            ids = [thread_id for batch in self.store.do_all(newest) for thread_id in batch]
-        found = []
-        for start in range(0, len(ids), 500):
-            some = ids[start : start + 500]
-            replies = self.store.do_all([call for thread_id in some for call in threads.get(self.keys, thread_id)])
-            pairs = zip(replies[::2], replies[1::2], strict=True)
-            found += [thread for fields, queued in pairs if (thread := threads.from_replies(fields, queued))]
-        return [thread for thread in found if not thread.hidden and self._may_see(thread)]
+    def count_threads(
+        self,
+        *,
+        metadata: dict[str, Any] | None = None,
+        values: dict[str, Any] | None = None,
+        status: ThreadStatus | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> int:
+        """How many threads match all that is given, as :meth:`search_threads` finds them: each of them is read."""
+        wanted = thread_search.Wanted(metadata=metadata, values=values, status=status, sees=self._may_see)
+        return len(thread_search.all_of(self.store, self.keys, ids, wanted))
 
     # --- the fleet
 
@@ -505,15 +503,6 @@ class Service:
 def _action(strategy: MultitaskStrategy) -> CancelAction:
     """How a run that takes the place of others ends them."""
     return "rollback" if strategy == "rollback" else "interrupt"
-
-
-def _contains(whole: Any, part: Any) -> bool:
-    """Whether ``whole`` holds ``part``: dicts by their keys, lists by their elements, all else by equality."""
-    if isinstance(part, dict):
-        return isinstance(whole, dict) and all(key in whole and _contains(whole[key], part[key]) for key in part)
-    if isinstance(part, list):
-        return isinstance(whole, list) and all(any(_contains(item, wanted) for item in whole) for wanted in part)
-    return bool(whole == part)
 
 
 def _wake_of(run: Run) -> Wake:

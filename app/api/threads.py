@@ -54,7 +54,8 @@ def create(body: Json) -> Response:
 @blueprint.response(200, Thread(many=True))
 @needs("threads:read", "threads.search")
 def search(body: Json) -> Response:
-    """Threads that match all that is given. Headers tell how many there are and where the next page begins."""
+    """Threads that match all that is given. Headers tell where the next page begins, if there is one, and how many
+    match: of what comes after the page at least the next is counted."""
     limit, offset = body.get("limit") or 10, body.get("offset") or 0
     found, total = service().search_threads(
         **_filter(body),
@@ -72,7 +73,7 @@ def search(body: Json) -> Response:
 @needs("threads:read", "threads.search")
 def count(body: Json) -> Response:
     """How many threads match."""
-    return answers.json(service().search_threads(**_filter(body), limit=0)[1])
+    return answers.json(service().count_threads(**_filter(body)))
 
 
 @blueprint.route("/prune", methods=["POST"])

@@ -15,6 +15,8 @@ from runyard.engine.store.runs import _any, _flat
 from runyard.engine.store.scripts import script
 
 TtlStrategy = Literal["delete", "keep_latest"]
+#: Ids of threads, and the ms of their last change.
+Page = list[tuple[str, float]]
 #: What a copy of a thread takes over besides its metadata and its checkpoints.
 _FACE = ("config", "values", "interrupts", "rest", "error", "graph_id", "assistant_id", "fingerprint")
 #: When a sweep that was cut off is taken up again.
@@ -160,10 +162,11 @@ def idle_fence(keys: Keys, thread_id: str) -> Fence:
     return Fence(keys.of_thread(thread_id).thread(thread_id), "active", "")
 
 
-def newest(keys: Keys, partition: int, *, limit: int) -> Call[list[str]]:
-    """Ids of a partition's threads of the keys' tenant, last changed first."""
+def newest(keys: Keys, partition: int, *, limit: int, offset: int = 0) -> Call[Page]:
+    """A partition's threads of the keys' tenant, last changed first: ids, and the ms of that change."""
     key = keys.all()[partition].threads_of(keys.tenant)
-    return Call.command("ZREVRANGE", key, 0, limit - 1, parse=lambda ids: [i.decode() for i in ids])
+    words = ("ZREVRANGE", key, offset, offset + limit - 1, "WITHSCORES")
+    return Call.command(*words, parse=lambda reply: [(member.decode(), float(ms)) for member, ms in reply])
 
 
 def decode(fields: Mapping[str, bytes], *, queued: int = 0) -> Thread:

@@ -1,0 +1,108 @@
+"""Threads that match what is asked, read no further than that needs: a page of the newest costs the same however many
+are kept, as long as what is asked for is not rare."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from runyard.engine import wire
+from runyard.engine.run import ThreadStatus
+from runyard.engine.store import threads
+from runyard.engine.store.client import SyncStore
+from runyard.engine.store.keys import Keys
+from runyard.engine.store.threads import Thread
+
+#: A search looks at no more than this many of a partition's newest threads.
+SEARCH_DEPTH = 10_000
+#: Threads whose records are read in one round trip, at most.
+BATCH = 500
+#: Ids that are read of a partition at first; each time it is come back to, four times as many as before.
+_FIRST = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a thread must have; what is None is not asked. ``sees``: whether whoever asks may see it at all."""
+
+    metadata: Mapping[str, Any] | None = None
+    values: Mapping[str, Any] | None = None
+    status: ThreadStatus | None = None
+    sees: Callable[[Thread], bool] = field(default=lambda _: True)
+
+    def takes(self, thread: Thread) -> bool:
+        return (
+            not thread.hidden
+            and self.sees(thread)
+            and (self.status is None or thread.status == self.status)
+            and contains(thread.metadata, self.metadata or {})
+            and (not self.values or contains(wire.decode(thread.values) if thread.values else {}, self.values))
+        )
+
+
+def newest(store: SyncStore, keys: Keys, wanted: Wanted, *, limit: int, offset: int) -> tuple[list[Thread], int]:
+    """A page of those that match, last changed first, and how many match: of those after the page only the next is
+    counted, and none is read. What changes meanwhile may be missed, and never comes twice.
+    """
+    ends = offset + limit
+    matching = _matching(store, keys, newest_ids(store, keys), wanted, first=ends + 1)
+    found = list(islice(matching, ends + 1))
+    return found[offset:ends], len(found)
+
+
+def all_of(store: SyncStore, keys: Keys, ids: Iterable[str] | None, wanted: Wanted) -> list[Thread]:
+    """All that match, among ``ids`` or all that there are: every record is read."""
+    among = newest_ids(store, keys) if ids is None else iter(ids)
+    return list(_matching(store, keys, among, wanted, first=BATCH))
+
+
+def newest_ids(store: SyncStore, keys: Keys) -> Iterator[str]:
+    """Ids of the threads of the keys' tenant, last changed first; of each partition no more than SEARCH_DEPTH."""
+    partitions = range(keys.partitions)
+    first = store.do_all([threads.newest(keys, number, limit=_FIRST) for number in partitions])
+    read = [_of_partition(store, keys, number, page) for number, page in zip(partitions, first, strict=True)]
+    seen: set[str] = set()
+    for _, thread_id in heapq.merge(*read, reverse=True):
+        if thread_id not in seen:  # one that changed while this read on is in two of its pages
+            seen.add(thread_id)
+            yield thread_id
+
+
+def _of_partition(store: SyncStore, keys: Keys, number: int, page: threads.Page) -> Iterator[tuple[float, str]]:
+    size, read = _FIRST, 0
+    while True:
+        yield from ((changed_ms, thread_id) for thread_id, changed_ms in page)
+        read += len(page)
+        if len(page) < size or read >= SEARCH_DEPTH:
+            return
+        size = min(size * 4, SEARCH_DEPTH - read)
+        page = store.do(threads.newest(keys, number, limit=size, offset=read))
+
+
+def _matching(
+    store: SyncStore, keys: Keys, ids: Iterator[str], wanted: Wanted, *, first: int
+) -> Iterator[Thread]:  # fmt: skip
+    """Those that match, in the order of ``ids``. ``first``: how many records are read before more than that are."""
+    size = min(first, BATCH)
+    while some := list(islice(ids, size)):
+        yield from filter(wanted.takes, _records(store, keys, some))
+        size = BATCH
+
+
+def _records(store: SyncStore, keys: Keys, ids: Sequence[str]) -> Iterator[Thread]:
+    replies = store.do_all([call for thread_id in ids for call in threads.get(keys, thread_id)])
+    for fields, queued in zip(replies[::2], replies[1::2], strict=True):
+        if (thread := threads.from_replies(fields, queued)) is not None:
+            yield thread
+
+
+def contains(whole: Any, part: Any) -> bool:
+    """Whether ``whole`` holds ``part``: dicts by their keys, lists by their elements, all else by equality."""
+    if isinstance(part, Mapping):
+        return isinstance(whole, Mapping) and all(key in whole and contains(whole[key], part[key]) for key in part)
+    if isinstance(part, list):
+        return isinstance(whole, list) and all(any(contains(item, wanted) for item in whole) for wanted in part)
+    return bool(whole == part)
