@@ -130,13 +130,14 @@ async def advance_branch(
 
 async def _has_room(worker: Worker) -> bool:
     """Whether this process takes a run now, or can after a while: a message that goes round costs more than one that
-    waits."""
+    waits. One that was told to stop while it waited takes none."""
+    await worker.pace.turn()
     ends = asyncio.get_running_loop().time() + ROOM_WITHIN_S
     while not worker.has_room():
         if worker.draining or asyncio.get_running_loop().time() > ends:
             return False
         await asyncio.sleep(0.25)
-    return True
+    return not worker.draining
 
 
 async def _passed_on(worker: Worker, run_id: str) -> list[Wake]:

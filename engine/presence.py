@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -33,21 +34,28 @@ class Presence:
     """Beats once a second on a thread of its own. ``took`` is told of every wake-up that was claimed."""
 
     def __init__(self, store: SyncStore, keys: Keys, worker_id: str, queues: str, in_hand: Callable[[], int],
-        *, memory_mb: int = 0, capacity: int = 0,
+        *, memory_mb: int = 0, capacity: int = 0, holds: Callable[[], int] = lambda: 0,
     ) -> None:  # fmt: skip
         """``memory_mb``: what this process may use and still take work; 0: any amount. ``capacity``: how many runs it
-        can have in hand at once; 0: not known."""
+        can have in hand at once; 0: not known. ``holds``: how many wake-ups it has that it has not acted on."""
         self._store, self._keys, self._worker_id, self._queues, self._in_hand = store, keys, worker_id, queues, in_hand
-        self._memory_mb, self._capacity = memory_mb, capacity
+        self._memory_mb, self._capacity, self._holds = memory_mb, capacity, holds
         #: Whether this process uses too much memory to take another run.
         self.is_full = False
         #: How many beats it has been full with nothing in hand: nothing will make it smaller.
         self.idle_and_full = 0
+        #: How long the store took to answer, in seconds, in the last minute.
+        self._answers: deque[float] = deque(maxlen=60)
         self._newest: dict[str, int] = {}
         self._last_took_ms = 0
         self._started_ms = time.time_ns() // 1_000_000
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
+
+    @property
+    def store_s(self) -> float:
+        """What the store needs to answer when nobody is before one: the least of the last minute, in seconds."""
+        return min(self._answers, default=0.0)
 
     def start(self) -> None:
         self.beat()
@@ -79,8 +87,11 @@ class Presence:
             "takes_work": 0 if self.is_full else 1,
         }
         newest, self._newest = self._newest, {}
+        began = time.monotonic()
         now_ms = self._store.do(calls.clock())  # the store's: workers' clocks differ, and one must not outlive another
-        self._store.do_all(calls.beat(self._keys, self._worker_id, facts, newest, now_ms))
+        self._answers.append(time.monotonic() - began)
+        holds = self._queues.split(",") if self._holds() else ()
+        self._store.do_all(calls.beat(self._keys, self._worker_id, facts, newest, now_ms, holds=holds))
 
     def _weigh(self, used_mb: int) -> None:
         full = bool(self._memory_mb) and used_mb > self._memory_mb

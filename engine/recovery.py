@@ -161,11 +161,13 @@ class Recovery:
         """For each queue in use, the ms before which a wake-up that nobody has claimed is lost.
 
         Queues are first in, first out: what is clearly older than the newest that was consumed will not come any more.
-        When a queue is empty nothing is on its way at all. A long queue that nobody consumes is a backlog, not a loss.
+        When a queue is empty, and no worker has taken more from it than it can act on, nothing is on its way at all. A
+        long queue that nobody consumes is a backlog, not a loss.
         """
-        consumed = self._store.do(calls.consumed(self._keys))
+        consumed, holding = self._store.do_all([calls.consumed(self._keys), calls.holding(self._keys)])
+        held = {queue for queue, until_ms in holding.items() if until_ms > now_ms}
         return {
-            queue: (now_ms if self._depth(queue) == 0 else newest) - self._slack_ms
+            queue: (now_ms if queue not in held and self._depth(queue) == 0 else newest) - self._slack_ms
             for queue, newest in {**dict.fromkeys(self._queues, 0), **consumed}.items()
         }
 

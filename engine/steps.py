@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from runyard.engine.store import events, records
@@ -40,9 +41,11 @@ class Steps:
         keep_events: int,
         keep_records: int,
         hold_s: float = 0.0,
+        saved: Callable[[float], None] = lambda _: None,
     ) -> None:
         """About so many events and records of a run stay in the store; 0 records: none are kept. ``hold_s``: how long
-        all that may wait waits at least."""
+        all that may wait waits at least. ``saved`` is told how many seconds each checkpoint took."""
+        self._saved = saved
         self._hold_s = hold_s
         self._store, self._keys, self._run_id, self._thread_id, self._fence = store, keys, run_id, thread_id, fence
         self._keep_events, self._keep_records = keep_events, keep_records
@@ -80,7 +83,9 @@ class Steps:
     async def checkpoint(self, part: Part) -> None:
         """Save a checkpoint, and all that waits. Raises LeaseLost and StoreUnavailable, also of earlier saves."""
         self._parts.append(part)
+        began = self._loop.time()
         await self._save()
+        self._saved(self._loop.time() - began)
 
     async def begin(self) -> None:
         """Let readers of the thread know of the run, should it have nothing to tell itself."""

@@ -25,6 +25,7 @@ from runyard.engine.leases import LeaseKeeper
 from runyard.engine.ledger import Ledger, ModelCall, Sink
 from runyard.engine.limits import Limit
 from runyard.engine.notices import Notify
+from runyard.engine.pace import Pace
 from runyard.engine.policy import NodePolicy, policies_of
 from runyard.engine.prices import Prices
 from runyard.engine.run import Run, Wake
@@ -96,6 +97,8 @@ class Worker:
     #: The circuits that it calls through.
     circuits: Circuits = field(init=False)
     background: Background = field(default_factory=Background)
+    #: How many wake-ups it acts on.
+    pace: Pace = field(default_factory=Pace)
     #: Set when the process was asked to stop: nothing new is claimed, slices end at their next superstep edge.
     draining: bool = False
     #: Whether this process may take another run: it may have used too much memory.
@@ -137,6 +140,7 @@ class Worker:
     def drain(self) -> None:
         """Ask every slice to end at its next superstep edge. Called on the event loop."""
         self.draining = True
+        self.pace.open()
         for control in self.controls:
             control.request_drain("shutdown")
 
@@ -158,7 +162,7 @@ class Worker:
         keep = settings.max_records if settings.ledger == "on" else 0
         return Steps(
             self.store, self.keys, run.run_id, run.thread_id, fence,
-            keep_events=settings.max_events, keep_records=keep, hold_s=self.hold_s,
+            keep_events=settings.max_events, keep_records=keep, hold_s=self.hold_s, saved=self.pace.saved,
         )  # fmt: skip
 
     def ledger(

@@ -46,6 +46,7 @@ from runyard.engine.leases import LeaseKeeper, Stop
 from runyard.engine.limits import limits_of
 from runyard.engine.lookout import Lookout
 from runyard.engine.notifier import Notifier
+from runyard.engine.pace import Pace
 from runyard.engine.presence import Presence
 from runyard.engine.prices import Prices
 from runyard.engine.recovery import Recovery
@@ -139,6 +140,7 @@ class WorkerProcess:
         self._presence = Presence(
             self._sync_store, keys, name, queues, lambda: len(self._keeper.in_hand()),
             memory_mb=settings.worker_memory_mb, capacity=1 if self._expendable else settings.concurrency,
+            holds=lambda: self.worker.pace.waiting,
         )  # fmt: skip
         self.worker = self.run(self._make_worker(keys, name))
         traced = self._tracing
@@ -209,6 +211,7 @@ class WorkerProcess:
             wake=self.wake,
             has_room=self._has_room,
             took=self._presence.took,
+            pace=Pace(lambda: self._presence.store_s),
             expendable=self._expendable,
             killed_after=_Timer().killed_after if self._expendable else lambda _: nullcontext(),
             retire=_retire if not self._expendable else lambda: None,

@@ -11,6 +11,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `<prefix>:meta` | hash | number of partitions and version of this layout, checked at start | never |
 | `<prefix>:leader` | string | the worker process that runs recovery now | it expires a few seconds after its last renewal |
 | `<prefix>:queues` | hash | for each queue the ms of the newest wake-up that was consumed from it | never |
+| `<prefix>:holding` | sorted set | queues of which some worker has taken wake-ups that it has not acted on yet, by the ms until which that is believed | never; one for each queue |
 | `<prefix>:workers` | sorted set | worker process ids by the ms of their last sign of life | a minute after it |
 | `<prefix>:worker:<id>` | hash | host, pid, queues, runs in hand, last wake-up consumed | it expires a minute after its last sign of life |
 | `<prefix>:control` | channel | "look at this run" to all workers (cancelling) | – |
@@ -159,6 +160,10 @@ class Keys:
     @property
     def queues(self) -> str:
         return f"{self.prefix}:queues"
+
+    @property
+    def holding(self) -> str:
+        return f"{self.prefix}:holding"
 
     @property
     def limits(self) -> str:

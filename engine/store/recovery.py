@@ -14,6 +14,8 @@ from runyard.engine.store.scripts import script
 #: A worker that gave no sign for this long is gone (it gives one every second), and is remembered for the second time.
 WORKER_GONE_MS = 5_000
 WORKER_TTL_MS = 60_000
+#: How long it is believed that a worker still has the wake-ups it said it has.
+HOLDS_MS = 3_000
 
 
 def lead(keys: Keys, worker_id: str, *, office_ms: int) -> Call[tuple[bool, int]]:
@@ -99,21 +101,37 @@ def consumed(keys: Keys) -> Call[dict[str, int]]:
     return Call.command("HGETALL", keys.queues, parse=lambda reply: {k: int(v) for k, v in _any(reply).items()})
 
 
+def holding(keys: Keys) -> Call[dict[str, int]]:
+    """For each queue until when, in ms, some worker is believed to have wake-ups of it that it has not acted on."""
+    words = ("ZRANGE", keys.holding, 0, -1, "WITHSCORES")
+    return Call.command(*words, parse=lambda reply: {queue.decode(): int(float(ms)) for queue, ms in _scored(reply)})
+
+
+def _scored(reply: Any) -> Sequence[tuple[bytes, Any]]:
+    """WITHSCORES answers pairs, or in a client that does not convert a flat list."""
+    pairs = not reply or isinstance(reply[0], (list, tuple))
+    return reply if pairs else list(zip(reply[::2], reply[1::2], strict=True))
+
+
 def clock() -> Call[int]:
     """The store's wall clock in ms."""
     return Call.command("TIME", parse=lambda reply: int(reply[0]) * 1000 + int(reply[1]) // 1000)
 
 
 def beat(
-    keys: Keys, worker_id: str, facts: Mapping[str, str | int], consumed_ms: Mapping[str, int], now_ms: int
-) -> list[Call[Any]]:
-    """A sign of life: what the worker is and does, and how far it has consumed its queues."""
+    keys: Keys, worker_id: str, facts: Mapping[str, str | int], consumed_ms: Mapping[str, int], now_ms: int,
+    *, holds: Sequence[str] = (),
+) -> list[Call[Any]]:  # fmt: skip
+    """A sign of life: what the worker is and does, how far it has consumed its queues, and of which it holds wake-ups
+    that it has not acted on."""
     words = [word for pair in facts.items() for word in pair]
+    held = [word for queue in holds for word in (now_ms + HOLDS_MS, queue)]
     return [
         Call.command("HSET", keys.worker(worker_id), *words),
         Call.command("PEXPIRE", keys.worker(worker_id), WORKER_TTL_MS),
         Call.command("ZADD", keys.workers, now_ms, worker_id),
         Call.command("ZREMRANGEBYSCORE", keys.workers, "-inf", now_ms - WORKER_TTL_MS),
+        *([Call.command("ZADD", keys.holding, "GT", *held)] if held else []),
         *(Call(script("note_consumed"), (keys.queues,), (queue, ms)) for queue, ms in consumed_ms.items()),
     ]
 

@@ -188,6 +188,17 @@ def test_a_wake_up_is_lost_when_its_queue_is_empty(bench: Bench) -> None:
     assert woken_by(bench.recovery(depth=lambda _: 0)) == [(lost.run_id, None)]
 
 
+def test_what_a_worker_has_taken_and_not_acted_on_is_not_lost_while_it_lives(bench: Bench) -> None:
+    taken = waiting(bench, age_s=60)
+    now = now_ms(bench)
+    for call in recovery.beat(bench.keys, "w", {"queues": "default"}, {}, now, holds=["default"]):
+        bench.do(call)
+    sweeper = bench.recovery(depth=lambda _: 0)
+    assert woken_by(sweeper) == []
+    bench.client.zadd(bench.keys.holding, {"default": now - 1})  # its last word was some seconds ago
+    assert woken_by(sweeper) == [(taken.run_id, None)]
+
+
 @pytest.mark.parametrize("depth", [100, None])
 def test_a_backlog_that_is_merely_long_or_of_unknown_length_is_left_alone(bench: Bench, depth: int | None) -> None:
     for age_s in range(60, 0, -1):

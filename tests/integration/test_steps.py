@@ -31,9 +31,11 @@ class Scene:
             return send(call)
 
         store.send = watched  # type: ignore[method-assign]
+        self.took_s: list[float] = []
         self.steps = Steps(
-            store, bench.keys, self.run.run_id, self.run.thread_id, self.fence, keep_events=100, keep_records=100
-        )
+            store, bench.keys, self.run.run_id, self.run.thread_id, self.fence, keep_events=100, keep_records=100,
+            saved=self.took_s.append,
+        )  # fmt: skip
         self.place = checkpoint_calls.place_of(bench.keys, self.run.thread_id, "")
 
     def writes(self, checkpoint_id: str = "c1") -> Part:
@@ -77,6 +79,16 @@ async def test_a_superstep_goes_in_one_script_its_records_first(scene: Scene) ->
     await scene.steps.checkpoint(scene.checkpoint())
     assert scene.sent == [["records", "writes", "checkpoint", "events"]]
     assert (scene.told(), scene.noted(), scene.saved()) == (["values"], 1, True)
+
+
+async def test_how_long_each_checkpoint_took_is_told(scene: Scene) -> None:
+    scene.steps.wrote(scene.writes())
+    await scene.steps.flushed()
+    assert scene.took_s == []
+    for name in ("c1", "c2"):
+        await scene.steps.checkpoint(scene.checkpoint(name))
+    assert len(scene.took_s) == 2
+    assert all(0 < took_s < 60 for took_s in scene.took_s)
 
 
 async def test_what_a_task_wrote_is_saved_though_no_checkpoint_follows(scene: Scene) -> None:
