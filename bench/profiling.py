@@ -95,18 +95,18 @@ def cpu_of(stack: Stack) -> dict[str, float]:
         **{name: child.pid for name, child in stack.children.items()},
         "client": os.getpid(),
     }
-    of = {pid: _stat(pid) for pid in _pids()}
+    of = {pid: stat(pid) for pid in pids()}
     return {
         name: sum(ms for pid, (parent, ms) in of.items() if pid == root or (name == "web" and parent == root))
         for name, root in roots.items()
     }
 
 
-def _pids() -> list[int]:
+def pids() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
-def _stat(pid: int) -> tuple[int, float]:
+def stat(pid: int) -> tuple[int, float]:
     """Parent and CPU time in ms; nothing for a process that has just ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

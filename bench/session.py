@@ -96,6 +96,11 @@ def measure_all(plan: Plan, scale: Scale, progress: Progress) -> tuple[list[Numb
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when everything wanted was measured, 1 when something failed, 2 for a word that names nothing."""
     options = _options(arguments)
+    if options.growth:
+        from bench.growth.session import main as growth  # noqa: PLC0415 - it needs simpy, which the rest does not
+
+        return growth(options)
+    options.out = options.out or RESULTS
     plan, scale = Plan(tuple(options.only)), QUICK if options.quick else FULL
     if unknown := plan.unknown():
         print(f"{', '.join(unknown)} names neither a contender nor a measure.", file=sys.stderr)
@@ -134,10 +139,18 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="a few seconds each: checks the bench, not the machine")
     parser.add_argument(
+        "--growth", action="store_true",
+        help="how costs grow, instead of the comparison; for --only: calls, curves, finished, kept, paper, readers, "
+        "tokens, turns",
+    )  # fmt: skip
+    parser.add_argument(
         "--only", metavar="NAME", action="append", default=[],
         help=f"a contender or a measure, or how its name begins; may be repeated: {', '.join(known)}",
     )  # fmt: skip
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, default=RESULTS, help="where the numbers go (default: latest.json)"
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="where the numbers go (default: latest.json, or growth.json)",
     )
     return parser.parse_args(arguments)

@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -167,3 +168,86 @@ def test_what_seeing_costs_is_told_by_turns_that_were_side_by_side(bench: Any) -
     said = bench.observing.text(on, off)
     assert "throughput: 10.0 % less" in said
     assert "CPU: 10.0 % more: 9.1 % fewer runs" in said
+
+
+# --- growth
+
+
+@pytest.fixture(scope="module")
+def growth(bench: Any) -> Iterator[Any]:
+    pytest.importorskip("simpy")
+    names = ("found", "graphs", "paper", "session", "sse", "turns")
+    sys.path.insert(0, str(ROOT))
+    yield SimpleNamespace(**{name: importlib.import_module(f"bench.growth.{name}") for name in names})
+    sys.path.remove(str(ROOT))
+
+
+#: What a machine with two cores might measure.
+CURVES = {
+    "nodes": [
+        {"x": n, "store": 0.8 + 0.13 * n, "web": 2.3, "workers": 2.5 + 0.6 * n, "client": 0.3, "scripts": 6 + n}
+        for n in (1, 3, 10, 30, 100)
+    ],
+    "clients": [{"x": 1, "runs_s": 52, "p50_ms": 19}, {"x": 16, "runs_s": 135, "p50_ms": 115}],
+    "workers": [{"x": 1, "runs_s": 105, "p50_ms": 300}, {"x": 2, "runs_s": 135, "p50_ms": 230}],
+}
+
+
+@pytest.mark.parametrize(
+    ("better", "value", "met"), [("lower", 9, True), ("lower", 11, False), ("higher", 9, False), ("higher", 11, True)]
+)
+def test_a_number_says_whether_its_goal_is_met(growth: Any, better: str, value: float, met: bool) -> None:
+    number = growth.found.Number(name="n", title="t", value=value, unit="ms", count=1, goal=10, better=better)
+    assert number.met is number.as_dict()["met"] is met
+
+
+def test_what_fails_leaves_what_was_kept_and_is_told(growth: Any, tmp_path: Path, capsys: Any) -> None:
+    kept = {"schema": growth.session.SCHEMA, "measures": {"paper": {"numbers": []}}}
+    assert not growth.session._measured(kept, "paper", growth.found.QUICK)
+    assert kept["measures"] == {"paper": {"numbers": []}}
+    assert "the curves were not measured" in capsys.readouterr().err
+
+
+def test_paper_compares_and_extrapolates_what_was_measured(growth: Any, capsys: Any) -> None:
+    measures = {"curves": {"curves": CURVES, "numbers": [{"name": "fsync_ms", "value": 0.16}]}}
+    document = {"schema": growth.session.SCHEMA, "measures": measures}
+    assert growth.session._measured(document, "paper", replace(growth.found.QUICK, simulated_s=0.4)), (
+        capsys.readouterr().err
+    )
+    made = document["measures"]["paper"]
+    numbers = {number["name"]: number["value"] for number in made["numbers"]}
+    assert [point["x"] for point in made["curves"]["simulated_clients"]] == [1, 16]
+    assert numbers["runs_s_error"] < 30
+    assert numbers["one_store_bound_runs_s"] == pytest.approx(1000 / 2.1, rel=0.01)
+    assert numbers["target_stores"] * numbers["one_store_planned_runs_s"] >= 10_000
+    assert "10,000 runs/s: stores" in growth.session.text(document, ["paper"])
+
+
+def test_a_word_that_names_no_measure_of_growth_is_told(growth: Any, capsys: Any) -> None:
+    options = SimpleNamespace(only=["kept", "kpet"], quick=True, out=None)
+    assert growth.session.main(options) == 2
+    assert "kpet names no measure of growth" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("graph", ["talk", "talk_delta"])
+async def test_a_turn_adds_what_was_said_and_an_answer(growth: Any, graph: str) -> None:
+    said = {"by": "user", "text": growth.graphs.text(80, 1)}
+    state = await getattr(growth.graphs, graph).ainvoke({"messages": [said]})
+    messages = state["messages"]
+    assert [len(message["text"]) for message in messages] == [80, 400]
+    assert messages[1]["turn"] == "1"
+
+
+def test_a_frame_is_an_event_and_a_heartbeat_is_none(growth: Any) -> None:
+    event = growth.sse._event(b'event: custom\ndata: {"at": 1}\nid: 1-0')
+    assert (event.name, event.json()) == ("custom", {"at": 1})
+    assert growth.sse._event(b": heartbeat") is None
+
+
+def test_the_kept_growth_is_whole_and_of_full_runs(growth: Any) -> None:
+    if not growth.session.RESULTS.exists():
+        pytest.skip("no growth is kept yet")
+    kept = json.loads(growth.session.RESULTS.read_text())
+    assert set(kept["measures"]) == set(growth.session.NAMES)
+    assert not any(measure["quick"] for measure in kept["measures"].values())
+    assert all(measure["conditions"] and measure["numbers"] for measure in kept["measures"].values())

@@ -1,0 +1,115 @@
+"""A long conversation: what a turn costs and leaves in the store at its beginning and at its end."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from bench.growth.found import Found, Size
+from bench.growth.graphs import SAID, text
+from bench.growth.sse import Reader
+from bench.growth.stage import Stage, stage
+from bench.measure import Tell
+from runyard.engine.store.keys import Keys
+
+#: graph -> what it is called
+TALKS = {"talk_delta": "delta channel", "talk": "plain list"}
+LOOKS = 10
+#: A turn at the end may cost so many times what one at the beginning did, and a page so much.
+FLAT = 1.5
+
+
+def measure(size: Size, tell: Tell) -> Found:
+    found = Found(
+        conditions=[
+            (
+                f"One thread, {size.turns:,} turns one after the other: {SAID} characters said, 400 answered; one "
+                "node; asked "
+                "over HTTP for its updates as a chat client asks (runs/stream); one worker, appendfsync always."
+            ),
+            (
+                f"CPU of store, web and worker for a turn, and bytes it adds to the store: of {size.window} turns "
+                "each. Lasting: "
+                "without the events, which go an hour after a run's end."
+            ),
+        ]
+    )
+    with stage(workers=1, limit_s=180.0) as on:
+        for graph, name in TALKS.items():
+            _say(found, graph, name, on.run(_talk(on, graph, size, tell)), size)
+    return found
+
+
+async def _talk(on: Stage, graph: str, size: Size, tell: Tell) -> list[dict[str, float]]:
+    thread_id, points = str(uuid.uuid4()), []
+    for turn in range(3):  # the graph is loaded, and the first checkpoints are no window's
+        await _turn(on, graph, thread_id, turn)
+    for start in range(3, size.turns, size.window):
+        tell(f"{TALKS[graph]}: turn {start} of {size.turns:,}")
+        ends = min(start + size.window, size.turns)
+        cpu, memory, began = on.cpu(), on.memory(), time.perf_counter()
+        for turn in range(start, ends):
+            await _turn(on, graph, thread_id, turn)
+        count, wall_ms = ends - start, (time.perf_counter() - began) * 1000
+        grown = on.memory() - memory
+        await _forget_events(on, thread_id, count)
+        spent = {part: (ms - cpu[part]) / count for part, ms in on.cpu().items()}
+        points.append({
+            "x": ends, "all": sum(spent[part] for part in ("store", "web", "workers")), **spent,
+            "turn_ms": wall_ms / count, "bytes": (on.memory() - memory) / count, "with_events_bytes": grown / count,
+            "status_ms": await _quickest(on, f"/threads/{thread_id}/runs?limit=1"),
+            "thread_ms": await _quickest(on, f"/threads/{thread_id}"),
+            "history_ms": await _quickest(on, f"/threads/{thread_id}/history?limit=1"),
+        })  # fmt: skip
+    state = await on.http.ask("GET", f"/threads/{thread_id}/state")
+    assert len(state["values"]["messages"]) == 2 * size.turns, "a turn is missing"
+    return points
+
+
+async def _turn(on: Stage, graph: str, thread_id: str, turn: int) -> None:
+    said = {"by": "user", "text": text(SAID, turn)}
+    body: dict[str, Any] = {
+        "assistant_id": graph, "input": {"messages": [said]}, "stream_mode": ["updates"], "if_not_exists": "create"
+    }  # fmt: skip
+    async with Reader(on.stack.port, "POST", f"/threads/{thread_id}/runs/stream", body) as reader:
+        told = [event.json() async for event in reader.heard() if event.name == "updates"]
+    assert [list(each) for each in told] == [["answer"]], f"turn {turn} told {str(told)[:200]}"
+    assert told[0]["answer"]["messages"][0]["turn"] == str(2 * turn + 1), f"turn {turn} answers another"
+
+
+async def _forget_events(on: Stage, thread_id: str, count: int) -> None:
+    """What retention does with the events of runs after a while: what lasts is the history and the records."""
+    runs = await on.http.ask("GET", f"/threads/{thread_id}/runs?limit={count}")
+    keys = Keys(partitions=16)
+    on.store.unlink(*(keys.of_run(run["run_id"]).events(run["run_id"]) for run in runs))
+
+
+async def _quickest(on: Stage, path: str) -> float:
+    taken = []
+    for _ in range(LOOKS):
+        began = time.perf_counter()
+        assert await on.http.ask("GET", path)
+        taken.append((time.perf_counter() - began) * 1000)
+    return min(taken)
+
+
+def _say(found: Found, graph: str, name: str, points: Sequence[dict[str, float]], size: Size) -> None:
+    for point in points:
+        found.point(graph, point["x"], {key: value for key, value in point.items() if key != "x"})
+    first, last, delta = points[0], points[-1], graph == "talk_delta"
+    of, goal = f"turn {size.turns:,} to the first, {name}", {"goal": FLAT} if delta else {}
+    for key, what in (("all", "CPU"), ("bytes", "lasting bytes")):
+        ratio = last[key] / first[key]
+        found.add(f"{graph}_{key}_ratio", f"{what} of {of}", ratio, "x", count=size.window, **goal)
+    at = f"of turn {size.turns:,}, {name}"
+    for key, what, unit in (
+        ("all", "CPU", "ms"), ("bytes", "lasting bytes", "bytes"), ("with_events_bytes", "with events bytes", "bytes")
+    ):  # fmt: skip
+        found.add(f"{graph}_{key}", f"{what} {at}", last[key], unit, count=size.window)
+    for key, what in (("status_ms", "run list"), ("thread_ms", "thread page"), ("history_ms", "last state")):
+        bounds = {"goal": max(FLAT * first[key], first[key] + 2.0)} if key == "status_ms" or delta else {}
+        found.add(
+            f"{graph}_{key}", f"{what} after {size.turns:,} turns, {name}", last[key], "ms", count=LOOKS, **bounds
+        )
