@@ -72,6 +72,8 @@ def test_every_write_is_on_disk_before_the_answer_and_nothing_is_evicted(
             "appendonly": "yes",
             "appendfsync": "always",
             "maxmemory-policy": "noeviction",
+            "hash-max-ziplist-value": "1024",
+            "stream-node-max-bytes": "1024",
             "save": "",
             "port": "0",
         }
