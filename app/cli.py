@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "runyard.app.commands.crash_test:crash_test",
         "Kill the worker at every point of a run of GRAPH, and say what ran twice.",
     ),
+    "encryption": ("runyard.app.commands.encryption:encryption", "Encrypt what the store keeps, and change the key."),
     "keys": ("runyard.app.commands.keys:keys", "Make, rotate and revoke the API keys of clients."),
     "doctor": ("runyard.app.commands.doctor:doctor", "Say what is wrong with this set-up, and what to do."),
     "flower": (

@@ -53,7 +53,7 @@ from runyard.engine.item_index import index_of
 from runyard.engine.service import Service
 from runyard.engine.settings import Settings
 from runyard.engine.store.client import SyncStore
-from runyard.engine.store.keys import Keys
+from runyard.engine.store.meta import keys_of
 from runyard.engine.webhooks import WebhookPolicy
 from runyard.graphs.embedding import load_embeddings
 from runyard.graphs.registry import Registry, load_project
@@ -112,8 +112,9 @@ def wire_up(settings: Settings, wake: SendWakes | None = None) -> Wiring:
     redact.learn(os.environ, settings.redact_names)
     broker = make_broker(settings)
     waker, letters = Waker(broker), letters_of(settings, broker) if wake is None else None
-    store = SyncStore.connect(settings.redis_url, retry_s=STORE_RETRY_S, timeout_s=STORE_TIMEOUT_S)
-    service = Service(store, Keys(settings.prefix, settings.partitions), settings, wake or Outbox(waker), letters)
+    keys = keys_of(settings)
+    store = SyncStore.connect(settings.redis_url, retry_s=STORE_RETRY_S, timeout_s=STORE_TIMEOUT_S, vault=keys.vault)
+    service = Service(store, keys, settings, wake or Outbox(waker), letters)
     catalog = Catalog(Registry(project), settings.config)
     depth: Callable[[str], int | None] = waker.queue_depth if wake is None else lambda _: 0
     return Wiring(

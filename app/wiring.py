@@ -130,7 +130,7 @@ def make_relay(service: Service) -> Relay:
     """Serves streams and waits from an event loop that has a connection of its own to the store."""
 
     def connect() -> Live:
-        store = AsyncStore.connect(service.settings.redis_url, retry_s=RELAY_RETRY_S)
+        store = AsyncStore.connect(service.settings.redis_url, retry_s=RELAY_RETRY_S, vault=service.keys.vault)
         return Live(store, service.keys, service.watch)
 
     return Relay(connect)

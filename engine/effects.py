@@ -62,7 +62,7 @@ class Journal:
 
     def done(self, key: str, result: Any) -> Call[int]:
         """Note what an effect gave."""
-        return self._note(key, b"done" + wire.encode(result))
+        return self._note(key, b"done" + self.keys.seal(wire.encode(result), self.run_id))
 
     def undone(self, key: str) -> Call[int]:
         """Note that an effect that began did not happen after all."""

@@ -2,6 +2,7 @@
 
     EngineError
     ├── ConfigError            the operator: refuse to start; name the variable and the accepted form
+    ├── Sealed                 the operator: a value in the store is encrypted; names the key that is missing or wrong
     ├── InvalidInput           the caller: the request is wrong, and says which field
     ├── NotFound               the caller: RunNotFound, ThreadNotFound, AssistantNotFound, ApiKeyNotFound, …
     ├── Conflict               the caller: InvalidTransition, ThreadBusy, ThreadExists, AssistantExists, RunInFlight,
@@ -39,6 +40,12 @@ class ConfigError(EngineError):
     """A setting is missing or wrong."""
 
     code = "config_error"
+
+
+class Sealed(EngineError):
+    """A value in the store is encrypted and cannot be opened."""
+
+    code = "sealed"
 
 
 class InvalidInput(EngineError):

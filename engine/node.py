@@ -496,6 +496,7 @@ class NodeRunner:
         call = runs.note_attempt(
             self._worker.keys,
             self._run.run_id,
+            self._run.thread_id,
             self._fence,
             record,
             degraded=degraded,

@@ -269,7 +269,7 @@ class RedisSaver(BaseCheckpointSaver[str]):
         await acarry_out(upkeep.delete_for_runs(self._keys, run_ids, fence=self._fence), self._async_store)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Copy all checkpoints with their writes, as stored; a bound saver's fence is one of the target."""
+        """Copy all checkpoints with their writes; a bound saver's fence is one of the target."""
         carry_out(copy_thread(self._keys, source_thread_id, target_thread_id, fence=self._fence), self._sync_store)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
@@ -347,13 +347,13 @@ class RedisSaver(BaseCheckpointSaver[str]):
     ) -> Part:
         session = self.session or SliceSession()
         session.primed = False
-        values, emptied = codec.encode_values(self.serde, checkpoint["channel_values"], new_versions)
+        values, emptied = codec.encode_values(self.serde, place, checkpoint["channel_values"], new_versions)
         full = get_checkpoint_metadata(config, metadata)
         return calls.checkpoint_part(
             place,
             checkpoint["id"],
-            body=codec.encode_body(self.serde, checkpoint),
-            metadata=codec.encode_metadata(self.serde, full),
+            body=codec.encode_body(self.serde, place, checkpoint),
+            metadata=codec.encode_metadata(self.serde, place, full),
             parent_id=get_checkpoint_id(config) or "",
             versions=codec.encode_versions(checkpoint["channel_versions"]),
             values=values,
@@ -379,7 +379,7 @@ class RedisSaver(BaseCheckpointSaver[str]):
         return calls.writes_part(
             place,
             checkpoint_id,
-            codec.encode_writes(self.serde, writes, task_id, task_path),
+            codec.encode_writes(self.serde, place, writes, task_id, task_path),
             run_key=session.run_key,
             entered=task_id == codec.NULL_TASK_ID and not place.namespace,
             taken=session.taken(place, writes, task_id) if session.answers else None,

@@ -17,6 +17,7 @@ from typing import Any
 from runyard.engine.errors import ConfigError
 from runyard.engine.ids import MAX_PARTITIONS
 from runyard.engine.reach import Reach
+from runyard.engine.vault import ACCEPTED, keys_in
 
 
 def setting(
@@ -99,6 +100,14 @@ def key_of(secret: str) -> bytes | None:
         return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except binascii.Error:
         return None
+
+
+def _encryption(value: str) -> str | None:
+    try:
+        keys_in(value)
+    except ValueError as error:
+        return f"{ACCEPTED} ({error})"
+    return None
 
 
 def _reachable(value: str) -> str | None:
@@ -238,6 +247,11 @@ class Settings:
     recursion_limit: int = setting(
         "RUNYARD_RECURSION_LIMIT", 100, "Supersteps of a run that names no limit.", check=_positive
     )
+    encryption_keys: str = setting(
+        "RUNYARD_ENCRYPTION_KEYS", "",
+        "Encrypts what the store keeps: ID:KEY with spaces between, the first encrypts, all decrypt.",
+        check=_encryption, secret=True,
+    )  # fmt: skip
     max_body_bytes: int = setting("RUNYARD_MAX_BODY_BYTES", 8 * 2**20, "Largest request body.", check=_positive)
     max_queue_age_s: float = setting(
         "RUNYARD_MAX_QUEUE_AGE_S", 0.0, "New runs are refused while the oldest has waited for longer; 0: never.",

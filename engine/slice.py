@@ -164,7 +164,8 @@ async def prepare(
 async def _inherit(worker: Worker, run: Run, fence: Fence, prepared: Prepared, before: list[dict[str, Any]]) -> None:
     """A run that goes on with what another one has begun goes without what that one went without."""
     prepared.degraded += before
-    fields = {f"degraded:{part['task_id']}": wire.encode(part).decode() for part in before}
+    owners = (run.run_id, run.thread_id)
+    fields = {f"degraded:{part['task_id']}": worker.keys.seal(wire.encode(part), *owners) for part in before}
     await worker.store.do(runs.set_fields(worker.keys, run.run_id, fence, fields))
 
 

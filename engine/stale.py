@@ -53,7 +53,8 @@ class Kept:
                 log.warning("stale.too_large", graph_id=self._run.graph_id, node=task.name, bytes=len(data))
                 return
             keys = self._keys_of(task, stale)
-            await self._store.do(Call(script("put_stale"), keys, (data, round(stale.max_age_s * 1000), MOST)))
+            kept = self._keys.seal(data, keys[0].rpartition(":")[2])
+            await self._store.do(Call(script("put_stale"), keys, (kept, round(stale.max_age_s * 1000), MOST)))
         except (Unserializable, StoreUnavailable) as error:
             log.warning("stale.not_kept", graph_id=self._run.graph_id, node=task.name, error=str(error))
 

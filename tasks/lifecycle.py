@@ -56,7 +56,7 @@ from runyard.engine.service import Service
 from runyard.engine.settings import Settings, worker_id
 from runyard.engine.store.client import AsyncStore, SyncStore
 from runyard.engine.store.keys import Keys
-from runyard.engine.store.meta import open_store
+from runyard.engine.store.meta import keys_of, open_store
 from runyard.engine.store.serde import strict_serde
 from runyard.engine.waiting import waiting_of
 from runyard.engine.webhooks import WebhookPolicy, Webhooks
@@ -134,8 +134,9 @@ class WorkerProcess:
 
     def _wire(self, queues: str) -> None:
         settings, name = self.settings, worker_id()
-        self._sync_store = SyncStore.connect(settings.redis_url)
-        keys = open_store(self._sync_store, Keys(settings.prefix, settings.partitions))
+        keys = keys_of(settings)
+        self._sync_store = SyncStore.connect(settings.redis_url, vault=keys.vault)
+        open_store(self._sync_store, keys)
         self._keeper = LeaseKeeper(self._sync_store, keys, lease_ms=settings.lease_ms)
         self._presence = Presence(
             self._sync_store, keys, name, queues, lambda: len(self._keeper.in_hand()),
@@ -174,7 +175,8 @@ class WorkerProcess:
         project = load_project(Path(self.settings.config) if self.settings.config else None)
         redact.learn(os.environ, self.settings.redact_names)
         registry, traced = Registry(project), self._tracing
-        store, serde = AsyncStore.connect(self.settings.redis_url), strict_serde(self.settings.max_state_bytes)
+        store = AsyncStore.connect(self.settings.redis_url, vault=keys.vault)
+        serde = strict_serde(self.settings.max_state_bytes)
         return Worker(
             settings=self.settings,
             keys=keys,

@@ -70,4 +70,5 @@ def readyz() -> Response:
     """Whether runs would be carried out: store, broker, and workers that take work."""
     if found := health.problems(wired()):
         raise NotReady(" ".join(found))
-    return answers.json({"ready": True})
+    vault = wired().shared_service.keys.vault
+    return answers.json({"ready": True, **({"encryption": vault.key_id} if vault else {})})

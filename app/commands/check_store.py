@@ -10,12 +10,12 @@ from kombu import Connection
 from kombu.utils.url import maybe_sanitize_url
 
 from runyard.app.commands.check import Finding, fail, ok, skip, warn
-from runyard.engine.errors import EngineError
+from runyard.engine.errors import ConfigError, EngineError
 from runyard.engine.service import Service
 from runyard.engine.settings import Settings
 from runyard.engine.store.client import Call, SyncStore
 from runyard.engine.store.keys import LAYOUT, Keys
-from runyard.engine.store.meta import eviction_warning
+from runyard.engine.store.meta import check_keys, encryption, eviction_warning
 from runyard.tasks.wake import BROKER_AWAY
 
 OLDEST_REDIS = (6, 2)
@@ -30,6 +30,7 @@ def check_store(store: SyncStore, keys: Keys) -> Iterator[Finding]:
     yield _check_eviction(store)
     yield _check_persistence(store, info)
     yield _check_meta(store, keys)
+    yield _check_encryption(store, keys)
 
 
 def _check_version(info: dict[str, Any]) -> Finding:
@@ -75,6 +76,19 @@ def _check_meta(store: SyncStore, keys: Keys) -> Finding:
             "partitions", said, f"Set RUNYARD_PARTITIONS={meta['partitions']}; the number cannot be changed later."
         )
     return ok("partitions", str(keys.partitions))
+
+
+def _check_encryption(store: SyncStore, keys: Keys) -> Finding:
+    known, vault = store.do(encryption(keys)), keys.vault
+    try:
+        check_keys(vault, known)
+    except ConfigError as problem:
+        return fail("encryption", str(problem), "No process starts with it.")
+    if vault is None:
+        return ok("encryption", "off")
+    old = sorted(set(known) - {vault.key_id})
+    also = f"; values may still be under {', '.join(old)}" if old else ""
+    return ok("encryption", f"on, under the key {vault.key_id}{also}")
 
 
 def check_broker(settings: Settings) -> Finding:
@@ -150,7 +164,7 @@ def guarded(checks: Iterator[Finding], check: str, todo: str) -> Iterator[Findin
 
 
 def without_store(reason: str) -> Iterator[Finding]:
-    for check in ("eviction", "persistence", "partitions", "broker", "workers"):
+    for check in ("eviction", "persistence", "partitions", "encryption", "broker", "workers"):
         yield skip(check, reason)
 
 

@@ -27,7 +27,7 @@ from runyard.engine.errors import ConfigError, EngineError
 from runyard.engine.service import Service
 from runyard.engine.settings import Settings
 from runyard.engine.store.client import SyncStore
-from runyard.engine.store.keys import Keys
+from runyard.engine.store.meta import keys_of
 
 _MARKS = {"ok": ("✔", "green"), "warn": ("!", "yellow"), "fail": ("✘", "red"), "skip": ("–", "dim")}
 
@@ -78,7 +78,8 @@ def examine_host(host: str, redis_url: str | None, data: Path) -> Iterator[Findi
     if not settings.redis_url:
         yield fail("store", NO_STORE, "Start `runyard up`, or set REDIS_URL.")
         return
-    store, keys = SyncStore.connect(settings.redis_url, retry_s=RETRY_S), Keys(settings.prefix, settings.partitions)
+    keys = keys_of(settings)
+    store = SyncStore.connect(settings.redis_url, retry_s=RETRY_S, vault=keys.vault)
     checks = check_host(Service(store, keys, settings, lambda _: None), host)
     yield from guarded(checks, "store", "Start the store, or correct REDIS_URL.")
 
@@ -88,7 +89,8 @@ def _examine_store(settings: Settings) -> Iterator[Finding]:
         yield fail("store", NO_STORE, "Start `runyard up`, or set REDIS_URL.")
         yield from without_store("there is no store")
         return
-    store, keys = SyncStore.connect(settings.redis_url, retry_s=RETRY_S), Keys(settings.prefix, settings.partitions)
+    keys = keys_of(settings)
+    store = SyncStore.connect(settings.redis_url, retry_s=RETRY_S, vault=keys.vault)
     todo = "Start the store, or correct REDIS_URL."
     try:
         first = list(check_store(store, keys))

@@ -20,8 +20,7 @@ from runyard.engine.run import Phase, Run, Wake
 from runyard.engine.service import Service
 from runyard.engine.settings import Settings
 from runyard.engine.store.client import SyncStore
-from runyard.engine.store.keys import Keys
-from runyard.engine.store.meta import open_store
+from runyard.engine.store.meta import keys_of, open_store
 
 if TYPE_CHECKING:
     from runyard.tasks.wake import Waker
@@ -76,8 +75,9 @@ def open_door(redis_url: str | None, data: Path) -> Door:
     settings = read_settings(redis_url, data)
     if not settings.redis_url:
         raise Problem(NO_STORE, ExitCode.UNAVAILABLE, code="no_store")
-    store = SyncStore.connect(settings.redis_url, retry_s=RETRY_S, max_connections=8)
-    keys = open_store(store, Keys(settings.prefix, settings.partitions))
+    keys = keys_of(settings)
+    store = SyncStore.connect(settings.redis_url, retry_s=RETRY_S, max_connections=8, vault=keys.vault)
+    open_store(store, keys)
     return Door(settings, Service(store, keys, settings, partial(_wake, cache(partial(_waker, settings)))))
 
 

@@ -15,6 +15,7 @@ from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys, Partition
 from runyard.engine.store.save import Part
 from runyard.engine.store.scripts import script
+from runyard.engine.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,11 @@ class Place:
     namespaces: str
     loose: str
     prefix: str
+    vault: Vault | None = None
+
+    def seal(self, data: bytes) -> bytes:
+        """``data`` as it is to be kept: encrypted for the thread, where that is set up."""
+        return data if self.vault is None else self.vault.seal(data, self.thread_id)
 
     def checkpoint(self, checkpoint_id: str) -> str:
         return self.prefix + checkpoint_id
@@ -74,6 +80,7 @@ def place_of(keys: Keys, thread_id: str, namespace: str) -> Place:
         namespaces=of.namespaces(thread_id),
         loose=of.loose(thread_id),
         prefix=of.checkpoint(thread_id, namespace, ""),
+        vault=keys.vault,
     )
 
 

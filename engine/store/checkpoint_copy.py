@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from runyard.engine.store import checkpoint_calls as reading, checkpoint_upkeep_calls as calls
 from runyard.engine.store.checkpoint_calls import Place, place_of
 from runyard.engine.store.checkpoint_upkeep import all_ids, batches
+from runyard.engine.store.checkpoints import resealed
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.plans import Plan
@@ -37,7 +38,8 @@ def _copy_channels(source: Place, target: Place, fence: Fence | None) -> Plan[No
     [fields] = yield [calls.channel_fields(source)]
     for some in batches(fields, BATCH):
         [values] = yield [calls.channel_values(source, some)]
-        flat = [word for pair in zip(some, values, strict=True) if pair[1] is not None for word in pair]
+        kept = zip(some, values, strict=True)
+        flat = [word for field, value in kept if value is not None for word in (field, target.seal(value))]
         yield [calls.restore_channels(target, flat, fence=fence)]
 
 
@@ -45,13 +47,13 @@ def _copy_checkpoints(source: Place, target: Place, ids: Sequence[str], fence: F
     for some in batches(ids, BATCH):
         found = yield [calls.everything(source, checkpoint_id) for checkpoint_id in some]
         restored = [
-            calls.restore_checkpoint(target, checkpoint_id, _without_run(flat), fence=fence)
+            calls.restore_checkpoint(target, checkpoint_id, _without_run(target, flat), fence=fence)
             for checkpoint_id, flat in zip(some, found, strict=True)
             if flat
         ]
         yield restored
 
 
-def _without_run(flat: Sequence[bytes]) -> list[bytes]:
+def _without_run(target: Place, flat: Sequence[bytes]) -> list[bytes]:
     pairs = zip(flat[::2], flat[1::2], strict=True)
-    return [word for field, value in pairs if field != b"r" for word in (field, value)]
+    return [word for field, value in pairs if field != b"r" for word in (field, resealed(target, field, value))]

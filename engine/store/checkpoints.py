@@ -45,16 +45,16 @@ NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
 _APART = ("channel_values", "channel_versions")
 
 
-def encode_body(serde: SerializerProtocol, checkpoint: Checkpoint) -> bytes:
+def encode_body(serde: SerializerProtocol, place: Place, checkpoint: Checkpoint) -> bytes:
     body = {key: value for key, value in checkpoint.items() if key not in _APART}
     versions = checkpoint["channel_versions"]
     if not all(type(version) is str for version in versions.values()):
         body["channel_versions"] = versions
-    return encode(serde, "checkpoint", body)
+    return place.seal(encode(serde, "checkpoint", body))
 
 
-def encode_metadata(serde: SerializerProtocol, metadata: CheckpointMetadata) -> bytes:
-    return encode(serde, "metadata", metadata)
+def encode_metadata(serde: SerializerProtocol, place: Place, metadata: CheckpointMetadata) -> bytes:
+    return place.seal(encode(serde, "metadata", metadata))
 
 
 def encode_versions(versions: ChannelVersions) -> str:
@@ -66,21 +66,21 @@ def encode_versions(versions: ChannelVersions) -> str:
 
 
 def encode_values(
-    serde: SerializerProtocol, values: Mapping[str, Any], new_versions: ChannelVersions
+    serde: SerializerProtocol, place: Place, values: Mapping[str, Any], new_versions: ChannelVersions
 ) -> tuple[list[Arg], list[Arg]]:
     """Field and value for each new version of a channel, and the fields of those that hold none."""
     args: list[Arg] = []
     emptied: list[Arg] = []
     for channel, version in new_versions.items():
         if channel in values:
-            args += (f"{channel}\0{version}", encode(serde, channel, values[channel]))
+            args += (f"{channel}\0{version}", place.seal(encode(serde, channel, values[channel])))
         else:
             emptied.append(f"{channel}\0{version}")
     return args, emptied
 
 
 def encode_writes(
-    serde: SerializerProtocol, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+    serde: SerializerProtocol, place: Place, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
 ) -> list[Arg]:
     """Field and value for each write of a task."""
     args: list[Arg] = []
@@ -92,7 +92,7 @@ def encode_writes(
             )
         index = WRITES_IDX_MAP.get(channel, position)
         args.append(f"{'w' if index >= 0 else 'x'}{task_id}\0{index}")
-        args.append(head + encode(serde, channel, _told(value) if channel == ERROR else value))
+        args.append(head + place.seal(encode(serde, channel, _told(value) if channel == ERROR else value)))
     return args
 
 
@@ -153,6 +153,16 @@ def _tuple(
         parent_config=place.config(parent) if parent else None,
         pending_writes=decode_writes(serde, fields.items()),
     )
+
+
+def resealed(place: Place, field: bytes, stored: bytes) -> bytes:
+    """What a field holds that was read from another thread, as it is to be kept in this one."""
+    if field in (b"c", b"m"):
+        return place.seal(stored)
+    if len(field) == 1:
+        return stored
+    channel, path, value = stored.split(b"\0", 2)
+    return b"\0".join((channel, path, place.seal(value)))
 
 
 def decode_versions(stored: bytes) -> dict[str, str]:

@@ -38,8 +38,10 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from runyard.engine import errors, metrics
+from runyard.engine.errors import Sealed
 from runyard.engine.store.pipe import Pipe
 from runyard.engine.store.scripts import Script, all_scripts
+from runyard.engine.vault import Vault, opened
 
 T = TypeVar("T")
 Arg = str | bytes | int | float
@@ -81,10 +83,29 @@ class Call(Generic[T]):
     keys: tuple[str, ...]
     args: tuple[Arg, ...]
     parse: Callable[[Any], T] = _same
+    #: Whose the answer is, where the keys do not say: only their encrypted values are opened.
+    owners: Callable[[Any], Sequence[str]] | None = None
 
     @classmethod
     def command(cls, *args: Arg, parse: Callable[[Any], T] = _same) -> Call[T]:
         return cls(None, (), args, parse)
+
+    def opened(self, reply: Any, vault: Vault) -> Any:
+        """The reply with what is encrypted in it opened, if it belongs to what was asked for; or the error that says
+        why it cannot be, as a value."""
+        if reply is None or isinstance(reply, Exception):
+            return reply
+        owners = self.owners(reply) if self.owners else ()
+        named = self.keys if self.script else [word for word in self.args if isinstance(word, str)]
+
+        def belongs(owner: str) -> bool:
+            last, within = f":{owner}", f":{owner}:"
+            return owner in owners or any(within in name or name.endswith(last) for name in named)
+
+        try:
+            return opened(vault, reply, belongs)
+        except Sealed as error:
+            return error
 
     def words(self, *, source: bool = False) -> tuple[Arg, ...]:
         """The words to send; with ``source`` the script's text goes along, for a server that does not know it yet."""
@@ -123,8 +144,8 @@ _Sent = tuple[Call[Any], "asyncio.Future[Any]"]
 class SyncStore:
     """Sends calls from threads. Thread-safe: each call has a connection of its own for its round trip."""
 
-    def __init__(self, client: redis.Redis) -> None:
-        self.client = client
+    def __init__(self, client: redis.Redis, *, vault: Vault | None = None) -> None:
+        self.client, self._vault = client, vault
         #: Connections that were used before, and the process that they belong to. To take one from the driver's pool
         #: costs more than to send a command.
         self._free: deque[Any] = deque()
@@ -132,9 +153,11 @@ class SyncStore:
 
     @classmethod
     def connect(
-        cls, url: str, *, retry_s: float = 3.0, timeout_s: float = 5.0, max_connections: int = 256
-    ) -> SyncStore:
-        """A store at ``url``. A call is tried again for about ``retry_s`` before it gives up."""
+        cls, url: str, *, retry_s: float = 3.0, timeout_s: float = 5.0, max_connections: int = 256,
+        vault: Vault | None = None,
+    ) -> SyncStore:  # fmt: skip
+        """A store at ``url``. A call is tried again for about ``retry_s`` before it gives up. ``vault`` opens what is
+        encrypted there; what is sent, :meth:`Keys.seal` encrypts."""
         pool = redis.BlockingConnectionPool.from_url(
             url,
             max_connections=max_connections,
@@ -145,7 +168,7 @@ class SyncStore:
             redis_connect_func=_greet,
             health_check_interval=30,
         )
-        return cls(redis.Redis(connection_pool=pool))
+        return cls(redis.Redis(connection_pool=pool), vault=vault)
 
     def do(self, call: Call[T]) -> T:
         """Send one call. Raises StoreUnavailable, or what the script's reply stands for."""
@@ -165,6 +188,8 @@ class SyncStore:
                     replies[i] = reply
         except RedisError as error:
             raise translate(error) from error
+        if self._vault is not None:
+            return [call.opened(reply, self._vault) for call, reply in zip(calls, replies, strict=True)]
         return replies
 
     def _send(self, calls: Sequence[Call[Any]], *, source: bool) -> list[Any]:
@@ -219,9 +244,9 @@ class AsyncStore:
     not take its call back.
     """
 
-    def __init__(self, client: redis.asyncio.Redis, *, timeout_s: float = 5.0) -> None:
+    def __init__(self, client: redis.asyncio.Redis, *, timeout_s: float = 5.0, vault: Vault | None = None) -> None:
         """``timeout_s``: for a batch to be answered. The client's own, which is one for each reply, should be off."""
-        self.client = client
+        self.client, self._vault = client, vault
         self._timeout_s = timeout_s
         self._connection: redis.asyncio.Connection | None = None
         self._pipe: Pipe | None = None
@@ -232,8 +257,10 @@ class AsyncStore:
         self._idle: asyncio.Future[None] | None = None
 
     @classmethod
-    def connect(cls, url: str, *, retry_s: float = 5.0, timeout_s: float = 5.0) -> AsyncStore:
-        """A store at ``url``. A call is tried again for about ``retry_s`` before it gives up."""
+    def connect(
+        cls, url: str, *, retry_s: float = 5.0, timeout_s: float = 5.0, vault: Vault | None = None
+    ) -> AsyncStore:
+        """A store at ``url``. A call is tried again for about ``retry_s`` before it gives up. ``vault`` as above."""
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
             max_connections=4,
@@ -244,7 +271,7 @@ class AsyncStore:
             redis_connect_func=_agreet,
             health_check_interval=30,
         )
-        return cls(redis.asyncio.Redis(connection_pool=pool), timeout_s=timeout_s)
+        return cls(redis.asyncio.Redis(connection_pool=pool), timeout_s=timeout_s, vault=vault)
 
     async def do(self, call: Call[T]) -> T:
         """Send one call, with all that is called until the loop's next turn. Raises StoreUnavailable, or what the
@@ -297,9 +324,9 @@ class AsyncStore:
             self._settle(batch, said)
 
     def _settle(self, batch: list[_Sent], replies: list[Any]) -> None:
-        for (_, future), reply in zip(batch, replies, strict=True):
+        for (call, future), reply in zip(batch, replies, strict=True):
             if not future.done():
-                future.set_result(reply)
+                future.set_result(reply if self._vault is None else call.opened(reply, self._vault))
         self._busy = False
         self._send_next()
 

@@ -70,7 +70,8 @@ def put(keys: Keys, cron: Cron, *, next_at: int | Literal["unchanged"] | None, p
     at = keys.of_run(cron.cron_id)
     following = "=" if next_at == "unchanged" else "" if next_at is None else next_at
     wanted = (at.cron(cron.cron_id), at.crons, at.crons_due, at.thread_crons(cron.thread_id or ""))
-    words = (cron.cron_id, cron.revision, wire.encode(cron.facts()), following, problem, int(bool(cron.thread_id)))
+    facts = keys.seal(wire.encode(cron.facts()), cron.cron_id)
+    words = (cron.cron_id, cron.revision, facts, following, problem, int(bool(cron.thread_id)))
     return Call(script("put_cron"), wanted, words, lambda reply: _decode(reply) if reply else None)
 
 

@@ -69,8 +69,8 @@ def part(
     """
     at = keys.of_run(run_id)
     words: list[str | bytes | int] = [already, keep, run_id, LOG_TTL_MS]
-    for event in events:
-        words += event
+    for name, data in events:
+        words += (name, keys.seal(data, run_id))
     numbered = (at.thread(thread_id), at.thread_log(thread_id)) if thread_id else ()
     return Part("events", (at.events(run_id), *numbered), tuple(words))
 

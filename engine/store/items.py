@@ -6,6 +6,7 @@ label may hold: then a prefix of labels is a range of text, and text sorts as th
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,14 @@ def put(
     place in the order."""
     at, name = keys.of_namespace(namespace), name_of(namespace, key)
     touched = (at.item(name), at.items(joined(namespace)), at.item_namespaces, at.items_expiring)
-    return Call(script("put_item"), touched, (joined(namespace), key, value, ttl_ms, name, vectors), int)
+    owner = owner_of(keys, name)
+    kept, means = keys.seal(value, owner), keys.seal(vectors, owner) if vectors else b""
+    return Call(script("put_item"), touched, (joined(namespace), key, kept, ttl_ms, name, means), int)
+
+
+def owner_of(keys: Keys, name: str) -> str:
+    """Whose an item's values are: its name may hold anything, and the same name another tenant's."""
+    return f"item {hashlib.blake2b(f'{keys.tenant}/{name}'.encode(), digest_size=16).hexdigest()}"
 
 
 def vectors(keys: Keys, namespace: Namespace, key: str, *, value: bool) -> Call[StoredVectors | None]:
@@ -73,7 +81,9 @@ def vectors(keys: Keys, namespace: Namespace, key: str, *, value: bool) -> Call[
         return StoredVectors(held, wire.decode(rest[0]) if rest else {})
 
     fields = ("updated_at", "vectors", *(("value",) if value else ()))
-    return Call.command("HMGET", keys.of_namespace(namespace).item(name_of(namespace, key)), *fields, parse=parse)
+    name = name_of(namespace, key)
+    words = ("HMGET", keys.of_namespace(namespace).item(name), *fields)
+    return Call(None, (), words, parse, lambda _: (owner_of(keys, name),))
 
 
 def get(keys: Keys, namespace: Namespace, key: str, *, refresh: bool) -> Call[StoredItem | None]:
@@ -89,7 +99,8 @@ def get(keys: Keys, namespace: Namespace, key: str, *, refresh: bool) -> Call[St
         )  # fmt: skip
 
     at, name = keys.of_namespace(namespace), name_of(namespace, key)
-    return Call(script("get_item"), (at.item(name), at.items_expiring), (name, "1" if refresh else "0"), parse)
+    return Call(script("get_item"), (at.item(name), at.items_expiring), (name, "1" if refresh else "0"), parse,
+                lambda _: (owner_of(keys, name),))  # fmt: skip
 
 
 def delete(keys: Keys, namespace: Namespace, key: str) -> Call[int]:

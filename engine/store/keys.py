@@ -9,6 +9,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | key | type | content | gone when |
 |---|---|---|---|
 | `<prefix>:meta` | hash | number of partitions and version of this layout, checked at start | never |
+| `<prefix>:encryption` | hash | ids of the keys that values may be encrypted under, and their fingerprints | `runyard encryption renew` found no value under it any more |
 | `<prefix>:leader` | string | the worker process that runs recovery now | it expires a few seconds after its last renewal |
 | `<prefix>:queues` | hash | for each queue the ms of the newest wake-up that was consumed from it | never |
 | `<prefix>:holding` | sorted set | queues of which some worker has taken wake-ups that it has not acted on yet, by the ms until which that is believed | never; one for each queue |
@@ -100,6 +101,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from runyard.engine.ids import partition_of_run, partition_of_thread
+from runyard.engine.vault import Vault
 
 #: Raised whenever the meaning of a key changes; a store of another layout is refused at start.
 LAYOUT = 1
@@ -113,6 +115,13 @@ class Keys:
     partitions: int = 16
     #: Whose assistants and items are meant; empty: the default tenant's.
     tenant: str = ""
+    #: What encrypts values that are kept; None: nothing does.
+    vault: Vault | None = None
+
+    def seal(self, data: bytes, *owners: str) -> bytes:
+        """``data`` as it is to be kept: encrypted, where that is set up, for its owners; a reader whose call names one
+        of them in its keys is given it as it was."""
+        return data if self.vault is None else self.vault.seal(data, *owners)
 
     def of_tenant(self, tenant: str) -> Keys:
         return self if tenant == self.tenant else replace(self, tenant=tenant)
@@ -135,6 +144,10 @@ class Keys:
     @property
     def meta(self) -> str:
         return f"{self.prefix}:meta"
+
+    @property
+    def encryption(self) -> str:
+        return f"{self.prefix}:encryption"
 
     @property
     def leader(self) -> str:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
 
 from runyard.engine.errors import ConfigError
+from runyard.engine.settings import Settings
 from runyard.engine.store.client import Call, SyncStore
 from runyard.engine.store.keys import LAYOUT, Keys
 from runyard.engine.store.runs import _any
+from runyard.engine.vault import Vault, missing, vault_of
 
 log = structlog.get_logger(__name__)
+
+
+def keys_of(settings: Settings) -> Keys:
+    """The keys of the settings' store, with what encrypts there. Raises ConfigError."""
+    return Keys(settings.prefix, settings.partitions, vault=vault_of(settings.encryption_keys))
 
 
 def open_store(store: SyncStore, keys: Keys) -> Keys:
@@ -32,7 +41,31 @@ def open_store(store: SyncStore, keys: Keys) -> Keys:
         )
     if warning := eviction_warning(store):
         log.warning("store.may_evict", detail=warning)
+    check_keys(keys.vault, store.do(encryption(keys)))
+    if keys.vault is not None:
+        store.do(Call.command("HSETNX", keys.encryption, keys.vault.key_id, keys.vault.fingerprint(keys.vault.key_id)))
     return keys
+
+
+def encryption(keys: Keys) -> Call[dict[str, str]]:
+    """The ids of the keys that values of the store may be encrypted under, and their fingerprints."""
+
+    def parse(reply: Any) -> dict[str, str]:
+        return {key_id: fingerprint.decode() for key_id, fingerprint in _any(reply).items()}
+
+    return Call.command("HGETALL", keys.encryption, parse=parse)
+
+
+def check_keys(vault: Vault | None, known: dict[str, str]) -> None:
+    """Raises ConfigError where a key is missing, or another one than it was, that the store's values need."""
+    for key_id, fingerprint in known.items():
+        if vault is None or key_id not in vault.key_ids:
+            raise ConfigError(missing(key_id))
+        if vault.fingerprint(key_id) != fingerprint:
+            raise ConfigError(
+                f"RUNYARD_ENCRYPTION_KEYS names a key {key_id!r} that is not the one the store's values were encrypted "
+                "under. Put that one back; a new key needs an id of its own."
+            )
 
 
 def eviction_warning(store: SyncStore) -> str | None:

@@ -52,7 +52,8 @@ def put(keys: Keys, notice: Notice, rules: Rules, *, told: Mapping[str, Any]) ->
     where = (keys.notice_told(notice.id), keys.notice_group(f"{kind}/{notice.group}"), keys.notice_rate(kind))
     wanted = (*where, keys.notices, *map(keys.notice, names))
     pairs = [word for pair in names.items() for word in pair]
-    words: tuple[Arg, ...] = (TOLD_MS, round(rules.quiet_s * 1000), rules.most_per_hour, wire.encode(told), *pairs)
+    kept = keys.seal(wire.encode(told), "{notices}")
+    words: tuple[Arg, ...] = (TOLD_MS, round(rules.quiet_s * 1000), rules.most_per_hour, kept, *pairs)
     return Call(script("put_notice"), wanted, words, lambda reply: reply.decode())
 
 

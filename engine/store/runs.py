@@ -97,7 +97,7 @@ def create(
          at.due, at.threads, at.idempotency(idempotency.name) if idempotency else at.run(run.run_id),
          letter[0] if letter else at.run(run.run_id)),
         (run.run_id, thread_id, run.strategy, if_missing, delay_ms, wire.encode(thread_metadata or {}), run.tenant,
-         idempotency.digest if idempotency else "", KEPT_MS, letter[1] if letter else b"", *_fields(run)),
+         idempotency.digest if idempotency else "", KEPT_MS, letter[1] if letter else b"", *_fields(keys, run)),
         lambda reply: (Phase(reply[0].decode() or Phase.WAITING), int(reply[1]), reply[2].decode()),
     )  # fmt: skip
 
@@ -120,7 +120,13 @@ def claim(keys: Keys, run_id: str, *, owner: str, nonce: str, lease_ms: int) -> 
         return Claim(run, fence, int(reply[0]), came_from, branches, int(reply[3]), int(reply[4]))
 
     wanted = (at.run(run_id), at.leases, at.waiting, at.deadlines)
-    return Call(script("claim_run"), wanted, (run_id, owner, nonce, lease_ms, at.run("")), parse)
+    return Call(script("claim_run"), wanted, (run_id, owner, nonce, lease_ms, at.run("")), parse, owner_in)
+
+
+def owner_in(reply: Any) -> tuple[str, ...]:
+    """Whose the answer of a script is that has a run's hash in the second place: its keys may be another's."""
+    fields = _flat(reply[1])
+    return fields["run_id"].decode(), fields["thread_id"].decode()
 
 
 def claim_branch(keys: Keys, run_id: str, name: str, *, nonce: str, lease_ms: int) -> Call[BranchClaim | None]:
@@ -233,8 +239,8 @@ def unpark(keys: Keys, member: str) -> Call[tuple[bool, str]]:
 
 
 def note_attempt(
-    keys: Keys, run_id: str, fence: Fence, record: dict[str, Any], *, degraded: dict[str, Any] | None = None,
-    part_of: int | None = None, again_ms: int = 0, new_round: bool = False,
+    keys: Keys, run_id: str, thread_id: str, fence: Fence, record: dict[str, Any], *,
+    degraded: dict[str, Any] | None = None, part_of: int | None = None, again_ms: int = 0, new_round: bool = False,
 ) -> Call[int]:  # fmt: skip
     """Note a failed attempt (``record`` has ``task_id`` and ``attempt``), and what follows from it.
 
@@ -242,12 +248,16 @@ def note_attempt(
     ``again_ms``: how long the next attempt has to wait. ``new_round``: that one is the first of its policy again.
     """
     at = keys.of_run(run_id)
-    without = wire.encode(degraded) if degraded else ""
+
+    def kept(told: dict[str, Any]) -> bytes:
+        return keys.seal(wire.encode(told), run_id)
+
+    without = keys.seal(wire.encode(degraded), run_id, thread_id) if degraded else b""
     last = {key: value for key, value in record.items() if key != "traceback"}
-    part: tuple[str | int, str | bytes] = ("", "") if part_of is None else (part_of, wire.encode(last))
+    part: tuple[str | int, str | bytes] = ("", "") if part_of is None else (part_of, kept(last))
     words: tuple[str | bytes | int, ...] = (
-        fence.field, fence.value, record["task_id"], record["attempt"], wire.encode(record), 200, without,
-        *part, again_ms, wire.encode(last) if new_round else "",
+        fence.field, fence.value, record["task_id"], record["attempt"], kept(record), 200, without,
+        *part, again_ms, kept(last) if new_round else "",
     )  # fmt: skip
     return Call(script("note_attempt"), (fence.key, at.run(run_id), at.attempts(run_id)), words)
 
@@ -283,7 +293,7 @@ def end_branch(
 ) -> Call[tuple[int, str]]:
     """End a branch; answers how many are left and the run's queue, to wake the run when it was the last."""
     at = keys.of_run(run_id)
-    words = (run_id, name, fence.value, wire.encode(result) if result else "")
+    words = (run_id, name, fence.value, keys.seal(wire.encode(result), run_id) if result else "")
     wanted = (at.run(run_id), at.branches(run_id), at.leases, at.waiting)
     return Call(script("end_branch"), wanted, words, lambda reply: (int(reply[0]), (reply[1] or b"").decode()))
 
@@ -314,16 +324,16 @@ def end(
 
     ``values`` are packed JSON (:func:`wire.pack_json`), ``report`` is the JSON that waiting clients are answered.
     """
-    at = keys.of_thread(run.thread_id)
+    at, owners = keys.of_thread(run.thread_id), (run.run_id, run.thread_id)
     words = (
         run.run_id,
         fence.value,
         phase,
         thread_status or THREAD_AFTER[phase],
-        wire.encode(error) if error else "",
-        values,
-        wire.encode(interrupts or {}),
-        end_event(phase, report),
+        keys.seal(wire.encode(error), *owners) if error else "",
+        keys.seal(values, *owners) if values else b"",
+        keys.seal(wire.encode(interrupts), *owners) if interrupts else "{}",
+        keys.seal(end_event(phase, report), run.run_id),
         events_ttl_ms,
         at.run(""),
         int(hold_thread),
@@ -368,7 +378,7 @@ def revive(keys: Keys, run: Run, supplied: dict[str, Any], *, accept_change: boo
     at = keys.of_thread(run.thread_id)
     wanted = (at.run(run.run_id), at.thread(run.thread_id), at.waiting, at.ended, at.dead, at.events(run.run_id),
               at.due)  # fmt: skip
-    words = (run.run_id, wire.encode(supplied), int(accept_change))
+    words = (run.run_id, keys.seal(wire.encode(supplied), run.run_id), int(accept_change))
     return Call(script("revive_run"), wanted, words, lambda reply: reply[1].decode() if reply[0] == 1 else None)
 
 
@@ -448,7 +458,7 @@ def thread_left(keys: Keys, thread_id: str) -> Call[tuple[str, list[dict[str, An
     return Call.command("HMGET", key, "fingerprint", "degraded", parse=parse)
 
 
-def set_fields(keys: Keys, run_id: str, fence: Fence, fields: Mapping[str, str | int]) -> Call[int]:
+def set_fields(keys: Keys, run_id: str, fence: Fence, fields: Mapping[str, str | bytes | int]) -> Call[int]:
     """Set fields of a run that is in hand. Raises LeaseLost."""
     words = [word for pair in fields.items() for word in pair]
     return Call(script("set_fields"), (fence.key, keys.of_run(run_id).run(run_id)), (fence.field, fence.value, *words))
@@ -558,14 +568,14 @@ def end_event(phase: Phase, result: bytes) -> bytes:
     return b'{"status":"%b","result":%b}' % (status, result) if result else b'{"status":"%b"}' % status
 
 
-def _fields(run: Run) -> list[str | bytes]:
+def _fields(keys: Keys, run: Run) -> list[str | bytes]:
     """What is written at creation; the scripts add the rest."""
     return [
         "assistant_id", run.assistant_id, "graph_id", run.graph_id, "queue", run.queue,
-        "request", wire.encode(asdict(run.request)), "metadata", wire.encode(run.metadata),
+        "request", keys.seal(wire.encode(asdict(run.request)), run.run_id), "metadata", wire.encode(run.metadata),
         "temporary", "1" if run.temporary else "",
         *(("priority", str(run.priority)) if run.priority else ()),
-        *(("user", wire.encode(run.user)) if run.user else ()),
+        *(("user", keys.seal(wire.encode(run.user), run.run_id)) if run.user else ()),
         *(("trace", run.trace) if run.trace else ()),
         *(("timeout_ms", str(round(run.request.timeout_s * 1000))) if run.request.timeout_s else ()),
     ]  # fmt: skip

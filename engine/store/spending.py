@@ -136,7 +136,7 @@ def grant(
     """Grant more to a run or its thread (or, ``nobody``, only take the answer), once; answers whether it was now."""
     at = keys.of_thread(run.thread_id)
     pairs: list[str] = [] if nobody else [w for kind, amount in amounts.items() for w in (kind, f"{amount:.9f}")]
-    words = (fence.value, wire.encode(asdict(request)), "run" if to_run else "", *pairs)
+    words = (fence.value, keys.seal(wire.encode(asdict(request)), run.run_id), "run" if to_run else "", *pairs)
     return Call(script("grant_budget"), (at.run(run.run_id), at.thread(run.thread_id)), words, bool)
 
 

@@ -19,6 +19,8 @@ TtlStrategy = Literal["delete", "keep_latest"]
 Page = list[tuple[str, float]]
 #: What a copy of a thread takes over besides its metadata and its checkpoints.
 _FACE = ("config", "values", "interrupts", "rest", "error", "graph_id", "assistant_id", "fingerprint")
+#: What of that may tell what a run was about.
+_SECRET = frozenset({"values", "interrupts", "error"})
 #: When a sweep that was cut off is taken up again.
 _AGAIN_MS = 60_000
 
@@ -69,10 +71,17 @@ def create(
 ) -> Call[Thread]:
     """Make a thread. Raises ThreadExists unless ``exist_ok``, which answers the one there is if it is the tenant's."""
     at = keys.of_thread(thread_id)
-    words = [word for pair in (fields or {"config": b"{}"}).items() for word in pair]
+    wanted = (fields or {"config": b"{}"}).items()
+    words = [word for name, value in wanted for word in (name, _kept(keys, thread_id, name, value))]
     mode = "do_nothing" if exist_ok else "raise"
     arguments = (thread_id, wire.encode(metadata), mode, tenant, *words)
     return Call(script("create_thread"), (at.thread(thread_id), at.threads), arguments, lambda r: decode(_flat(r)))
+
+
+def _kept(keys: Keys, thread_id: str, name: str, value: bytes | str) -> bytes | str:
+    """A field of a thread as it is to be kept."""
+    is_secret = name in _SECRET and isinstance(value, bytes) and value
+    return keys.seal(value, thread_id) if is_secret else value  # type: ignore[arg-type]
 
 
 def get(keys: Keys, thread_id: str) -> list[Call[Any]]:
@@ -133,7 +142,8 @@ def note_state(
     """Show a state that a client has written on the thread's record, unless a run is active: its values (JSON), where
     that leaves the thread, and what its tasks ask (JSON)."""
     at = keys.of_thread(thread_id)
-    words = (thread_id, wire.pack_json(values), graph_id, assistant_id, rest, asked)
+    kept = keys.seal(wire.pack_json(values), thread_id)
+    words = (thread_id, kept, graph_id, assistant_id, rest, keys.seal(asked, thread_id))
     return Call(script("note_state"), (at.thread(thread_id), at.threads), words, bool)
 
 

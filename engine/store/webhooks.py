@@ -38,7 +38,7 @@ def claim(keys: Keys, run_id: str, *, nonce: str, lease_ms: int) -> Call[Owed | 
         return Owed(runs.decode(fields), int(fields["webhook:number"]), int(reply[0]), values or b"", asked)
 
     wanted = (at.run(run_id), at.webhook(run_id), at.webhooks)
-    return Call(script("claim_webhook"), wanted, (run_id, nonce, lease_ms), parse)
+    return Call(script("claim_webhook"), wanted, (run_id, nonce, lease_ms), parse, runs.owner_in)
 
 
 def settle(keys: Keys, run_id: str, nonce: str, verdict: Verdict) -> Call[bool]:

@@ -185,7 +185,8 @@ FENCED: dict[str, Make] = {
     ),
     "delay_run": lambda b, s: runs.delay(b.keys, s.run.run_id, s.fence, 5_000),
     "note_attempt": lambda b, s: runs.note_attempt(
-        b.keys, s.run.run_id, s.fence, {"task_id": "t", "attempt": 1}, degraded={"node": "n"}, part_of=3, again_ms=5_000
+        b.keys, s.run.run_id, s.run.thread_id, s.fence, {"task_id": "t", "attempt": 1},
+        degraded={"node": "n"}, part_of=3, again_ms=5_000,
     ),
     "note_answers": lambda b, s: runs.note_answers(
         b.keys, s.run.run_id, s.fence, step=3, key="k", needed=2, rest_ms=5_000, answered=["t"]

@@ -31,8 +31,7 @@ from runyard.engine.service import Service
 from runyard.engine.settings import Settings
 from runyard.engine.store import events
 from runyard.engine.store.client import AsyncStore, SyncStore
-from runyard.engine.store.keys import Keys
-from runyard.engine.store.meta import open_store
+from runyard.engine.store.meta import keys_of, open_store
 from runyard.engine.store.serde import strict_serde
 from runyard.engine.waiting import waiting_of
 from runyard.engine.webhooks import WebhookPolicy, Webhooks
@@ -56,8 +55,9 @@ class Engine:
         self.settings = Settings.from_env({}, redis_url=redis_url, **{"queue": "default", **settings})
         self.graphs = dict(graphs)
         self.wakes: deque[Wake] = deque()
-        self.sync_store = SyncStore.connect(redis_url)
-        self.keys = open_store(self.sync_store, Keys(self.settings.prefix, self.settings.partitions))
+        self.keys = keys_of(self.settings)
+        self.sync_store = SyncStore.connect(redis_url, vault=self.keys.vault)
+        open_store(self.sync_store, self.keys)
         self.service = Service(self.sync_store, self.keys, self.settings, self.wakes.extend)
         self.notify = notify_of(self.project["runyard"].get("notify", {}), {})
         self.waiting = waiting_of(self.project["runyard"].get("waiting", {}))
@@ -68,7 +68,8 @@ class Engine:
 
     def make_worker(self, name: str) -> Worker:
         """A worker of its own: its connection, its leases. Its keeper is not started: renew by hand."""
-        store, serde = AsyncStore.connect(self.settings.redis_url), strict_serde(self.settings.max_state_bytes)
+        store = AsyncStore.connect(self.settings.redis_url, vault=self.keys.vault)
+        serde = strict_serde(self.settings.max_state_bytes)
         keeper = LeaseKeeper(self.sync_store, self.keys, lease_ms=self.settings.lease_ms)
         self._keepers.append(keeper)
         worker = Worker(

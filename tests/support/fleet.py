@@ -32,8 +32,7 @@ from runyard.engine.service import Service
 from runyard.engine.settings import Settings
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.embedded import EmbeddedServer
-from runyard.engine.store.keys import Keys
-from runyard.engine.store.meta import open_store
+from runyard.engine.store.meta import keys_of, open_store
 from runyard.engine.tether import tethered
 from runyard.tasks.settings import celery_settings
 from runyard.tasks.wake import Waker
@@ -121,8 +120,9 @@ class Fleet:
             **{name: str(value) for name, value in settings.items()},
         }
         self.settings = Settings.from_env(self.variables)
-        self.store = SyncStore.connect(redis_url)
-        self.keys = open_store(self.store, Keys(self.settings.prefix, self.settings.partitions))
+        self.keys = keys_of(self.settings)
+        self.store = SyncStore.connect(redis_url, vault=self.keys.vault)
+        open_store(self.store, self.keys)
         self.celery = Celery("client", set_as_current=False)
         self.celery.config_from_object(celery_settings(self.settings))
         self.waker = Waker(self.celery)

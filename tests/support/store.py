@@ -18,7 +18,8 @@ from runyard.engine.settings import Settings
 from runyard.engine.store import events, runs
 from runyard.engine.store.client import Call, SyncStore
 from runyard.engine.store.fence import Fence
-from runyard.engine.store.keys import Keys, Partition
+from runyard.engine.store.keys import Partition
+from runyard.engine.store.meta import keys_of
 from runyard.engine.store.save import save
 
 EVENTS_TTL_MS = 3_600_000
@@ -41,8 +42,8 @@ class Bench:
 
     def __init__(self, redis_url: str, *, partitions: int = 1, **settings: Any) -> None:
         self.settings = Settings.from_env({}, redis_url=redis_url, partitions=partitions, **settings)
-        self.store = SyncStore.connect(redis_url)
-        self.keys = Keys(self.settings.prefix, partitions)
+        self.keys = keys_of(self.settings)
+        self.store = SyncStore.connect(redis_url, vault=self.keys.vault)
         self.client: redis_py.Redis = self.store.client
         self.wakes: list[Wake] = []
         self.service = Service(self.store, self.keys, self.settings, self.wakes.extend)

@@ -12,7 +12,7 @@ from runyard.engine.store import keys as module
 from runyard.engine.store.keys import Keys, Partition
 
 #: Not keys, but the way to them.
-WAYS = {"of_tenant", "of_thread", "of_run", "of_namespace", "all", "tag", "limit_all", "circuit_all"}
+WAYS = {"seal", "of_tenant", "of_thread", "of_run", "of_namespace", "all", "tag", "limit_all", "circuit_all"}
 
 
 def table() -> list[list[str]]:
