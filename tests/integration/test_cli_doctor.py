@@ -67,7 +67,7 @@ def test_this_machine_is_fit() -> None:
 
 def test_the_embedded_store_is_as_it_should_be(store: SyncStore) -> None:
     assert states(check_store(store, KEYS)) == {
-        "store": "ok", "eviction": "ok", "persistence": "ok", "partitions": "ok",
+        "store": "ok", "eviction": "ok", "persistence": "ok", "partitions": "ok", "encryption": "ok",
     }  # fmt: skip
 
 
