@@ -4,6 +4,7 @@ are kept, as long as what is asked for is not rare."""
 from __future__ import annotations
 
 import heapq
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,6 +21,8 @@ from runyard.engine.store.threads import Thread
 SEARCH_DEPTH = 10_000
 #: Threads whose records are read in one round trip, at most.
 BATCH = 500
+#: A first batch as small as this is read at once: most of it may match.
+SIFTED_ABOVE = 100
 #: Ids that are read of a partition at first; each time it is come back to, four times as many as before.
 _FIRST = 20
 
@@ -32,6 +35,11 @@ class Wanted:
     values: Mapping[str, Any] | None = None
     status: ThreadStatus | None = None
     sees: Callable[[Thread], bool] = field(default=lambda _: True)
+
+    @property
+    def plain_labels(self) -> dict[str, str | int]:
+        """Those of the labels that the store can compare as they are."""
+        return {name: value for name, value in (self.metadata or {}).items() if _is_plain(value)}
 
     def takes(self, thread: Thread) -> bool:
         return (
@@ -86,13 +94,30 @@ def _matching(
     store: SyncStore, keys: Keys, ids: Iterator[str], wanted: Wanted, *, first: int
 ) -> Iterator[Thread]:  # fmt: skip
     """Those that match, in the order of ``ids``. ``first``: how many records are read before more than that are."""
-    size = min(first, BATCH)
+    size, labels = min(first, BATCH), wanted.plain_labels
     while some := list(islice(ids, size)):
-        yield from filter(wanted.takes, _records(store, keys, some))
+        read = _sifted(store, keys, some, labels) if labels and size > SIFTED_ABOVE else some
+        yield from filter(wanted.takes, _records(store, keys, read))
         size = BATCH
 
 
+def _sifted(store: SyncStore, keys: Keys, ids: Sequence[str], labels: Mapping[str, str | int]) -> list[str]:
+    by_partition: dict[int, list[str]] = defaultdict(list)
+    for thread_id in ids:
+        by_partition[keys.of_thread(thread_id).number].append(thread_id)
+    calls = [threads.sift(keys, number, some, labels) for number, some in by_partition.items()]
+    left = {thread_id for batch in store.do_all(calls) for thread_id in batch}
+    return [thread_id for thread_id in ids if thread_id in left]
+
+
+def _is_plain(value: Any) -> bool:
+    """Words, and whole numbers: such as a float holds exactly, since Lua has no others, and that equal no truth."""
+    return isinstance(value, str) or (isinstance(value, int) and value not in (0, 1) and abs(value) < 2**53)
+
+
 def _records(store: SyncStore, keys: Keys, ids: Sequence[str]) -> Iterator[Thread]:
+    if not ids:
+        return
     replies = store.do_all([call for thread_id in ids for call in threads.get(keys, thread_id)])
     for fields, queued in zip(replies[::2], replies[1::2], strict=True):
         if (thread := threads.from_replies(fields, queued)) is not None:

@@ -179,6 +179,13 @@ def newest(keys: Keys, partition: int, *, limit: int, offset: int = 0) -> Call[P
     return Call.command(*words, parse=lambda reply: [(member.decode(), float(ms)) for member, ms in reply])
 
 
+def sift(keys: Keys, partition: int, ids: Sequence[str], labels: Mapping[str, str | int]) -> Call[list[str]]:
+    """Those of a partition's threads that may have all of these labels; the others do not have them."""
+    at = keys.all()[partition]
+    words: tuple[str | bytes, ...] = (at.thread(""), wire.encode(dict(labels)), *ids)
+    return Call(script("sift_threads"), (at.threads,), words, lambda left: [i.decode() for i in left])
+
+
 def decode(fields: Mapping[str, bytes], *, queued: int = 0) -> Thread:
     def json(name: str) -> Any:
         return wire.decode(fields[name]) if fields.get(name) else None

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from runyard.engine import thread_search, wire
+from runyard.engine.ids import new_thread_id
 from tests.support.eventually import eventually
 from tests.support.store import Bench
 
@@ -39,7 +41,47 @@ def test_a_page_of_the_newest_reads_as_much_of_many_threads_as_of_few(bench: Ben
 def test_a_page_of_what_most_threads_have_stops_when_it_is_full(bench: Bench) -> None:
     make(bench, 700, kind="usual")
     assert records_read(bench, limit=10, metadata={"kind": "usual"}) == 11
-    assert records_read(bench, limit=10, metadata={"kind": "unknown"}) == 700
+
+
+def test_of_what_few_threads_have_few_records_are_read(bench: Bench) -> None:
+    make(bench, 300, kind="rare")
+    make(bench, 700, kind="usual")
+    [only] = make(bench, 1, kind="alone")
+    found, _ = bench.service.search_threads(metadata={"kind": "alone"})
+    assert [thread.thread_id for thread in found] == [only]
+    assert records_read(bench, limit=10, metadata={"kind": "unknown"}) == 11, "the first ones, before it is known"
+    assert records_read(bench, limit=10, metadata={"kind": "rare"}) < 11 + 501
+    assert bench.service.count_threads(metadata={"kind": "rare"}) == 300
+
+
+LABELS = ("word", "", "ü", 0, 1, -7, 2**53 - 1, 2**60, 1.5, True, False, None, [1], {"a": {"b": [1, 2]}})
+
+
+@pytest.mark.parametrize("wanted", LABELS, ids=repr)
+def test_labels_of_every_kind_are_compared_as_python_compares_them(bench: Bench, wanted: Any) -> None:
+    for label in LABELS:
+        bench.service.create_thread(metadata={"label": label})
+    make(bench, 120)  # the first batch is not sifted
+    found, _ = bench.service.search_threads(metadata={"label": wanted}, limit=100)
+    sifted, counted = (
+        {wire.encode(t.metadata["label"]) for t in found},
+        bench.service.count_threads(metadata={"label": wanted}),
+    )
+    expected = {wire.encode(label) for label in LABELS if thread_search.contains(label, wanted)}
+    assert (sifted, counted) == (expected, len(expected))
+
+
+def test_threads_are_found_by_the_graph_of_their_last_run(bench: Bench) -> None:
+    run = bench.create(new_thread_id(), graph_id="mine", assistant_id="helper")
+    bench.end(run, bench.claimed(run).fence)
+    bench.service.note_state(
+        run.thread_id, {"values": {}, "next": [], "tasks": []}, graph_id="mine", assistant_id="helper"
+    )
+    make(bench, 200)
+    for labels in ({"graph_id": "mine"}, {"assistant_id": "helper", "graph_id": "mine"}):
+        found, _ = bench.service.search_threads(metadata=labels)
+        assert [thread.thread_id for thread in found] == [run.thread_id]
+    assert bench.service.count_threads(metadata={"graph_id": "other"}) == 0
 
 
 def test_pages_show_every_thread_once_last_changed_first(bench: Bench) -> None:
