@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from runyard.app.ids import canonical
-from runyard.app.inputs import CheckInput, checker
+from runyard.app.inputs import CheckInput, checker, context_keys
 from runyard.engine.errors import AssistantNotFound
 from runyard.engine.store.assistants import Assistant
 from runyard.engine.worker import Graph
@@ -51,6 +51,7 @@ class Catalog:
         #: Looks among the assistants that clients made; the wiring, which knows the store, puts it here.
         self.stored: Callable[[str], Assistant | None] = lambda _: None
         self._checks: dict[str, CheckInput] = {}
+        self._context_keys: dict[str, Collection[str] | None] = {}
         self._learning = threading.Lock()
 
     def all(self) -> list[Assistant]:
@@ -72,11 +73,22 @@ class Catalog:
 
     def check_input(self, graph_id: str, given: Any) -> None:
         """Raises InvalidInput when the graph would refuse ``given``, GraphBroken when it cannot be loaded."""
+        self._known(graph_id)(given)
+
+    def context_of(self, graph_id: str, configurable: Json) -> Json | None:
+        """What nodes find in ``runtime.context`` when a client, perhaps one older than context, gave ``configurable``
+        alone. Raises GraphBroken."""
+        self._known(graph_id)
+        keys = self._context_keys[graph_id]
+        return {name: value for name, value in configurable.items() if keys is None or name in keys} or None
+
+    def _known(self, graph_id: str) -> CheckInput:
+        """What is learned of a graph is, once this returns: its keys of context, too."""
         check = self._checks.get(graph_id)
         if check is None:
             with self._learning:
                 check = self._checks.get(graph_id) or self._learn(graph_id)
-        check(given)
+        return check
 
     @contextlib.contextmanager
     def open(self, graph_id: str, thread_id: str | None = None) -> Iterator[Graph]:
@@ -97,6 +109,7 @@ class Catalog:
         with self.open(graph_id) as graph, self.open(graph_id) as again:
             # A graph that is made anew for each run may take another input for another config.
             check: CheckInput = checker(graph) if graph is again else _accept
+            self._context_keys[graph_id] = context_keys(graph)
         self._checks[graph_id] = check
         return check
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from runyard.app.auth import identity
 from runyard.app.auth.handlers import check_assistant
-from runyard.app.run_requests import check_webhook, to_request
+from runyard.app.run_requests import check_webhook, to_request, with_context
 from runyard.app.schemas.crons import instant
 from runyard.app.wiring import Wiring
 from runyard.engine.errors import AssistantNotFound, InvalidInput
@@ -58,7 +58,8 @@ def change(wiring: Wiring, cron_id: str, body: Json) -> Cron:
 def _says(wiring: Wiring, cron: Cron, payload: Json, *, ends_anew: bool = True) -> Cron:
     """``cron`` with what ``payload`` says, checked as a run that is started now would be."""
     zone_of(payload.get("timezone"))
-    request = to_request({key: value for key, value in payload.items() if key not in _OWN})
+    said = to_request({key: value for key, value in payload.items() if key not in _OWN})
+    request = with_context(wiring, cron.graph_id, said)
     wiring.catalog.check_input(cron.graph_id, request.input)
     check_webhook(wiring, request)
     end_at = round(instant(payload["end_time"]).timestamp() * 1000) if payload.get("end_time") else None

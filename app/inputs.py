@@ -1,4 +1,4 @@
-"""Whether a graph could take an input at all, asked before a run is recorded.
+"""Whether a graph could take an input at all, asked before a run is recorded; and what of its config is context to it.
 
 Only what the graph would certainly refuse is refused: a value that is no object where the state has named keys, and a
 value of the wrong plain kind under a key that is stored as it is given. What passes through a reducer, a validator of
@@ -7,7 +7,8 @@ the author's own or a type we do not know is the graph's to judge. A key may be 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from langgraph.channels import LastValue
@@ -20,6 +21,14 @@ from runyard.engine.worker import Graph
 
 CheckInput = Callable[[Any], None]
 _ROOT = "__root__"
+
+
+def context_keys(graph: Graph) -> Collection[str] | None:
+    """The names that a graph's context takes, where it is made of a class that refuses others; None: any."""
+    schema = getattr(graph, "context_schema", None)
+    if is_model(schema):
+        return schema.model_fields.keys()
+    return {field.name for field in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else None
 
 
 def checker(graph: Graph) -> CheckInput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -41,7 +42,7 @@ def start(wiring: Wiring, body: Json, thread_id: str | None = None, *, part: int
     _check_sizes(wiring, body)
     assistant = wiring.catalog.find(body["assistant_id"])
     authorize_run(wiring, body, thread_id, assistant)
-    request = to_request(body, assistant)
+    request = with_context(wiring, assistant.graph_id, to_request(body, assistant))
     wiring.catalog.check_input(assistant.graph_id, request.input)
     check_webhook(wiring, request)
     kept = thread_id is None and body.get("on_completion") == "keep"
@@ -148,6 +149,14 @@ def to_request(body: Json, assistant: Assistant | None = None) -> RunRequest:
         webhook=body.get("webhook") or None,
         timeout_s=body.get("timeout_s"),
     )
+
+
+def with_context(wiring: Wiring, graph_id: str, request: RunRequest) -> RunRequest:
+    """``request`` whose ``context`` mirrors its ``configurable`` where it has none. Raises GraphBroken."""
+    configurable = request.config.get("configurable")
+    if request.context or not configurable:
+        return request
+    return dataclasses.replace(request, context=wiring.catalog.context_of(graph_id, configurable))
 
 
 def _without_nulls(given: Json | None) -> Json:

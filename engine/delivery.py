@@ -10,7 +10,7 @@ import structlog
 from runyard.engine import shape, wire
 from runyard.engine.advance import result_of
 from runyard.engine.errors import InvalidTransition
-from runyard.engine.run import DeliveryState, Run, Wake
+from runyard.engine.run import DeliveryState, Phase, Run, Wake
 from runyard.engine.service import Service
 from runyard.engine.store import runs, webhooks as calls
 from runyard.engine.store.webhooks import Owed
@@ -66,7 +66,9 @@ def body_of(owed: Owed) -> bytes:
     """What a receiver is sent: the run as LangGraph's API shows it, when it began and ended, and what it left."""
     run = owed.run
     values = wire.unpack_json(owed.values) if owed.values else b""
-    told = {key: run.error.get(key) for key in ("error", "message")} if run.error else None
+    cut_off = run.phase is Phase.CANCELLED and run.started_at is not None
+    error = runs.CANCELLED if cut_off else run.error
+    told = {key: error.get(key) for key in ("error", "message")} if error else None
     return wire.encode(
         {
             **shape.of_run(run),

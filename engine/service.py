@@ -21,6 +21,7 @@ from runyard.engine.admission import Admission
 from runyard.engine.errors import (
     Conflict,
     InvalidTransition,
+    LeaseLost,
     NotFound,
     RunNotFound,
     StoreUnavailable,
@@ -77,6 +78,8 @@ class Service:
         #: Whose things this service knows; None: everybody's, for who works on the store itself.
         self.tenant: str | None = None
         self.visible: Visible | None = None
+        #: How long a worker is given to end a run that is to be deleted.
+        self.roll_back_s = 2.0
         #: Told of every run that is cancelled while no worker has it.
         self.on_cancelled: Callable[[Run], None] = lambda _: None
 
@@ -141,9 +144,10 @@ class Service:
             self.keys, run, delay_ms=round(after_s * 1000), create_thread=create_thread or run.temporary,
             thread_metadata=thread_metadata, idempotency=idempotency, letter=letter,
         )  # fmt: skip
-        phase, at, made_id = self.store.do(call)
+        phase, at, made_id, labels = self.store.do(call)
         if made_id != run.run_id:
             return self.get_run(made_id)
+        run = dataclasses.replace(run, metadata={**labels, **run.metadata})
         if replaces and idempotency is not None:  # only now: a duplicate must cancel nothing
             self._cancel_all([each for each in self._delayed(run.thread_id) if each != made_id], _action(strategy))
         return self.begun(run, phase, at, woken=self._letter is not None)
@@ -227,11 +231,34 @@ class Service:
         self.wake([*(Wake(run_id=run_id, queue=queue) for run_id, queue in following), *told])
 
     def delete_run(self, run: Run) -> None:
-        """Forget a run, in hand or not; its checkpoints stay with its thread, which goes on with its next run."""
+        """Forget a run, in hand or not, with its checkpoints; its thread goes on with its next run.
+
+        One that has not ended is rolled back, for which a worker that has it in hand is given ``roll_back_s``; this
+        waits so long. Checkpoints stay where another run of the thread is in hand, since that may be built on them, and
+        where the worker does not answer. The record goes last, so what a crash leaves behind can be deleted again. What
+        the thread shows of an ended run stays until the next one ends. As with every roll-back, a DeltaChannel of later
+        runs loses what a deleted run has written.
+        """
+        if self._rolled_back(run):
+            return
+        with suppress(LeaseLost):
+            self.saver.fenced(threads.idle_fence(self.keys, run.thread_id)).delete_for_runs([run.run_id])
         following = self.store.do(runs.delete(self.keys, run.run_id, run.thread_id))
         if run.temporary:
             self.saver.delete_thread(run.thread_id)
         self.wake([Wake(run_id=run_id, queue=queue) for run_id, queue in following])
+
+    def _rolled_back(self, run: Run) -> bool:
+        """Whether a run that had not ended is gone, with all it has done."""
+        try:
+            if run.phase not in TERMINAL:
+                self.cancel_run(run, "rollback")
+                self.wait(run, timeout_s=self.roll_back_s)
+        except RunNotFound:
+            return True
+        except InvalidTransition:  # it ended in the meantime
+            pass
+        return False
 
     def abandon(self, run: Run) -> None:
         """End a run whose client has gone, as that client asked for; one that ended at the same moment is left alone.

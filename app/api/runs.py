@@ -56,7 +56,8 @@ def get(thread_id: str, run_id: str) -> Response:
 @blueprint.response(204)
 @needs("runs:write", "threads.delete")
 def delete(thread_id: str, run_id: str) -> Response:
-    """Forget a run, under way or over. What it did to the thread stays."""
+    """Forget a run, under way or over, and its checkpoints: the thread is then where it was before, unless another run
+    has gone on from there."""
     service().delete_run(service().get_run(run_id, thread_id))
     return answers.nothing(204)
 

@@ -175,21 +175,23 @@ def _read(thread_id: str, checkpoint: Json | None, *, subgraphs: bool) -> Json:
 
 def _write(graph: Graph, thread_id: str, body: Json, checkpoint: Json) -> Json:
     engine, as_node = service(), body.get("as_node")
-    with _refusals("values"):
+    with _refusals("values", BadRequest):
         return state.update(
             graph, engine.saver, engine.keys, thread_id, body.get("values"), as_node=as_node, checkpoint=checkpoint
         )
 
 
 @contextlib.contextmanager
-def _refusals(field: str) -> Iterator[None]:
+def _refusals(field: str, kind: type[InvalidInput] = InvalidInput) -> Iterator[None]:
     """The graph's own reducers and branches run here, and refuse what they cannot take in any way they like."""
     try:
         yield
+    except InvalidInput as error:
+        raise kind(str(error)) from error
     except EngineError:
         raise
     except Exception as error:
-        raise InvalidInput(f"{field}: the graph does not take them: {type(error).__name__}: {error}") from error
+        raise kind(f"{field}: the graph does not take them: {type(error).__name__}: {error}") from error
 
 
 def _selected(wanted: Json, found: Json) -> Json:

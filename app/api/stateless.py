@@ -25,7 +25,7 @@ from runyard.app.schemas.runs import (
 from runyard.app.shapes import of_run
 from runyard.app.wiring import service, wired
 from runyard.engine import bulk
-from runyard.engine.errors import RunNotFound
+from runyard.engine.errors import InvalidInput, RunNotFound
 
 blueprint = Resource("stateless runs", __name__, url_prefix="/runs", description="Runs without a thread; runs by id.")
 
@@ -48,6 +48,8 @@ def create(body: Json) -> Response:
 @needs("runs:write")
 def create_batch(bodies: list[Json]) -> Response:
     """Start many runs, each on a hidden thread of its own; none when one of them is wrong."""
+    if not bodies:
+        raise InvalidInput("the body must be a list of at least one run")
     return answers.json([of_run(run) for run in start_all(wired(), bodies)])
 
 
@@ -99,7 +101,7 @@ def get(run_id: str) -> Response:
 @blueprint.response(204)
 @needs("runs:write", "threads.delete")
 def delete(run_id: str) -> Response:
-    """Forget a run, by its id alone. What it did to the thread stays."""
+    """Forget a run and its checkpoints, by its id alone."""
     service().delete_run(service().get_run(run_id))
     return answers.nothing(204)
 

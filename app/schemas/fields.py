@@ -99,6 +99,15 @@ def uuid(about: str = "", **options: Any) -> Uuid:
     return Uuid("a UUID", lambda v: canonical(v) is not None, {"type": "string", "format": "uuid"}, about, **options)
 
 
+def uuids(about: str = "", **options: Any) -> Value:
+    spec = {"type": "array", "items": {"type": "string", "format": "uuid"}}
+    return Value("a list of UUIDs", _are_uuids, spec, about, **options)
+
+
+def _are_uuids(value: Any) -> bool:
+    return isinstance(value, list) and all(canonical(item) is not None for item in value)
+
+
 class Uuid(Value):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> Any:
         return canonical(super()._deserialize(value, attr, data, **options))

@@ -22,6 +22,7 @@ from runyard.app.schemas.fields import (
     text,
     texts,
     uuid,
+    uuids,
     whole,
 )
 
@@ -178,7 +179,7 @@ class StatelessRun(RunCreate):
 class RunsCancel(Lenient):
     status = one_of(["pending", "running", "all"], "All runs of this status.")
     thread_id = uuid("The thread of run_ids.")
-    run_ids = texts("Runs of that thread.")
+    run_ids = uuids("Runs of that thread.")
 
     @validates_schema
     def _either(self, data: dict[str, Any], **_: Any) -> None:
@@ -235,11 +236,15 @@ class Run(Schema):
     )
 
 
+#: LangGraph's server has one field more; runs here have no such name.
+SELECTABLE = (*Run().fields, "langsmith_session_name")
+
+
 class RunList(Lenient):
     limit = Number(10, least=1, most=1000, about="Most runs to answer.")
     offset = Number(0, least=0, most=2**31 - 1, about="How many of the newest to leave out.")
     status = Word(STATUSES)
-    select = fields.List(fields.String(), metadata={"description": "Answer only these fields."})
+    select = fields.List(Word(SELECTABLE), metadata={"description": "Answer only these fields."})
 
 
 class JoinQuery(Lenient):

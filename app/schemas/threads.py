@@ -7,7 +7,6 @@ from typing import Any
 from marshmallow import Schema, fields
 
 from runyard.app.extracts import MAX_PATHS, is_paths
-from runyard.app.ids import canonical
 from runyard.app.schemas.fields import (
     Flag,
     Lenient,
@@ -20,6 +19,7 @@ from runyard.app.schemas.fields import (
     text,
     texts,
     uuid,
+    uuids,
     whole,
 )
 from runyard.app.schemas.runs import Checkpoint, Command
@@ -64,10 +64,6 @@ def _ttl() -> Value:
     )
 
 
-def _are_uuids(value: Any) -> bool:
-    return isinstance(value, list) and all(canonical(item) is not None for item in value)
-
-
 class SuperstepUpdate(Lenient):
     values = anything("What the node is to have returned.")
     command = fields.Nested(Command, allow_none=True)
@@ -96,7 +92,7 @@ class ThreadPatch(Lenient):
 
 
 class ThreadFilter(Lenient):
-    ids = Value("a list of UUIDs", _are_uuids, {"type": "array", "items": {"type": "string", "format": "uuid"}})
+    ids = uuids()
     metadata = mapping("Threads whose metadata holds all of this.")
     values = mapping("Threads whose values hold all of this.")
     status = one_of(STATUSES)
@@ -118,9 +114,7 @@ class ThreadSearch(ThreadFilter):
 
 
 class Prune(Lenient):
-    thread_ids = Value(
-        "a list of UUIDs", _are_uuids, {"type": "array", "items": {"type": "string", "format": "uuid"}}, required=True
-    )
+    thread_ids = uuids(required=True)
     strategy = one_of(TTL_STRATEGIES, "delete, or keep_latest: only the history goes.")
 
 

@@ -3,7 +3,7 @@
 --      10 roll-backs  11 deadlines  12 webhook  13 webhooks  14 failed webhooks
 -- ARGV 1 run id  2 action (interrupt | rollback; a roll-back that was asked for stays one)  3 ms the events are kept
 --      4 prefix of run keys  5 report for the `end` event as JSON  6 channel on which workers listen
---      7 ms after which recovery wakes the run's webhook, '' without one
+--      7 ms after which recovery wakes the run's webhook, '' without one  8 error for the thread as JSON
 -- Returns {'cancelled' | 'cancelling' | 'rolling back', next run id or '', its queue or ''}; it is the caller's to
 -- finish a roll-back.
 -- Errors RUN_NOT_FOUND; INVALID_TRANSITION when it is over already.
@@ -38,7 +38,7 @@ redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('ZREM', KEYS[11], ARGV[1])
 redis.call('HSET', KEYS[2], 'updated_at', at)
 -- Cut off between two slices, the graph has something left to do. One that never began leaves the thread as it was.
-if state[2] and action ~= 'rollback' then leave(KEYS[2], KEYS[1], 'interrupted', '', '{}') end
+if state[2] and action ~= 'rollback' then leave(KEYS[2], KEYS[1], 'interrupted', ARGV[8], '{}') end
 local following = {}
 if action == 'rollback' then
   redis.call('ZADD', KEYS[10], at, ARGV[1])

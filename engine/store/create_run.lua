@@ -6,10 +6,11 @@
 --      'hidden' to make one for this run alone
 --      5 delay in ms  6 JSON metadata for a thread that is made here  7 tenant, '' the default
 --      8 digest of the request, for its idempotency key  9 ms that the key is kept
---      10 the wake-up to send when the run can start at once, '' = none  11.. field, value of the run
--- Returns {phase, ms now, run id}; the same again when sent twice. When the idempotency key has made a run before, that
--- run's id, and nothing is recorded. Errors THREAD_NOT_FOUND, also for another tenant's, THREAD_BUSY,
--- IDEMPOTENCY_CONFLICT when the key stands for another request.
+--      10 the wake-up to send when the run can start at once, '' = none  11 JSON config for the thread to show
+--      12.. field, value of the run: assistant_id first, then graph_id
+-- Returns {phase, ms now, run id, JSON metadata of the thread there was or ''}; the same again when sent twice. When the
+-- idempotency key has made a run before, that run's id, and nothing is recorded. Errors THREAD_NOT_FOUND, also for
+-- another tenant's, THREAD_BUSY, IDEMPOTENCY_CONFLICT when the key stands for another request.
 -- With interrupt or rollback the service has cancelled the runs before this one; what is still in hand of a worker
 -- ends on its own and admits this one.
 --@include clock

@@ -1,7 +1,8 @@
 -- End a run that is in hand: final phase, the thread's new face, the last event, and the next run of the thread.
 -- KEYS 1 run  2 thread  3 thread's queue  4 leases  5 waiting  6 ended  7 threads  8 events  9 branches
 --      10 roll-backs  11 deadlines  12 dead letters  13 webhook  14 webhooks  15 failed webhooks  16 asking
--- ARGV 1 run id  2 token  3 phase  4 status the thread is left with  5 error as JSON or ''  6 values (packed) or ''
+-- ARGV 1 run id  2 token  3 phase  4 status the thread is left with
+--      5 error as JSON or ''; of a cancelled run for its thread alone  6 values (packed) or ''
 --      7 interrupts as JSON  8 report for the `end` event as JSON  9 ms the events are kept  10 prefix of run keys
 --      11 '1' to keep the thread for the roll-back that follows (delete_run then admits the next run); so it is, too,
 --      when a roll-back was asked for since the caller looked, and recovery finishes that
@@ -22,7 +23,7 @@ if not held(KEYS[1], 'lease', ARGV[2]) then
 end
 local at = now_ms()
 release(KEYS[1], KEYS[4], ARGV[1], ARGV[2], ARGV[3], at)
-if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[5]) end
+if ARGV[5] ~= '' and ARGV[3] ~= 'cancelled' then redis.call('HSET', KEYS[1], 'error', ARGV[5]) end
 drop_branches(KEYS[9], KEYS[4], KEYS[5], ARGV[1])
 redis.call('HSET', KEYS[2], 'updated_at', at)
 redis.call('ZREM', KEYS[11], ARGV[1])

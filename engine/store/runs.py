@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from runyard.engine import wire
 from runyard.engine.idempotency import KEPT_MS, Idempotency
@@ -41,6 +41,9 @@ WEBHOOK_GRACE_MS = 2_000
 #: What a run that took too long is said to have failed with.
 TIMED_OUT = {"error": "RunTimedOut", "message": "The run took longer than it was allowed to."}
 
+#: What a thread, and a webhook, say of a run that was cut off; the run itself has failed with nothing.
+CANCELLED = {"error": "UserInterrupt", "message": "The run was cancelled while it was under way."}
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -72,6 +75,33 @@ class BranchClaim:
         return self.woken_ms
 
 
+class Created(NamedTuple):
+    """What became of a run that was to be recorded."""
+
+    phase: Phase
+    #: ms since the epoch.
+    at: int
+    #: That of another run when the idempotency key has made one before; then the rest says nothing.
+    run_id: str
+    #: What the thread's labels add to the run's own.
+    labels: dict[str, Any]
+
+
+def _created(reply: Sequence[Any]) -> Created:
+    return Created(Phase(reply[0].decode() or Phase.WAITING), int(reply[1]), reply[2].decode(), _labels(reply[3]))
+
+
+def _labels(metadata: bytes | None) -> dict[str, Any]:
+    """A thread's metadata as its runs take it over; of which graph and assistant they are, they say themselves."""
+    known: dict[str, Any] = wire.decode(metadata) if metadata else {}
+    return {key: value for key, value in known.items() if key not in ("graph_id", "assistant_id")}
+
+
+def _shown_config(run: Run) -> bytes:
+    """A run's config as its thread shows it: without the values for its nodes, which may be secret."""
+    return wire.encode({**run.request.config, "configurable": {}})
+
+
 def create(
     keys: Keys,
     run: Run,
@@ -81,12 +111,11 @@ def create(
     thread_metadata: dict[str, Any] | None = None,
     idempotency: Idempotency | None = None,
     letter: Letter | None = None,
-) -> Call[tuple[Phase, int, str]]:
+) -> Call[Created]:
     """Record a run; ``thread_metadata`` is for a thread that is made here, ``letter`` wakes a worker when the run can
     start at once. Sending it twice is the same as once.
 
-    Answers phase, ms now and the run's id: that of another run when the idempotency key has made one before; then the
-    phase says nothing. Raises ThreadNotFound, also for another tenant's, ThreadBusy, IdempotencyConflict.
+    Raises ThreadNotFound, also for another tenant's, ThreadBusy, IdempotencyConflict.
     """
     at = keys.of_thread(run.thread_id)
     thread_id = run.thread_id
@@ -97,8 +126,9 @@ def create(
          at.due, at.threads, at.idempotency(idempotency.name) if idempotency else at.run(run.run_id),
          letter[0] if letter else at.run(run.run_id)),
         (run.run_id, thread_id, run.strategy, if_missing, delay_ms, wire.encode(thread_metadata or {}), run.tenant,
-         idempotency.digest if idempotency else "", KEPT_MS, letter[1] if letter else b"", *_fields(keys, run)),
-        lambda reply: (Phase(reply[0].decode() or Phase.WAITING), int(reply[1]), reply[2].decode()),
+         idempotency.digest if idempotency else "", KEPT_MS, letter[1] if letter else b"",
+         keys.seal(_shown_config(run), thread_id), *_fields(keys, run)),
+        _created,
     )  # fmt: skip
 
 
@@ -325,12 +355,13 @@ def end(
     ``values`` are packed JSON (:func:`wire.pack_json`), ``report`` is the JSON that waiting clients are answered.
     """
     at, owners = keys.of_thread(run.thread_id), (run.run_id, run.thread_id)
+    shown = error or (CANCELLED if phase is Phase.CANCELLED else None)
     words = (
         run.run_id,
         fence.value,
         phase,
         thread_status or THREAD_AFTER[phase],
-        keys.seal(wire.encode(error), *owners) if error else "",
+        keys.seal(wire.encode(shown), *owners) if shown else "",
         keys.seal(values, *owners) if values else b"",
         keys.seal(wire.encode(interrupts), *owners) if interrupts else "{}",
         keys.seal(end_event(phase, report), run.run_id),
@@ -358,7 +389,7 @@ def cancel(keys: Keys, run: Run, action: CancelAction, *, events_ttl_ms: int) ->
               at.due, at.ended, at.events(run.run_id), at.branches(run.run_id), at.rollbacks,
               at.deadlines, at.webhook(run.run_id), at.webhooks, at.webhooks_failed)  # fmt: skip
     words = (run.run_id, action, events_ttl_ms, at.run(""), end_event(Phase.CANCELLED, b""), keys.control,
-             _webhook_grace(run))  # fmt: skip
+             _webhook_grace(run), keys.seal(wire.encode(CANCELLED), run.run_id, run.thread_id))  # fmt: skip
     return Call(script("cancel_run"), wanted, words, lambda reply: (reply[0].decode(), _woken(reply[1:])))
 
 
@@ -507,7 +538,7 @@ def decode(fields: Mapping[str, bytes]) -> Run:
         created_at=int(fields["created_at"]),
         updated_at=int(fields["updated_at"]),
         request=RunRequest(**json("request")),
-        metadata=json("metadata") or {},
+        metadata={**_labels(fields.get("thread_metadata")), **(json("metadata") or {})},
         temporary=text("temporary") == "1",
         started_at=number("started_at"),
         ended_at=number("ended_at"),

@@ -20,7 +20,7 @@ Page = list[tuple[str, float]]
 #: What a copy of a thread takes over besides its metadata and its checkpoints.
 _FACE = ("config", "values", "interrupts", "rest", "error", "graph_id", "assistant_id", "fingerprint")
 #: What of that may tell what a run was about.
-_SECRET = frozenset({"values", "interrupts", "error"})
+_SECRET = frozenset({"config", "values", "interrupts", "error"})
 #: When a sweep that was cut off is taken up again.
 _AGAIN_MS = 60_000
 

@@ -231,7 +231,9 @@ def test_nodes_are_told_what_the_client_says_and_which_run_it_is(client: SyncLan
         return json.loads(client.runs.wait(thread_id, "telling", input={}, **how)["answer"])  # type: ignore[call-overload]
 
     assert told(context={"tone": "dry"})["context"] == {"tone": "dry"}
-    known = told(config={"configurable": {"tone": "kind"}})["configurable"]
+    as_older_clients_say_it = told(config={"configurable": {"tone": "kind"}})
+    assert as_older_clients_say_it["context"] == {"tone": "kind"}
+    known = as_older_clients_say_it["configurable"]
     run = client.runs.list(thread_id)[0]
     assert known["tone"] == "kind"
     assert (known["thread_id"], known["run_id"], known["graph_id"]) == (thread_id, run["run_id"], "telling")

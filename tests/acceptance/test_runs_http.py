@@ -78,7 +78,7 @@ def test_a_state_is_edited_and_its_history_told(server_stack: Stack) -> None:
     again = server_stack.http.get(f"/threads/{thread_id}/state/{history[1]['checkpoint_id']}").json()
     assert again["checkpoint"] == history[1]["checkpoint"]
     refused = server_stack.http.post(f"/threads/{thread_id}/state", json={"values": {"steps": 5}})
-    assert (refused.status_code, refused.json()["detail"].partition(":")[0]) == (422, "values")
+    assert (refused.status_code, refused.json()["detail"].partition(":")[0]) == (400, "values")
 
 
 def test_a_stream_begins_with_its_run_and_can_be_taken_up_again(server_stack: Stack) -> None:
@@ -127,6 +127,24 @@ def test_a_running_run_is_cancelled_and_its_work_kept(server_stack: Stack) -> No
     assert server_stack.http.get(path).json()["status"] == "interrupted"
     assert server_stack.http.get(f"/threads/{thread_id}/state").json()["values"]["steps"] == ["work"]
     assert server_stack.http.post(f"{path}/cancel").status_code == 404
+    thread = server_stack.http.get(f"/threads/{thread_id}").json()
+    assert (thread["status"], thread["error"]["error"]) == ("interrupted", "UserInterrupt")
+    server_stack.post(f"/threads/{thread_id}/runs/wait", "plain", input={})
+    assert server_stack.http.get(f"/threads/{thread_id}").json()["error"] is None
+
+
+@pytest.mark.parametrize("graph", ["plain", "waiting"])
+def test_a_deleted_run_takes_its_checkpoints_along_over_or_not(server_stack: Stack, graph: str) -> None:
+    thread_id = server_stack.thread()
+    server_stack.post(f"/threads/{thread_id}/runs/wait", "plain", input={"text": "a"})
+    path = server_stack.run(thread_id, graph, input={"text": "20"})
+    server_stack.status(path, "success" if graph == "plain" else "running")
+    assert server_stack.http.delete(path).status_code == 204
+    assert server_stack.http.get(path).status_code == 404
+    state = server_stack.http.get(f"/threads/{thread_id}/state").json()
+    assert state["values"] == {"steps": ["work"], "text": "a"}
+    answer = server_stack.post(f"/threads/{thread_id}/runs/wait", "plain", input={})
+    assert answer.json() == {"steps": ["work", "work"], "text": "a"}
 
 
 def test_a_rolled_back_run_is_gone_when_the_cancel_has_answered(server_stack: Stack) -> None:

@@ -223,14 +223,13 @@ def test_a_batch_is_recorded_whole_or_not_at_all(web: Web) -> None:
     assert (wrong.status_code, len(web.wakes)) == (404, 2)
     assert web.call("POST", "/runs/batch", {"assistant_id": "plain"}).status_code == 422
     assert web.call("POST", "/runs/batch", [{"input": {}}]).status_code == 422
-    assert web.call("POST", "/runs/batch", []).json == []
 
 
 def test_named_runs_of_a_thread_are_cancelled_together(web: Web) -> None:
     thread_id, elsewhere = web.thread(), web.thread()
     first, second, third = (web.run(thread_id).json["run_id"] for _ in range(3))
     foreign = web.run(elsewhere).json["run_id"]
-    wanted = {"thread_id": thread_id, "run_ids": [first, third, foreign, "x"]}
+    wanted = {"thread_id": thread_id, "run_ids": [first, third, foreign, str(uuid.uuid4())]}
     assert web.call("POST", "/runs/cancel", wanted).status_code == 204
     assert [status(web, thread_id, each) for each in (first, second, third)] == [
         "interrupted",
@@ -322,3 +321,69 @@ def test_who_waits_for_a_run_from_its_start_hears_nothing_when_it_is_cancelled(w
         run = eventually(lambda: next(iter(engine.service.list_runs(thread_id)), None))
         engine.service.cancel_run(run)
         assert waiting.result(timeout=20).json == {}
+
+
+# --- what runs and threads say of each other
+
+
+def test_a_run_carries_the_labels_of_its_thread_and_its_own_come_first(web: Web) -> None:
+    thread_id = web.thread(metadata={"owner": "ann", "step": 1, "graph_id": "mine"})
+    path = f"/threads/{thread_id}/runs"
+    run = web.call("POST", path, {"assistant_id": "plain", "metadata": {"step": 2}}).json
+    labels = {"owner": "ann", "step": 2, "graph_id": "plain", "assistant_id": run["assistant_id"]}
+    assert run["metadata"] == labels
+    assert web.call("GET", f"{path}/{run['run_id']}").json["metadata"] == labels
+    web.call("PATCH", f"/threads/{thread_id}", {"metadata": {"owner": "bob"}})
+    assert web.call("GET", f"{path}/{run['run_id']}").json["metadata"] == labels
+
+
+def test_a_run_that_is_sent_twice_has_the_labels_both_times(web: Web) -> None:
+    path, body = f"/threads/{web.thread(metadata={'owner': 'ann'})}/runs", {"assistant_id": "plain"}
+    first, again = (web.call("POST", path, body, headers={"Idempotency-Key": "k"}).json for _ in range(2))
+    assert (first["run_id"], first["metadata"]) == (again["run_id"], again["metadata"])
+    assert again["metadata"]["owner"] == "ann"
+
+
+def test_a_thread_shows_its_graph_and_config_as_soon_as_it_has_a_run(web: Web) -> None:
+    thread_id = web.thread()
+    config = {"tags": ["t"], "recursion_limit": 7, "configurable": {"key": "secret"}}
+    run = web.call("POST", f"/threads/{thread_id}/runs", {"assistant_id": "plain", "config": config}).json
+    thread = web.call("GET", f"/threads/{thread_id}").json
+    assert thread["metadata"] == {"graph_id": "plain", "assistant_id": run["assistant_id"]}
+    assert thread["config"] == {"tags": ["t"], "recursion_limit": 7, "configurable": {}}
+    found = web.call("POST", "/threads/search", {"metadata": {"graph_id": "plain"}}).json
+    assert [each["thread_id"] for each in found] == [thread_id]
+
+
+def test_a_run_says_what_context_its_nodes_will_find(web: Web) -> None:
+    body = {"assistant_id": "plain", "config": {"configurable": {"tone": "kind"}}}
+    assert web.call("POST", "/runs", body).json["kwargs"]["context"] == {"tone": "kind"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "code", "said"),
+    [
+        ("POST", "/runs/batch", [], 422, "at least one run"),
+        (
+            "POST",
+            "/runs/cancel",
+            {"thread_id": str(uuid.uuid4()), "run_ids": ["x"]},
+            422,
+            "run_ids: must be a list of UUIDs",
+        ),
+        ("GET", "/threads/{t}/runs?select=nope", None, 422, "select"),
+        ("POST", "/threads/{t}/state", {"values": {}, "as_node": "nobody"}, 400, "nobody"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(web: Web, method: str, path: str, body: Any, code: int, said: str) -> None:
+    thread_id = seeded(web).json["thread_id"]
+    answer = web.call(method, path.format(t=thread_id), body)
+    assert (answer.status_code, said in answer.json["detail"]) == (code, True), answer.json
+
+
+def test_a_listing_answers_the_fields_that_are_selected(web: Web) -> None:
+    path = f"/threads/{web.thread()}/runs"
+    run = web.call("POST", path, {"assistant_id": "plain"}).json
+    assert web.call("GET", f"{path}?select=run_id&select=status").json == [
+        {"run_id": run["run_id"], "status": "pending"}
+    ]

@@ -60,6 +60,7 @@ class Runs(RuleBasedStateMachine):
         self.bench = Bench(self.redis_url, partitions=2, keep_runs_s=0)
         self.bench.client.flushall()
         self.service, self.wakes = self.bench.service, self.bench.wakes
+        self.service.roll_back_s = 0  # its workers act when told to, and never while it waits
         self.depth: int | None = None
         self.leaders = [self.bench.recovery(name, depth=lambda _: self.depth) for name in ("one", "two")]
         self.hands: list[Hand] = []

@@ -91,7 +91,7 @@ class Bench:
 
     def create(self, thread_id: str | None = None, *, delay_ms: int = 0, **fields: Any) -> Run:
         run = self.record(thread_id, **fields)
-        phase, at, _ = self.do(runs.create(self.keys, run, delay_ms=delay_ms, create_thread=True))
+        phase, at, *_ = self.do(runs.create(self.keys, run, delay_ms=delay_ms, create_thread=True))
         return replace(run, phase=phase, created_at=at, updated_at=at)
 
     def get(self, run: Run | str) -> Run | None:

@@ -13,7 +13,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from runyard.app.inputs import checker
+from runyard.app.inputs import checker, context_keys
 from runyard.engine.errors import InvalidInput
 from runyard.engine.kinds import kind_of
 
@@ -120,3 +120,20 @@ def test_a_huge_number_is_no_whole_number_and_no_crash() -> None:
     kind = kind_of(int)
     assert kind is not None
     assert not kind[0](float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("schema", "keys"),
+    [
+        (None, None),
+        (Plain, None),
+        (Data, {"text", "count"}),
+        (Model, {"question", "count", "steps"}),
+    ],
+)
+def test_a_context_made_of_a_class_takes_its_fields_and_any_other_whatever_comes(schema: Any, keys: Any) -> None:
+    builder = (
+        StateGraph(Plain, context_schema=schema).add_node("a", lambda _: {}).add_edge(START, "a").add_edge("a", END)
+    )
+    known = context_keys(builder.compile())
+    assert (known if known is None else set(known)) == keys
