@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from runyard.engine.outcomes import ROOM
 from runyard.engine.run import Delivery, Phase, Run
 from runyard.engine.shape import at
 from runyard.engine.store.assistants import Assistant
+from runyard.engine.store.checkpoint_sizes import Storage
 from runyard.engine.store.crons import Cron
 from runyard.engine.store.threads import Thread
 
@@ -207,6 +209,21 @@ def of_thread(thread: Thread) -> Json:
         "values": orjson.Fragment(thread.values) if thread.values else None,
         "interrupts": thread.interrupts,
         "error": _error(thread.error),
+    }
+
+
+def of_storage(thread_id: str, found: Storage) -> Json:
+    channels = {name: {"versions": share.count, "bytes": share.bytes} for name, share in sorted(found.channels.items())}
+    values = {
+        "count": sum(share.count for share in found.channels.values()),
+        "bytes": sum(share.bytes for share in found.channels.values()),
+    }
+    return {
+        "thread_id": thread_id,
+        "total_bytes": found.checkpoints.bytes + found.writes.bytes + values["bytes"],
+        "checkpoints": asdict(found.checkpoints),
+        "channel_values": {**values, "by_channel": channels},
+        "pending_writes": asdict(found.writes),
     }
 
 

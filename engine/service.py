@@ -36,6 +36,7 @@ from runyard.engine.store import events, recovery, runs, threads
 from runyard.engine.store.client import Call, SyncStore
 from runyard.engine.store.events import Event
 from runyard.engine.store.keys import Keys
+from runyard.engine.store.plans import carry_out
 from runyard.engine.store.threads import Thread, TtlStrategy
 from runyard.engine.thread_search import SEARCH_DEPTH
 from runyard.engine.watch import Watch
@@ -43,6 +44,7 @@ from runyard.engine.why import Why, explain
 
 if TYPE_CHECKING:  # what follows needs LangGraph
     from runyard.engine.saver import RedisSaver
+    from runyard.engine.store.checkpoint_sizes import Storage
 
 #: Whether somebody may see a thread, from its metadata.
 Visible = Callable[[dict[str, Any]], bool]
@@ -384,6 +386,14 @@ class Service:
         if found is None or (found.hidden and found.status != "busy"):
             raise ThreadNotFound(f"Thread {thread_id} not found.")
         return found
+
+    def storage(self, thread_id: str) -> Storage:
+        """What a thread's checkpoints take in the store. Raises ThreadNotFound."""
+        self.get_thread(thread_id)
+        # needs LangGraph, as the savers do
+        from runyard.engine.store.checkpoint_sizes import storage_of  # noqa: PLC0415
+
+        return carry_out(storage_of(self.keys, thread_id), self.store)
 
     def reach(self, thread_id: str) -> None:
         """Raises ThreadNotFound when the thread exists and is another's; one that is still to be made is anybody's."""

@@ -22,8 +22,9 @@ from runyard.app.schemas.threads import (
     ThreadPatch,
     ThreadQuery,
     ThreadSearch,
+    ThreadStorage,
 )
-from runyard.app.shapes import at, of_thread, only
+from runyard.app.shapes import at, of_storage, of_thread, only
 from runyard.app.wiring import service, wired
 from runyard.engine import wire
 from runyard.engine.store.threads import Thread as EngineThread, TtlStrategy
@@ -96,6 +97,14 @@ def get(query: Json, thread_id: str) -> Response:
     thread = service().get_thread(thread_id)
     wanted = {name for part in query.get("include") or () for name in part.split(",")}
     return answers.json({**of_thread(thread), **({"ttl": _of_ttl(thread)} if "ttl" in wanted else {})})
+
+
+@blueprint.route("/<thread:thread_id>/storage")
+@blueprint.response(200, ThreadStorage)
+@needs("threads:read", "threads.read")
+def storage(thread_id: str) -> Response:
+    """How much a thread's checkpoints take, by what they are made of."""
+    return answers.json(of_storage(thread_id, service().storage(thread_id)))
 
 
 @blueprint.route("/<thread:thread_id>/copy", methods=["POST"])

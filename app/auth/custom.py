@@ -90,6 +90,9 @@ class CustomAuth:
             return self._loop.run(carry_out(), timeout_s=TIMEOUT_S)
         except Exception as error:
             status = getattr(error, "status_code", None)  # the SDK's exception, or a web framework's like it
+            if status is None and isinstance(error, ValueError):  # what it read from the client is no such thing
+                log.warning("auth.unreadable", exc_info=error)
+                raise HandlerRefused("The request could not be read by the server's authentication.", 400, {}) from None
             if not isinstance(status, int):
                 raise
             headers = getattr(error, "headers", None) or {}

@@ -143,6 +143,27 @@ class Thread(Schema):
     extracted = fields.Dict(keys=fields.String(), metadata={"description": "With extract."})
 
 
+class Share(Schema):
+    count = fields.Integer()
+    bytes = fields.Integer()
+
+
+class ChannelValues(Share):
+    by_channel = fields.Dict(
+        keys=fields.String(), metadata={"description": "By channel: `versions`, how many are kept, and their `bytes`."}
+    )
+
+
+class ThreadStorage(Schema):
+    """What a thread's checkpoints take, as they are kept: compressed, and encrypted where that is set up."""
+
+    thread_id = fields.UUID()
+    total_bytes = fields.Integer()
+    checkpoints = fields.Nested(Share)
+    channel_values = fields.Nested(ChannelValues)
+    pending_writes = fields.Nested(Share)
+
+
 SELECT = "Answer only these fields; values.<key> for a single key of the state."
 
 

@@ -66,6 +66,15 @@ def channel_values(place: Place, fields: Sequence[bytes]) -> Call[list[bytes | N
     return Call.command("HMGET", place.channels, *fields)
 
 
+def sizes(hashes: Sequence[str]) -> Call[list[list[tuple[bytes, int]]]]:
+    """The fields of some hashes of one thread, at least one, and the bytes of their values."""
+
+    def parse(reply: Sequence[Sequence[Any]]) -> list[list[tuple[bytes, int]]]:
+        return [list(zip(flat[::2], flat[1::2], strict=True)) for flat in reply]
+
+    return Call(script("measure_hashes"), tuple(hashes), (), parse)
+
+
 def everything(place: Place, checkpoint_id: str) -> Call[list[bytes]]:
     """Fields and values of a checkpoint, flat."""
     return Call.command("HGETALL", place.checkpoint(checkpoint_id), parse=_flat)

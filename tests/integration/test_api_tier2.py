@@ -323,6 +323,16 @@ def test_who_waits_for_a_run_from_its_start_hears_nothing_when_it_is_cancelled(w
         assert waiting.result(timeout=20).json == {}
 
 
+def test_a_thread_says_what_it_takes(web: Web) -> None:
+    told = web.call("GET", f"/threads/{seeded(web).json['thread_id']}/storage").json
+    shares = [told[kind]["bytes"] for kind in ("checkpoints", "channel_values", "pending_writes")]
+    assert (told["total_bytes"], told["checkpoints"]["count"]) == (sum(shares), 3)
+    steps = told["channel_values"]["by_channel"]["steps"]
+    assert steps["versions"] > 0
+    assert 0 < steps["bytes"] <= told["channel_values"]["bytes"]
+    assert web.call("GET", f"/threads/{uuid.uuid4()}/storage").status_code == 404
+
+
 # --- what runs and threads say of each other
 
 

@@ -29,6 +29,8 @@ async def who(authorization: str | None, headers: dict, method: str, path: str):
         raise Auth.exceptions.HTTPException(status_code=418, detail="teapot", headers={"X-Tea": "yes"})
     if name == "crash":
         raise KeyError("secret-of-the-handler")
+    if name == "garbled":
+        raise ValueError("secret-of-the-handler")
     assert name in USERS, "who is that?"
     assert headers[b"authorization"] == authorization.encode()
     return {"identity": name, "permissions": USERS[name], "email": name + "@x.dev"}
@@ -106,9 +108,10 @@ def test_what_an_authenticator_raises_is_the_answer(ask: Ask, user: str, status:
     assert user != "teapot" or answer.headers["X-Tea"] == "yes"
 
 
-def test_an_authenticator_that_crashes_lets_nobody_in_and_tells_nothing(ask: Ask) -> None:
-    answer = ask("crash", "POST", "/threads", {})
-    assert answer.status_code == 500
+@pytest.mark.parametrize(("user", "status"), [("crash", 500), ("garbled", 400)])
+def test_an_authenticator_that_crashes_lets_nobody_in_and_tells_nothing(ask: Ask, user: str, status: int) -> None:
+    answer = ask(user, "POST", "/threads", {})
+    assert answer.status_code == status
     assert "secret" not in answer.json["detail"]
 
 

@@ -12,9 +12,10 @@ import redis as redis_py
 from runyard.engine.errors import InvalidInput
 from runyard.engine.ids import new_run_id
 from runyard.engine.saver import RedisSaver, SliceSession
-from runyard.engine.store import checkpoint_copy, checkpoint_upkeep
+from runyard.engine.store import checkpoint_copy, checkpoint_sizes, checkpoint_upkeep
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.keys import Keys
+from runyard.engine.store.plans import carry_out
 from tests.support.checkpoints import at, ids, keyspace, put
 
 KEYS = Keys()
@@ -223,3 +224,24 @@ def _shape(content: dict[bytes, Any]) -> list[tuple[str, int]]:
     names = {key: key.decode().split(":", 2)[2] for key in content}
     kinds = {key: name if name.startswith("run") else name.split(":")[2] for key, name in names.items()}
     return sorted((kinds[key], len(value)) for key, value in content.items())
+
+
+def test_a_thread_is_measured_with_its_subgraphs_and_nothing_is_sent_for_it(saver: RedisSaver) -> None:
+    a_run(saver, at("t"), "run-1", 9)
+    a_run(saver, at("t", namespace="child:1"), "run-1", 2)
+    saver.put_writes(at("t", "never-put"), [("n", 1)], "task")
+    a_run(saver, at("other"), "run-2")
+    found = carry_out(checkpoint_sizes.storage_of(KEYS, "t"), saver._sync_store)
+    assert {name: share.count for name, share in found.channels.items()} == {"n": 11, "run": 2}
+    assert (found.checkpoints.count, found.writes.count) == (11, 12)
+    before = found.channels["n"].bytes
+    config = put(saver, at("t"), {"n": "x" * 1000}, {"n": "last"}, new={"n": "last"}, run_id="run-1")
+    saver.put_writes(config, [("n", "y" * 500)], "task")
+    after = carry_out(checkpoint_sizes.storage_of(KEYS, "t"), saver._sync_store)
+    assert before + 100 < after.channels["n"].bytes
+    assert found.checkpoints.bytes < after.checkpoints.bytes
+    assert found.writes.bytes < after.writes.bytes
+
+
+def test_of_a_thread_without_checkpoints_there_is_nothing_to_measure(saver: RedisSaver) -> None:
+    assert carry_out(checkpoint_sizes.storage_of(KEYS, "t"), saver._sync_store) == checkpoint_sizes.Storage()
