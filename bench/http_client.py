@@ -29,9 +29,10 @@ class Connection:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+    async def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
         """Send a request, give the JSON of its answer. Raises HttpError."""
-        status, data = await self._exchange(method, path, orjson.dumps(body) if body is not None else b"")
+        sent = orjson.dumps(body) if body is not None else b""
+        status, data = await self._exchange(method, path, sent, headers or {})
         if not 200 <= status < 300:
             raise HttpError(status, data)
         return orjson.loads(data) if data.strip() else None
@@ -41,10 +42,11 @@ class Connection:
             self._writer.close()
         self._reader = self._writer = None
 
-    async def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+    async def _exchange(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
         if self._writer is None or self._reader is None or self._reader.at_eof():
             self._reader, self._writer = await asyncio.open_connection(self._host, self._port, limit=2**24)
         head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nContent-Type: application/json\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         return await self._answer(self._reader)
 

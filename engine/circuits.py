@@ -68,7 +68,9 @@ class Circuits:
         self, circuit: Circuit, caller: str, admission: Admission, result: Result, tell: Callable[[Turned], None]
     ) -> None:
         with contextlib.suppress(StoreUnavailable):
-            told = await self._store.do(calls.record(self._keys, circuit, caller, admission.epoch, result))
+            call = calls.record(self._keys, circuit, caller, admission.epoch, result)
+            nobody_waits = result is Result.OK and not admission.probe
+            told = await (self._store.ride(call) if nobody_waits else self._store.do(call))
             self._note(circuit.name, told.mode, told.epoch, told.turned, tell)
             if told.members:
                 self._background.add(self._wake_all(told.members))

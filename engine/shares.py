@@ -63,12 +63,15 @@ class Shares:
         return got
 
     async def give(self, name: str, *, holder: str = "", waiter: str = "", blocked_ms: int = 0) -> None:
-        """Give back. When the store is away the share ends with its lease."""
+        """Give back, with what is sent next: at once where somebody here waits for it, or nobody is to begin for a
+        while. When the store is away the share ends with its lease."""
         with self._lock:
             self._holding.pop(holder, None)
         with contextlib.suppress(StoreUnavailable):
             call = calls.give(self.keys, name, holder=holder, waiter=waiter, blocked_ms=blocked_ms)
-            await self._hand_on(name, await self.store.do(call))
+            in_haste = blocked_ms or any(wanted == name for wanted, _ in self._waiting.values())
+            given = await (self.store.do(call) if in_haste else self.store.ride(call))
+            await self._hand_on(name, given)
 
     async def _hand_on(self, name: str, given: calls.Given) -> None:
         for waiter, _ in given:

@@ -203,6 +203,40 @@ async def test_a_call_whose_caller_was_cancelled_is_applied_all_the_same(
     assert redis.lrange("list", 0, -1) == [b"a", b"b", b"c"]
 
 
+async def test_what_nobody_waits_for_goes_with_the_next_batch_ahead_of_what_came_after_it(
+    astore: AsyncStore, redis: redis_py.Redis
+) -> None:
+    await astore.do(Call.command("PING"))
+    before = reads(redis)
+    [first], [second], [third] = push("a"), push("b"), push("c")
+    riding = asyncio.ensure_future(astore.ride(first))
+    await asyncio.sleep(0)
+    answers = await asyncio.gather(astore.do(second), astore.do(third))
+    assert [await riding, *answers] == [1, 2, 3]
+    assert reads(redis) - before == 2, "one batch, and the command that asks for the count"
+
+
+async def test_what_nobody_waits_for_goes_alone_where_nothing_else_is_sent(astore: AsyncStore) -> None:
+    [first], [second] = push("a"), push("b")
+    assert await asyncio.gather(astore.ride(first), astore.ride(second)) == [1, 2]
+    [third] = push("c")
+    assert await astore.ride(third) == 3
+
+
+async def test_closing_the_loop_store_waits_for_what_rides(redis_url: str, redis: redis_py.Redis) -> None:
+    store = AsyncStore.connect(redis_url)
+    [first] = push("a")
+    riding = asyncio.ensure_future(store.ride(first))
+    await asyncio.sleep(0)
+    await store.close()
+    assert await riding == 1
+
+
+def reads(redis: redis_py.Redis) -> int:
+    """How often the server has read something from anybody."""
+    return int(redis.info("stats")["total_reads_processed"])
+
+
 async def test_closing_the_loop_store_waits_for_what_was_already_asked(redis_url: str, redis: redis_py.Redis) -> None:
     store = AsyncStore.connect(redis_url)
     asked = [asyncio.ensure_future(store.do(call)) for call in push("a", "b")]

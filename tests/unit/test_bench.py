@@ -22,7 +22,7 @@ def bench() -> Iterator[Any]:
     """The bench's modules: scripts beside the package, imported from the root."""
     before = list(sys.path)
     sys.path.insert(0, str(ROOT))
-    names = ("measure", "measures", "observing", "plan", "report", "samples", "table", "workloads")
+    names = ("guarding", "measure", "measures", "observing", "plan", "report", "samples", "table", "workloads")
     yield SimpleNamespace(**{name: importlib.import_module(f"bench.{name}") for name in names})
     sys.path[:] = before
 
@@ -168,6 +168,25 @@ def test_what_seeing_costs_is_told_by_turns_that_were_side_by_side(bench: Any) -
     said = bench.observing.text(on, off)
     assert "throughput: 10.0 % less" in said
     assert "CPU: 10.0 % more: 9.1 % fewer runs" in said
+
+
+def test_what_guards_cost_is_told_by_counts_and_by_pairs_of_posts(bench: Any) -> None:
+    on, off = (
+        SimpleNamespace(post_trips=trips, run_trips={10: 10 * trips, 30: 30 * trips}, superstep_trips=trips, post_ms=ms)
+        for trips, ms in ((2.0, [3.0, 5.0, 4.0]), (1.0, [2.0, 4.0, 3.5]))
+    )
+    said = bench.guarding.text(on, off)
+    assert "a superstep (worker)                        2.00    1.00    1.00" in said
+    assert said.splitlines()[-2].split() == ["median", "over", "pairs", "1.00"]
+
+
+def test_a_guarded_project_guards_every_node_and_the_other_none(bench: Any) -> None:
+    guarded, plain = (bench.guarding.project(guarded=on) for on in (True, False))
+    assert guarded["graphs"] == plain["graphs"]
+    assert "runyard" not in plain
+    policies = guarded["runyard"]["policies"]
+    assert {graph: len(nodes) for graph, nodes in policies.items()} == {"chain10a": 10, "chain30a": 30}
+    assert all(policy["limit"] and policy["circuit"] for nodes in policies.values() for policy in nodes.values())
 
 
 # --- growth
