@@ -39,7 +39,8 @@ def work(state: Any) -> Any:
 
 
 def graph() -> Any:
-    return StateGraph(State).add_node("work", work).add_edge(START, "work").add_edge("work", END).compile()
+    built = StateGraph(State).add_sequence([("work", work), ("rest", lambda _: None)])
+    return built.add_edge(START, "work").add_edge("rest", END).compile()
 
 
 Make = Callable[..., AbstractAsyncContextManager[Engine]]
@@ -155,6 +156,20 @@ async def test_runs_that_end_without_a_worker_are_told_and_rolled_back_ones_are_
         await eng.drive()
         told = {each.body["run_id"]: each.body["status"] for each in hook.received}
         assert told == {run.run_id: "interrupted", late.run_id: "timeout"}
+
+
+async def test_a_run_that_was_cut_off_says_so_and_one_that_never_began_does_not(make: Make, hook: Receiver) -> None:
+    async with make(quantum_s=0) as eng:
+        run, never = hooked(eng, hook, "long"), hooked(eng, hook)
+        await ended(eng, run)  # its first superstep only
+        for each in (run, never):
+            eng.service.cancel_run(each)
+        await eng.drive()
+        error = {"error": "UserInterrupt", "message": "The run was cancelled while it was under way."}
+        told = {each.body["run_id"]: (each.body["status"], each.body["error"]) for each in hook.received}
+        assert told == {run.run_id: ("interrupted", error), never.run_id: ("interrupted", None)}
+        threads = [eng.service.get_thread(each.thread_id) for each in (run, never)]
+        assert [thread.error for thread in threads] == [error, None]
 
 
 async def _as_is(value: Any) -> Any:
