@@ -28,10 +28,12 @@ from runyard.app.processes import FLOWER, PROCESSES, WEB, WORKER, WORKER_CPU
 from runyard.app.store_keeper import StoreKeeper
 from runyard.app.supervisor import Program, Supervisor
 from runyard.app.terminal import Terminal
-from runyard.engine.errors import ConfigError, EngineError
+from runyard.engine.errors import ConfigError, EngineError, StoreUnavailable
 from runyard.engine.settings import Settings
+from runyard.engine.store.client import SyncStore
 from runyard.engine.store.data_dir import DataDirInUse
 from runyard.engine.store.embedded import EmbeddedServer
+from runyard.engine.store.meta import check_keys, encryption, keys_of
 from runyard.graphs.errors import GraphConfigError
 from runyard.graphs.project import load_project
 
@@ -118,6 +120,7 @@ def _run(options: UpOptions, terminal: Terminal, stop: Stop) -> None:
             redis_url=store.url if store else str(options.redis_url),
             data=store.data_dir if store else None,
         )
+        check_encryption(settings, place.redis_url)
         _run_on(place, options, terminal, stop, store)
 
 
@@ -128,6 +131,20 @@ def check_webhooks(settings: Settings, config: Path | None) -> None:
             from runyard.engine.webhooks import WebhookPolicy  # noqa: PLC0415 - it takes LangGraph along, which is slow
 
             WebhookPolicy.of(project.webhooks, settings, os.environ)
+
+
+def check_encryption(settings: Settings, redis_url: str) -> None:
+    """ConfigError for a store that no process would start on, since it needs a key that is missing.
+
+    One that is away is waited for by the processes.
+    """
+    keys = keys_of(settings)
+    store = SyncStore.connect(redis_url, retry_s=0.5, vault=keys.vault)
+    try:
+        with contextlib.suppress(StoreUnavailable):
+            check_keys(keys.vault, store.do(encryption(keys)))
+    finally:
+        store.close()
 
 
 def _run_on(place: Place, options: UpOptions, terminal: Terminal, stop: Stop, store: EmbeddedServer | None) -> None:

@@ -13,7 +13,11 @@ import pytest
 from runyard.app.exit_codes import ExitCode
 from runyard.app.place import Place
 from runyard.app.up import programs
+from runyard.engine.store.client import SyncStore
 from runyard.engine.store.embedded import EmbeddedServer
+from runyard.engine.store.keys import Keys
+from runyard.engine.store.meta import open_store
+from runyard.engine.vault import Vault
 
 
 def up(*options: str) -> tuple[int, dict[str, str], str]:
@@ -66,6 +70,13 @@ def test_a_setting_that_is_wrong_is_named_before_anything_is_started(
     assert code == ExitCode.CONFIG
     assert said["message"].startswith("RUNYARD_LEASE_S='soon' is not valid")
     assert not (tmp_path / "data").exists()
+
+
+def test_a_store_whose_key_is_missing_is_refused_by_the_keys_name(redis_url: str) -> None:
+    open_store(SyncStore.connect(redis_url), Keys(vault=Vault({"spring": bytes(32)})))
+    code, said, _ = up("--port", "0", "--redis-url", redis_url)
+    assert code == ExitCode.CONFIG
+    assert "under the key 'spring'" in said["message"]
 
 
 def test_a_worker_that_is_set_to_drain_for_longer_gets_longer() -> None:
