@@ -7,7 +7,7 @@ workers and whatever crashes. Times that passed while nobody swept are made up f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -56,6 +56,8 @@ class Crons:
         self._visible = visible
         #: Crons that a full queue keeps from firing, by the time they were to.
         self._late: dict[str, int | None] = {}
+        #: How many that a full queue keeps from firing were looked at already, by partition.
+        self._skip: dict[int, int] = {}
 
     def create(self, cron: Cron) -> Cron:
         """Record a cron; its id is made here. Raises InvalidInput, and ThreadNotFound when it has a thread."""
@@ -111,13 +113,25 @@ class Crons:
 
     def sweep(self, now_ms: int) -> None:
         """Fire what is due. Called by recovery, with the store's time."""
-        due = self._store.do_all([calls.due(at, now_ms, most=_BATCH) for at in self._keys.all()])
-        ids = [cron_id for batch in due for cron_id in batch]
-        for cron in self._store.do_all([calls.get(self._keys, cron_id) for cron_id in ids]) if ids else ():
-            if cron is not None and cron.next_at is not None and cron.next_at <= now_ms:
-                self._fire(cron, now_ms)
+        places = self._keys.all()
+        skips = [self._skip.get(at.number, 0) for at in places]
+        due = self._store.do_all(
+            [calls.due(at, now_ms, most=_BATCH, skip=skip) for at, skip in zip(places, skips, strict=True)]
+        )
+        for at, skip, ids in zip(places, skips, due, strict=True):
+            stay = self._fire_all(ids, now_ms) if ids else 0
+            # What is kept from firing must not hide the crons behind it: the next sweep goes on there, and begins anew
+            # when it has come to the end.
+            self._skip[at.number] = skip + stay if len(ids) == _BATCH else 0
 
-    def _fire(self, cron: Cron, now_ms: int) -> None:
+    def _fire_all(self, ids: Sequence[str], now_ms: int) -> int:
+        """Fire these; answers how many stay due."""
+        found = self._store.do_all([calls.get(self._keys, cron_id) for cron_id in ids])
+        due = [cron for cron in found if cron is not None and cron.next_at is not None and cron.next_at <= now_ms]
+        return sum([self._fire(cron, now_ms) for cron in due])
+
+    def _fire(self, cron: Cron, now_ms: int) -> bool:
+        """Start a cron's run, or say why not; answers whether it stays due."""
         facts = {"cron_id": cron.cron_id, "graph_id": cron.graph_id, "due_at": cron.next_at}
         try:
             self._service.admission.check(self._keys, cron.tenant)
@@ -131,6 +145,7 @@ class Crons:
                 log.info("cron.fired", run_id=run.run_id, late_ms=now_ms - (cron.next_at or now_ms), **facts)
         except Refused as refused:  # it stays due, and fires once when the queue has caught up
             self._put_off(cron, refused, now_ms, facts)
+            return True
         except ThreadBusy as busy:  # it asked for that: multitask_strategy is "reject"
             log.info("cron.skipped", reason=str(busy), **facts)
         except ThreadNotFound:
@@ -143,6 +158,7 @@ class Crons:
             problem = f"disabled: {type(error).__name__}: {error}"[:500]
             off = dataclasses.replace(cron, enabled=False, payload={**cron.payload, "enabled": False})
             self._store.do(calls.put(self._keys, off, next_at=None, problem=problem))
+        return False
 
     def _put_off(self, cron: Cron, refused: Refused, now_ms: int, facts: Json) -> None:
         """Say once for each time why it does not fire."""

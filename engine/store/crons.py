@@ -97,9 +97,9 @@ def newest(at: Partition, *, limit: int) -> Call[list[str]]:
     return Call.command("ZREVRANGE", at.crons, 0, limit - 1, parse=_ids)
 
 
-def due(at: Partition, now_ms: int, *, most: int) -> Call[list[str]]:
-    """Crons of a partition whose time has come, longest due first."""
-    return Call.command("ZRANGEBYSCORE", at.crons_due, "-inf", now_ms, "LIMIT", 0, most, parse=_ids)
+def due(at: Partition, now_ms: int, *, most: int, skip: int = 0) -> Call[list[str]]:
+    """Crons of a partition whose time has come, longest due first, but for the first ``skip``."""
+    return Call.command("ZRANGEBYSCORE", at.crons_due, "-inf", now_ms, "LIMIT", skip, most, parse=_ids)
 
 
 def fire(

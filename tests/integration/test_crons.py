@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runyard.engine import wire
+from runyard.engine import crons as engine_crons, wire
 from runyard.engine.crons import Crons
 from runyard.engine.run import Phase, RunRequest
 from runyard.engine.store import crons as calls, runs
@@ -216,6 +216,30 @@ def test_a_full_queue_puts_a_firing_off_and_its_tenants_alone(redis_url: str) ->
     recovery._crons._service.admission._seen.clear()  # the second that the last look holds has passed
     recovery.sweep()
     assert len(started(bench, theirs)) == 1
+    bench.close()
+
+
+def test_many_crons_that_a_tenants_queue_keeps_from_firing_do_not_hide_those_behind_them(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_crons, "_BATCH", 3)
+    bench = Bench(redis_url, partitions=1, max_queue_age_s=30)
+    late = bench.create(tenant="acme")
+    line = bench.at.line("default", "acme")
+    bench.client.zincrby(line, -60_000, late.run_id)
+    tenants = ("acme",) * 7 + ("zoo",)
+    made = [Crons(bench.service.of(tenant)).create(dataclasses.replace(cron(bench), cron_id="")) for tenant in tenants]
+    for number, one in enumerate(made):
+        overdue(bench, one, by_ms=HOUR_MS - number * 1000)
+    recovery = bench.recovery()
+    for _ in range(3):
+        recovery.sweep()
+    assert [len(started(bench, one)) for one in made] == [0] * 7 + [1]
+    bench.client.zincrby(line, 60_000, late.run_id)
+    recovery._crons._service.admission._seen.clear()  # the second that the last look holds has passed
+    for _ in range(4):
+        recovery.sweep()
+    assert [len(started(bench, one)) for one in made] == [1] * 8
     bench.close()
 
 
