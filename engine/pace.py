@@ -22,6 +22,8 @@ STORE_TIMES = 4
 BEAT_S, MOST_A_BEAT = 0.02, 10
 #: A late worker acts on one in such a time: what makes it late may be a single node, and may last.
 TRICKLE_S = 0.125
+#: With fewer in hand nobody waits for many, whatever takes its time.
+FEW = 8
 #: What was seen so long ago says nothing about now.
 FRESH_S = 1.0
 #: The weight of a measurement above what is known, and of one below: what counts is how long the slow ones take.
@@ -39,10 +41,12 @@ class Seen:
     store_s: float
     #: Since the last wake-up was acted on.
     since_s: float
+    #: How many runs and branches the process has.
+    in_hand: int
 
 
 def is_late(seen: Seen) -> bool:
-    return seen.age_s < FRESH_S and seen.save_s > LATE_S + STORE_TIMES * seen.store_s
+    return seen.in_hand >= FEW and seen.age_s < FRESH_S and seen.save_s > LATE_S + STORE_TIMES * seen.store_s
 
 
 def admitted(seen: Seen) -> int:
@@ -55,11 +59,14 @@ def admitted(seen: Seen) -> int:
 class Pace:
     """One for each process; belongs to its event loop. First come, first served, and no round trip of its own.
 
-    ``store_s`` tells what the store needs to answer, in seconds.
+    ``store_s`` tells what the store needs to answer, in seconds; ``in_hand`` how many runs and branches there are.
     """
 
-    def __init__(self, store_s: Callable[[], float] = lambda: 0.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._store_s, self._clock = store_s, clock
+    def __init__(
+        self, store_s: Callable[[], float] = lambda: 0.0, in_hand: Callable[[], int] = lambda: 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._store_s, self._in_hand, self._clock = store_s, in_hand, clock
         self._save_s, self._seen_at, self._acted_at = 0.0, float("-inf"), float("-inf")
         self._beat_ends, self._left, self._is_open = float("-inf"), 0, False
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -99,7 +106,7 @@ class Pace:
             return True
         now = self._clock()
         if now >= self._beat_ends:
-            seen = Seen(self._save_s, now - self._seen_at, self._store_s(), now - self._acted_at)
+            seen = Seen(self._save_s, now - self._seen_at, self._store_s(), now - self._acted_at, self._in_hand())
             self._beat_ends, self._left = now + BEAT_S, admitted(seen)
         return self._left > 0
 
