@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from runyard.app.sse import frame
 from runyard.engine import wire
-from runyard.engine.protocol import PREFIX, checkpoint_of
+from runyard.engine.protocol import ASKED, PREFIX, checkpoint_of
 from runyard.engine.run import Phase, Run
 from runyard.engine.store.events import END
 from runyard.engine.thread_events import BEGIN, ThreadEvent
 
 CHANNELS = ("values", "updates", "messages", "tools", "custom", "lifecycle", "input", "tasks", "checkpoints")
 CUSTOM = "custom:"
+#: What a client listens to besides the streams it reads a run's answer from.
+_ASIDE = frozenset({"lifecycle", "input"})
+#: How old a question is at least when such a listener is told of it, in seconds.
+QUESTION_AGE_S = 0.25
 #: Events whose data the protocol takes as LangGraph made them.
 _PLAIN = frozenset({"values", "updates", "custom", "tasks"})
 _LAST = {Phase.SUCCEEDED: "completed", Phase.PAUSED: "interrupted", Phase.CANCELLED: "interrupted"}
@@ -53,6 +58,24 @@ class Subscription:
             is_below(namespace, prefix) and (self.depth is None or len(namespace) - len(prefix) <= self.depth)
             for prefix in self.namespaces
         )
+
+
+def hold(subscription: Subscription) -> Callable[[ThreadEvent], float]:
+    """Says for how many seconds more an event must not be told to the subscription.
+
+    LangGraph's Python client hears a thread's life on a connection of its own, and ends what it reads on others when
+    the graph asks something. A run that asks within milliseconds would cut off what it told before. Only clients that
+    listen to nothing else wait; ages are by the store's clock and this machine's, so a skew may make it less or none.
+    """
+    if not subscription.channels <= _ASIDE:
+        return lambda _: 0.0
+
+    def left(found: ThreadEvent) -> float:
+        if found.event.name.partition("|")[0] != ASKED:
+            return 0.0
+        return min(max(found.event.at_ms / 1000 + QUESTION_AGE_S - time.time(), 0.0), QUESTION_AGE_S)
+
+    return left
 
 
 def is_below(namespace: Namespace, prefix: Namespace) -> bool:

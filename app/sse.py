@@ -115,9 +115,17 @@ async def follow(live: Live, run: Run, after: str, *, only_end: bool = False) ->
 
 
 async def thread(
-    live: Live, thread_id: str, since: int | None, shown: Callable[[ThreadEvent], bytes], sees: Callable[[Run], bool]
+    live: Live,
+    thread_id: str,
+    since: int | None,
+    shown: Callable[[ThreadEvent], bytes],
+    sees: Callable[[Run], bool],
+    hold: Callable[[ThreadEvent], float] = lambda _: 0.0,
 ) -> Parts:
-    """What a thread tells, for as long as the client listens: ``shown`` makes a frame of an event, or nothing."""
+    """What a thread tells, for as long as the client listens: ``shown`` makes a frame of an event, or nothing.
+
+    ``hold`` says for how many seconds more an event, and what comes with it and after it, is kept back.
+    """
     heard = time.monotonic()
     while True:
         try:
@@ -125,6 +133,7 @@ async def thread(
                 async for some in parts:
                     since = some[-1].event.seq if some else since
                     part = b"".join(shown(found) for found in some)
+                    await asyncio.sleep(max(map(hold, some), default=0.0))
                     if part or not some or time.monotonic() - heard >= HEARTBEAT_S:
                         heard = time.monotonic()
                         yield part or HEARTBEAT

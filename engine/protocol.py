@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from langchain_core.language_models._compat_bridge import message_to_events
-from langchain_core.messages import AIMessageChunk, BaseMessage, ToolMessage
-
 Namespace = tuple[str, ...]
 Tell = Callable[[str, Namespace, Any], None]
 
@@ -99,11 +96,9 @@ class ProtocolFeed:
                 self._tell(ASKED, namespace, told)
 
     def _take_message(self, namespace: Namespace, message: Any, metadata: Mapping[str, Any]) -> None:
+        """A block of what a model says. Messages that a node returns are in the values, and are not told again."""
         if isinstance(message, dict):
             self._take_block(namespace, message, metadata)
-        elif isinstance(message, BaseMessage) and not isinstance(message, (AIMessageChunk, ToolMessage)):
-            for event in message_to_events(message, message_id=message.id):
-                self._tell_block(namespace, dict(event), message.id or "", metadata)
 
     def _take_block(self, namespace: Namespace, event: dict[str, Any], metadata: Mapping[str, Any]) -> None:
         run_id = str(metadata.get("run_id", ""))

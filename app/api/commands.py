@@ -57,7 +57,7 @@ def stream_events(thread_id: str) -> Response:
     since = body.get("since")
     if since is None and wanted.is_below_the_root:
         since = 0  # whoever opens a subgraph late wants to see what it did; no end of a run is told here
-    return _stream(thread_id, since, protocol.shower(wanted))
+    return _stream(thread_id, since, protocol.shower(wanted), protocol.hold(wanted))
 
 
 @blueprint.route("/stream")
@@ -85,9 +85,9 @@ def _event_stream() -> Json:
     return dict(given)
 
 
-def _stream(thread_id: str, since: int | None, shown: Any) -> Response:
+def _stream(thread_id: str, since: int | None, shown: Any, hold: Any = lambda _: 0.0) -> Response:
     sees = service().sees
-    return answers.events(lambda live: sse.thread(live, thread_id, since, shown, sees), {})
+    return answers.events(lambda live: sse.thread(live, thread_id, since, shown, sees, hold), {})
 
 
 def _since(thread_id: str) -> int:

@@ -6,6 +6,7 @@ And what is waited for by clients of other protocols, which speak of tools and a
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from langgraph.types import Command
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
+from runyard.app.protocol import QUESTION_AGE_S
 from tests.support.eventually import eventually
 from tests.support.stack import Stack, parse_events, stack
 from tests.support.web import GRAPHS, write_project
@@ -258,6 +260,12 @@ def test_what_the_graph_asks_comes_before_the_root_is_interrupted(server: Stack)
     found = told(server, started(server, "asking"), ["lifecycle", "input"], until="interrupted")
     assert [event["method"] for event in found] == ["lifecycle", "input.requested", "lifecycle"]
     assert found[1]["params"]["data"]["payload"] == {"question": "go on?"}
+
+
+def test_who_listens_for_questions_alone_hears_them_after_what_was_told_before(server: Stack) -> None:
+    [asked] = [event for event in told(server, started(server, "asking"), ["input", "lifecycle"], until="interrupted")
+               if event["method"] == "input.requested"]  # fmt: skip
+    assert time.time() - asked["params"]["timestamp"] / 1000 >= QUESTION_AGE_S
 
 
 def test_namespaces_and_depth_choose_among_subgraphs(server: Stack) -> None:

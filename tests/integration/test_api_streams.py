@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from runyard.app.protocol import Subscription, is_below
+from runyard.app.protocol import QUESTION_AGE_S, Subscription, hold, is_below
+from runyard.engine.store.events import Event
+from runyard.engine.thread_events import ThreadEvent
 from tests.support.web import Web
 
 
@@ -133,3 +136,22 @@ def test_depth_counts_from_the_namespaces(namespaces: Any, depth: int | None, sh
     wanted = Subscription(channels=frozenset(["values"]), namespaces=namespaces, depth=depth)
     places: list[list[str]] = [[], ["inner:1"], ["inner:1", "deep:2"]]
     assert [wanted.shows("values", place, b"{}") for place in places] == shown
+
+
+@pytest.mark.parametrize(
+    ("channels", "name", "age_s", "held"),
+    [
+        (["lifecycle", "input"], "v3/input.requested", 0.0, True),
+        (["input"], "v3/input.requested|inner:1", 0.0, True),
+        (["lifecycle", "input"], "v3/input.requested", 1.0, False),
+        (["lifecycle", "input"], "end", 0.0, False),
+        (["lifecycle", "input", "values"], "v3/input.requested", 0.0, False),
+    ],
+)
+def test_a_fresh_question_is_held_back_from_whoever_listens_to_nothing_else(
+    channels: list[str], name: str, age_s: float, held: bool
+) -> None:
+    run: Any = None  # nothing of it is looked at
+    event = Event(f"{int((time.time() - age_s) * 1000)}-0", name, b"{}", 1)
+    left_s = hold(Subscription(channels=frozenset(channels)))(ThreadEvent(run, event))
+    assert (0 < left_s <= QUESTION_AGE_S) == held
