@@ -15,7 +15,7 @@ import structlog
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import NotFound
 
-from runyard.app import cors, docs, errors, ids, tracing
+from runyard.app import cors, custom_routes, docs, errors, ids, tracing
 from runyard.app.api import (
     a2a,
     agents,
@@ -100,6 +100,7 @@ def create_app(settings: Settings | None = None, *, wake: SendWakes | None = Non
     cors.register(app, cors.Cors.from_config(wiring.project.http.get("cors") or {}))
     errors.register(app)
     _add_resources(app, wiring.options.left_out)
+    custom_routes.register(app, wiring.project.http, wiring.project.root)
     app.wsgi_app = over_relay(mounted(app.wsgi_app, wiring.options.prefix))  # type: ignore[method-assign]
     _close(app, wiring)
     _begin(wiring, alone=alone)

@@ -21,7 +21,7 @@ class LoopThread:
 
     def run(self, work: Coroutine[Any, Any, T], *, timeout_s: float | None = None) -> T:
         """Wait for a coroutine. Raises what it raises; TimeoutError, and it is cancelled, when it takes too long."""
-        future = asyncio.run_coroutine_threadsafe(work, self._running())
+        future = asyncio.run_coroutine_threadsafe(work, self.running())
         try:
             return future.result(timeout_s)
         except TimeoutError:
@@ -36,7 +36,8 @@ class LoopThread:
                 self._loop.close()
             self._loop = self._thread = None
 
-    def _running(self) -> asyncio.AbstractEventLoop:
+    def running(self) -> asyncio.AbstractEventLoop:
+        """The loop, which runs."""
         with self._changing:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()

@@ -166,9 +166,6 @@ def _check_index(source: Path, index: object) -> None:
 
 def _warnings(raw: Json) -> list[str]:
     found = [f"{key!r} is ignored: {why}" for key, why in UNSUPPORTED.items() if raw.get(key)]
-    http = raw.get("http")
-    if isinstance(http, dict) and http.get("app"):
-        found.append("'http.app' is ignored: custom routes are not mounted")
     image = [key for key in IMAGE_KEYS if raw.get(key)]
     if image:
         found.append(f"{', '.join(image)}: ignored, they matter only when an image is built")

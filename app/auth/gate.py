@@ -13,7 +13,7 @@ from runyard.app.auth.custom import CustomAuth
 from runyard.app.auth.handlers import authorize
 from runyard.app.auth.identity import ANYBODY, NOBODY, Identity
 from runyard.app.auth.rates import path_of, rates_of
-from runyard.app.auth.scopes import OPEN, declared
+from runyard.app.auth.scopes import KNOWN, OPEN, declared
 from runyard.app.auth.tokens import TokenCheck
 from runyard.app.errors import Forbidden, NotAuthenticated
 from runyard.app.place import may_be_open, refuse_open_host
@@ -66,7 +66,7 @@ class Gate:
         if scope is None and not self.is_open:  # fails closed
             log.error("route.without_scope", endpoint=request.endpoint)
             raise Forbidden("Forbidden")
-        if scope is not None and not who.may(scope):
+        if scope not in (None, KNOWN) and not who.may(scope):
             raise Forbidden(f"This needs the scope {scope!r}, which {who.name} does not have.")
         if self._rates and request.url_rule:
             self._rates.take(who, scope or "", f"{request.method} {path_of(request.url_rule.rule)}")

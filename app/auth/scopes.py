@@ -33,17 +33,19 @@ SCOPES = {
 }
 #: For routes that ask nobody who they are.
 OPEN = "open"
+#: For routes that anybody may use who has said who they are.
+KNOWN = "known"
 
 
 def needs(scope: str, *on: str) -> Callable[[F], F]:
-    """Declare the scope that a view needs; ``OPEN`` for none. Stands right above the view's function.
+    """Declare the scope that a view needs; ``OPEN`` or ``KNOWN`` for none. Stands right above the view's function.
 
     ``on`` is what handlers of the project's Auth object are asked about before the view, as ``resource.action``: what
     they change in its body or query is changed for the view, and what they filter out does not exist for it.
 
     A route without a declaration answers nobody while somebody is asked who they are.
     """
-    if scope != OPEN and scope not in SCOPES:
+    if scope not in (OPEN, KNOWN) and scope not in SCOPES:
         raise ValueError(f"There is no scope {scope!r}; if it is new, say in app/auth/scopes.py what it allows.")
 
     def mark(view: F) -> F:

@@ -122,7 +122,7 @@ def test_unknown_keys_are_ignored_and_unsupported_ones_are_warned_about(tmp_path
     }
     project = load_project(project_file(tmp_path, content))
     assert list(project.graphs) == ["agent"]
-    for word in ("'web'", "'ui'", "'encryption'", "'http.app'", "dockerfile_lines", "3.99"):
+    for word in ("'web'", "'ui'", "'encryption'", "dockerfile_lines", "3.99"):
         assert any(word in warning for warning in project.warnings), word
     assert not any("surprise" in warning for warning in project.warnings)
 
