@@ -36,8 +36,8 @@ from runyard.engine.run import (
     Wake,
 )
 from runyard.engine.slice import run_slice, stoppable, stopped
+from runyard.engine.steps import Steps
 from runyard.engine.store import runs
-from runyard.engine.store.fence import Fence
 from runyard.engine.waiting import is_looked_at
 from runyard.engine.worker import Worker
 
@@ -70,12 +70,13 @@ async def advance(worker: Worker, run_id: str, nonce: str, tell: Tell = lambda *
     log.info("run.claimed", **ids, slice=claim.run.slices + 1, came_from=claim.came_from or "new")
     with worker.keeper.holding(run_id, claim.fence) as held, worker.slicing(claim.run, "") as note:
         try:
-            outcome = await _outcome(worker, claim, held)
+            steps = worker.steps(claim.run, claim.fence)
+            outcome = await _outcome(worker, claim, held, steps)
             came_to = type(outcome).__name__.lower()
             metrics.inc("runyard_slices_total", claim.run.graph_id, came_to)
             if isinstance(outcome, (Advanced, Dispatched, RetryLater)):  # the others are told with what they change
                 log.info("run.slice_ended", **ids, outcome=came_to)
-            wakes = await commit(worker, claim.run, claim.fence, outcome)
+            wakes = await commit(worker, claim.run, steps, outcome)
             tell(claim.run, outcome)
             note(outcome)
             return wakes
@@ -89,10 +90,10 @@ def _count_wakeup(claim: runs.Claim | runs.BranchClaim, queue: str) -> None:
         metrics.observe("runyard_wakeup_seconds", (claim.now_ms - claim.woken_ms) / 1000, queue)
 
 
-async def _outcome(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:
+async def _outcome(worker: Worker, claim: runs.Claim, held: Held, steps: Steps) -> Outcome:
     try:
         async with stoppable(held), room_for(worker.shares, worker.caps, claim.run, claim.fence.value, None) as parked:
-            return parked or await run_slice(worker, claim, held)
+            return parked or await run_slice(worker, claim, held, steps)
     except asyncio.CancelledError:  # stopped before or after the graph had the word
         if held.stopped is None:
             raise
@@ -167,52 +168,56 @@ async def _commit_branch(worker: Worker, claim: runs.BranchClaim, result: Result
     return [wake_of(run, queue)] if left == 0 else []
 
 
-async def commit(worker: Worker, run: Run, fence: Fence, outcome: Outcome) -> list[Wake]:  # noqa: C901, PLR0911 - one each
-    """Apply an outcome: one script, under the lease. Answers the wake-ups that follow from it. Raises LeaseLost."""
+async def commit(worker: Worker, run: Run, steps: Steps, outcome: Outcome) -> list[Wake]:  # noqa: C901, PLR0911, PLR0912 - one each
+    """Apply an outcome: one script, under the lease, which saves what a run that ends has not saved yet. Answers the
+    wake-ups that follow from it. Raises LeaseLost."""
+    fence = steps.fence
+    if isinstance(outcome, Advanced | Dispatched | RetryLater | Parked):
+        await steps.settle()
     match outcome:
         case Advanced():
-            return await _give_back(worker, run, fence)
+            return await _give_back(worker, run, steps)
         case Dispatched(branches, cut_at_ms):
             handed = runs.dispatch(worker.keys, run.run_id, fence, branches, cut_at_ms=cut_at_ms)
             if await worker.store.do(handed) == "cancelling":
-                return await _end_cancelled(worker, run, fence)
+                return await _end_cancelled(worker, run, steps)
             return [wake_of_branch(run, branch.name, branch.queue, branch.nodes) for branch in branches]
         case RetryLater(wait_s):
             waited = runs.delay(worker.keys, run.run_id, fence, round(wait_s * 1000))
             if await worker.store.do(waited) == "cancelling":
-                return await _end_cancelled(worker, run, fence)
+                return await _end_cancelled(worker, run, steps)
             return []  # recovery wakes it when the time has come
         case Parked(wait_s, parked):
             for entry in parked:
                 metrics.inc("runyard_parks_total", run.graph_id, str(entry["why"]))
-            return await _park(worker, run, fence, wait_s, parked)
+            return await _park(worker, run, steps, wait_s, parked)
         case TimedOut(values):
             known = wire.encode(values) if values is not None else b""
-            return await _end(worker, run, fence, Phase.TIMED_OUT, values=known, error=runs.TIMED_OUT)
+            return await _end(worker, run, steps, Phase.TIMED_OUT, values=known, error=runs.TIMED_OUT)
         case Finished(values):
-            return await _end(worker, run, fence, Phase.SUCCEEDED, values=wire.encode(values))
+            return await _end(worker, run, steps, Phase.SUCCEEDED, values=wire.encode(values))
         case Interrupted(values, interrupts):
-            return await _end(worker, run, fence, Phase.PAUSED, values=wire.encode(values), interrupts=interrupts)
+            return await _end(worker, run, steps, Phase.PAUSED, values=wire.encode(values), interrupts=interrupts)
         case Failed(error, values, cause):
             known = wire.encode(values) if values is not None else b""
-            return await _end(worker, run, fence, Phase.FAILED, values=known, error=error, cause=cause)
+            return await _end(worker, run, steps, Phase.FAILED, values=known, error=error, cause=cause)
         case Cancelled(action, resumable, values):
-            return await _end_cancelled(worker, dataclasses.replace(run, cancel=run.cancel or action), fence,
+            return await _end_cancelled(worker, dataclasses.replace(run, cancel=run.cancel or action), steps,
                                         resumable=resumable, values=values)  # fmt: skip
 
 
-async def _give_back(worker: Worker, run: Run, fence: Fence) -> list[Wake]:
-    if await worker.store.do(runs.give_back(worker.keys, run.run_id, fence)) == "cancelling":
-        return await _end_cancelled(worker, run, fence)
+async def _give_back(worker: Worker, run: Run, steps: Steps) -> list[Wake]:
+    if await worker.store.do(runs.give_back(worker.keys, run.run_id, steps.fence)) == "cancelling":
+        return await _end_cancelled(worker, run, steps)
     return [wake_of(run)]
 
 
 async def _park(
-    worker: Worker, run: Run, fence: Fence, wait_s: float, parked: tuple[dict[str, Any], ...]
+    worker: Worker, run: Run, steps: Steps, wait_s: float, parked: tuple[dict[str, Any], ...]
 ) -> list[Wake]:
-    match await worker.store.do(runs.park(worker.keys, run.run_id, fence, round(wait_s * 1000), parked)):
+    match await worker.store.do(runs.park(worker.keys, run.run_id, steps.fence, round(wait_s * 1000), parked)):
         case "cancelling":
-            return await _end_cancelled(worker, run, fence)
+            return await _end_cancelled(worker, run, steps)
         case "waiting":
             return [wake_of(run)]
     log.info("run.parked", **ids_of(run), waits_for=sorted({p["name"] for p in parked}))
@@ -220,14 +225,14 @@ async def _park(
 
 
 async def _end_cancelled(
-    worker: Worker, run: Run, fence: Fence, *, resumable: bool = True, values: object = None
+    worker: Worker, run: Run, steps: Steps, *, resumable: bool = True, values: object = None
 ) -> list[Wake]:
     current = await worker.store.do(runs.get(worker.keys, run.run_id))
     action = (current.cancel if current else None) or run.cancel or "interrupt"
     left: ThreadStatus = "interrupted" if resumable else "idle"
     known = wire.encode(values) if values is not None else b""
     rolled_back = action == "rollback"
-    wakes = await _end(worker, run, fence, Phase.CANCELLED, values=known, thread_status=left, hold_thread=rolled_back)
+    wakes = await _end(worker, run, steps, Phase.CANCELLED, values=known, thread_status=left, hold_thread=rolled_back)
     if rolled_back:
         await worker.saver.adelete_for_runs([run.run_id])
         following = await worker.store.do(runs.delete(worker.keys, run.run_id, run.thread_id))
@@ -238,7 +243,7 @@ async def _end_cancelled(
 async def _end(
     worker: Worker,
     run: Run,
-    fence: Fence,
+    steps: Steps,
     phase: Phase,
     *,
     values: bytes = b"",
@@ -252,7 +257,7 @@ async def _end(
     call = runs.end(
         worker.keys,
         run,
-        fence,
+        steps.fence,
         phase,
         events_ttl_ms=worker.settings.keep_events_s * 1000,
         thread_status=thread_status,
@@ -262,6 +267,7 @@ async def _end(
         report=result_of(values, told, interrupts) if values or phase is not Phase.CANCELLED else b"",
         hold_thread=hold_thread,
         asks=is_looked_at(worker.notify, worker.waiting, run, interrupts or {}),
+        parts=await steps.rest(),
     )
     following = await worker.store.do(call)
     metrics.inc("runyard_run_ends_total", run.graph_id, str(phase))

@@ -71,7 +71,7 @@ async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> Res
         return {"error": {**quarantined(run), **known}}
     async with AsyncExitStack() as opened:
         try:
-            prepared = await prepare(worker, claim, opened, worker.branch_saver)
+            prepared = await prepare(worker, claim, opened, worker.steps(run, claim.fence), worker.branch_saver)
             await check_shape(worker, prepared, run)
         except NOT_AN_OUTCOME:
             raise
@@ -118,7 +118,7 @@ async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held
     finally:
         if prepared.meter is not None:
             await prepared.meter.close()
-    await steps.close()
+    await steps.settle()
     return result
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -63,6 +63,9 @@ class SliceSession:
     answers: list[tuple[Place, str, Any]] = field(default_factory=list)
     #: What async writes go through, to be saved with what else the slice leaves; without it each goes by itself.
     steps: Steps | None = None
+    #: Whether no node is to run after a checkpoint of the root namespace, whose source is told, before the next one or
+    #: the end.
+    runs_nothing_next: Callable[[Checkpoint, str], bool] = lambda *_: False
 
     def is_primed_for(self, config: RunnableConfig) -> bool:
         asked = config["configurable"]
@@ -73,6 +76,11 @@ class SliceSession:
     def take_primed(self) -> CheckpointTuple | None:
         self.primed = False
         return self.loaded
+
+    def goes_along(self, place: Place, checkpoint: Checkpoint, metadata: CheckpointMetadata) -> bool:
+        """Whether a checkpoint may be saved with what follows: no node runs between the two, so none sees a state that
+        is not saved."""
+        return not place.namespace and self.runs_nothing_next(checkpoint, metadata.get("source", ""))
 
     def note_head(self, namespace: str, latest: CheckpointTuple | None) -> None:
         if latest is None:
@@ -180,11 +188,19 @@ class RedisSaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """As :meth:`put`. The values are read before anything is awaited."""
+        """As :meth:`put`. The values are read before anything is awaited.
+
+        In a slice the first checkpoint of an input, and one that nothing runs after, return before they are saved: they
+        are with what follows, or none of it is.
+        """
         place = self._place(config)
         part = self._checkpoint_part(place, config, checkpoint, metadata, new_versions)
-        if self.session is not None and self.session.steps is not None:
-            await self.session.steps.checkpoint(part)
+        session = self.session
+        if session is not None and session.steps is not None:
+            if session.goes_along(place, checkpoint, metadata):
+                session.steps.goes_along(part)
+            else:
+                await session.steps.checkpoint(part)
         else:
             await self._async_store.do(save(self._fence, [part]))
         return self._was_put(place, checkpoint["id"])

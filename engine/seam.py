@@ -39,7 +39,7 @@ from langgraph._internal._serde import apply_checkpointer_allowlist
 from langgraph._internal._typing import MISSING
 from langgraph.channels import UntrackedValue
 from langgraph.channels.base import BaseChannel
-from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, CheckpointTuple
 from langgraph.constants import START
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.graph.state import _CHANNEL_BRANCH_TO
@@ -115,6 +115,15 @@ def bind(
 def may_stop(graph: Pregel[Any, Any, Any, Any], before: Any, after: Any) -> bool:
     """Whether a run may stop at a breakpoint: its own (``before``, ``after``), or one of the graph's."""
     return bool(before or after or graph.interrupt_before_nodes or graph.interrupt_after_nodes)
+
+
+def runs_nothing_next(graph: Pregel[Any, Any, Any, Any], checkpoint: Checkpoint, source: str) -> bool:
+    """Whether no node is to run before the next checkpoint or the end: after an input that START takes, and after the
+    last checkpoint. False when that cannot be told."""
+    if source == "input":
+        return START in graph.nodes
+    changed = checkpoint.get("updated_channels")
+    return bool(changed) and TASKS not in changed and graph.trigger_to_nodes.keys().isdisjoint(changed)  # type: ignore[operator, arg-type]
 
 
 def forgets(graph: Pregel[Any, Any, Any, Any]) -> bool:

@@ -60,8 +60,11 @@ Begun = Callable[[PregelExecutableTask], Awaitable[bool]]
 NOT_AN_OUTCOME = (LeaseLost, StoreUnavailable)
 
 
-async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:  # noqa: PLR0911 - one outcome each
-    """Take a claimed run forward. Raises LeaseLost and StoreUnavailable; all else is an outcome."""
+async def run_slice(worker: Worker, claim: runs.Claim, held: Held, steps: Steps) -> Outcome:  # noqa: PLR0911 - one outcome each
+    """Take a claimed run forward. What it has not saved by its end is left in ``steps``.
+
+    Raises LeaseLost and StoreUnavailable; all else is an outcome.
+    """
     run = claim.run
     if run.cancel:
         return Cancelled(run.cancel, resumable=run.entered != "")
@@ -79,7 +82,7 @@ async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:  
     answered = {task_id for result in results for task_id in result.get("interrupted", ())}
     async with AsyncExitStack() as opened:
         try:
-            prepared = await prepare(worker, claim, opened)
+            prepared = await prepare(worker, claim, opened, steps)
             claim = await _without_grant(prepared, claim, results)
             run = claim.run
             if stop := await stop_before(worker, prepared, claim):
@@ -87,7 +90,7 @@ async def run_slice(worker: Worker, claim: runs.Claim, held: Held) -> Outcome:  
         except NOT_AN_OUTCOME:
             raise
         except Exception as error:  # noqa: BLE001 - the graph cannot be loaded or does not fit: its author must know
-            await worker.steps(run, claim.fence).begin()
+            steps.begin()
             return failure(error)
         return await _Slice(worker, prepared, claim, held).run(answered)
 
@@ -127,18 +130,25 @@ class Prepared:
 
 
 async def prepare(
-    worker: Worker, claim: runs.Claim | runs.BranchClaim, opened: AsyncExitStack, saver: RedisSaver | None = None
+    worker: Worker,
+    claim: runs.Claim | runs.BranchClaim,
+    opened: AsyncExitStack,
+    steps: Steps,
+    saver: RedisSaver | None = None,
 ) -> Prepared:
-    """Load the graph, which stays ``opened``, and the thread's latest checkpoint, in one round trip."""
+    """Load the graph, which stays ``opened``, and the thread's latest checkpoint, in one round trip; in none for the
+    first run of a thread."""
     run, fence = claim.run, claim.fence
     config = config_of(run, worker.settings.recursion_limit)
     try:
         shared = await opened.enter_async_context(worker.open_graph(run.graph_id, config))
     except Exception as error:  # whatever a user's module raises while it is imported
         raise GraphUnavailable(f"Graph {run.graph_id!r} cannot be loaded: {error}") from error
-    steps = worker.steps(run, fence)
     run_key = worker.keys.of_run(run.run_id).run(run.run_id)
-    session = SliceSession(fence=fence, run_key=run_key, run_id=run.run_id, steps=steps)
+    session = SliceSession(
+        fence=fence, run_key=run_key, run_id=run.run_id, steps=steps,
+        runs_nothing_next=partial(seam.runs_nothing_next, shared),
+    )  # fmt: skip
     graph = seam.bind(
         shared, (saver or worker.saver).bound(session), store=shared.store or worker.items.of_tenant(run.tenant)
     )
@@ -149,16 +159,38 @@ async def prepare(
     policies = worker.policies_of(run.graph_id, shared, print_)
     prepared = Prepared(graph, config, policies, session, steps, print_, ledger)
     prepared.degraded = config["configurable"]["degraded"] = list(run.degraded)
-    first = [] if run.fingerprint else _first_calls(worker, run, fence, shared, print_)
     if budget := worker.budgets.of(run.graph_id):
         prepared.meter = Meter(worker, run, budget)
     opening = [prepared.meter.open()] if prepared.meter else []
-    _, replies, *_ = await asyncio.gather(_load_latest(prepared, run), worker.store.do_all(first), *opening)
-    if replies:
-        prepared.thread_fingerprint, before = replies[0]
-        if before and run.request.input is None:
-            await _inherit(worker, run, fence, prepared, before)
+    is_first = isinstance(claim, runs.Claim) and not claim.has_state and not run.fingerprint and not _goes_on(run)
+    begin = _begin if is_first else _take_up
+    await asyncio.gather(*begin(worker, run, fence, prepared, shared), *opening)
     return prepared
+
+
+def _begin(worker: Worker, run: Run, _: Fence, prepared: Prepared, graph: Graph) -> list[Awaitable[Any]]:
+    """What to wait for before the first run of a thread: nothing, since there is nothing to read. The graph's version
+    is noted with what the run saves first."""
+    saver: Any = prepared.graph.checkpointer
+    saver.prime(None)
+    fields = runs.fields_part(worker.keys, run.run_id, {"fingerprint": prepared.fingerprint})
+    prepared.steps.goes_along(fields)
+    calls = _shape_calls(worker, run, graph, prepared.fingerprint)
+    return [worker.store.do_all(calls)] if calls else []
+
+
+def _take_up(worker: Worker, run: Run, fence: Fence, prepared: Prepared, graph: Graph) -> list[Awaitable[Any]]:
+    """What to wait for before a run goes on from what its thread holds."""
+
+    async def look() -> None:
+        calls = [] if run.fingerprint else _first_calls(worker, run, fence, graph, prepared.fingerprint)
+        replies = await worker.store.do_all(calls)
+        if replies:
+            prepared.thread_fingerprint, before = replies[0]
+            if before and run.request.input is None:
+                await _inherit(worker, run, fence, prepared, before)
+
+    return [_load_latest(prepared, run), look()]
 
 
 async def _inherit(worker: Worker, run: Run, fence: Fence, prepared: Prepared, before: list[dict[str, Any]]) -> None:
@@ -185,11 +217,16 @@ def _goes_on(run: Run) -> bool:
 
 def _version_calls(worker: Worker, run: Run, fence: Fence, graph: Graph, fingerprint: str) -> list[Call[Any]]:
     """Note the graph's version with the run, and what this version is like."""
-    calls: list[Call[Any]] = [runs.set_fields(worker.keys, run.run_id, fence, {"fingerprint": fingerprint})]
-    if fingerprint not in worker.shapes_kept:
-        worker.shapes_kept.add(fingerprint)
-        calls.append(runs.remember_shape(worker.keys, fingerprint, _shape(worker, run, graph)))
-    return calls
+    noted = runs.set_fields(worker.keys, run.run_id, fence, {"fingerprint": fingerprint})
+    return [noted, *_shape_calls(worker, run, graph, fingerprint)]
+
+
+def _shape_calls(worker: Worker, run: Run, graph: Graph, fingerprint: str) -> list[Call[Any]]:
+    """Note what this version of the graph is like, once in a process."""
+    if fingerprint in worker.shapes_kept:
+        return []
+    worker.shapes_kept.add(fingerprint)
+    return [runs.remember_shape(worker.keys, fingerprint, _shape(worker, run, graph))]
 
 
 def _shape(worker: Worker, run: Run, graph: Graph) -> seam.Shape:
@@ -331,7 +368,6 @@ class _Slice:
                 self._prepared.ledger.close()
                 if self._prepared.meter is not None:
                     await self._prepared.meter.close()
-        await self._steps.close()
         if self._nodes.left_running and isinstance(outcome, Cancelled | TimedOut):
             names = ", ".join(sorted(self._nodes.left_running))
             keys, run_id = self._worker.keys, self._run.run_id

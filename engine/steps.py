@@ -1,7 +1,8 @@
 """What a slice saves on its way, in order and under its lease: what tasks wrote, checkpoints, events, records.
 
 A superstep leaves all four within a moment, so they wait for each other and go in one script: all of it is saved or,
-when the lease is somebody else's by then, none.
+when the lease is somebody else's by then, none. What is left when the run has ended is saved by the script that ends
+it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Steps:
         all that may wait waits at least. ``saved`` is told how many seconds each checkpoint took."""
         self._saved = saved
         self._hold_s = hold_s
-        self._store, self._keys, self._run_id, self._thread_id, self._fence = store, keys, run_id, thread_id, fence
+        self.fence = fence
+        self._store, self._keys, self._run_id, self._thread_id = store, keys, run_id, thread_id
         self._keep_events, self._keep_records = keep_events, keep_records
         self._parts: list[Part] = []
         self._events: list[tuple[str, bytes]] = []
@@ -80,6 +82,10 @@ class Steps:
         self._parts.append(part)
         self.soon(WRITES_WAIT_S)
 
+    def goes_along(self, part: Part) -> None:
+        """What may wait for whatever is saved next."""
+        self._parts.append(part)
+
     async def checkpoint(self, part: Part) -> None:
         """Save a checkpoint, and all that waits. Raises LeaseLost and StoreUnavailable, also of earlier saves."""
         self._parts.append(part)
@@ -87,9 +93,9 @@ class Steps:
         await self._save()
         self._saved(self._loop.time() - began)
 
-    async def begin(self) -> None:
-        """Let readers of the thread know of the run, should it have nothing to tell itself."""
-        await self._store.do(save(self._fence, [self._of_events([])]))
+    def begin(self) -> None:
+        """Let readers of the thread know of the run with what is saved next, should it have nothing to tell itself."""
+        self._parts.append(self._of_events([]))
 
     def soon(self, within_s: float) -> None:
         """Have what waits saved within a time, should nothing else take it along before."""
@@ -104,15 +110,12 @@ class Steps:
 
     def flush(self) -> asyncio.Future[Any] | None:
         """Send what waits, ahead of all that the store is asked for after it; its answer, if there was anything."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._late = False
+        self._stop_timer()
         self._has_work = self._has_work or bool(self._parts)
         parts = self._take()
         if not parts:
             return None
-        future = self._under_way = self._store.send(save(self._fence, parts))
+        future = self._under_way = self._store.send(save(self.fence, parts))
         future.add_done_callback(self._answered)
         return future
 
@@ -120,14 +123,29 @@ class Steps:
         """Send what waits, and return once it is saved. Raises as :meth:`checkpoint` does."""
         await self._save()
 
-    async def close(self) -> None:
-        """The slice is over. Returns once all that tasks wrote is saved; the last events and records are only sent, so
-        that they go with what the slice came to. Raises as :meth:`checkpoint` does."""
+    async def settle(self) -> None:
+        """The slice is over, and the run goes on elsewhere. Returns once all that tasks wrote is saved; the last events
+        and records are only sent, so that they go with what the slice came to. Raises as :meth:`checkpoint` does."""
         has_work = bool(self._parts) or self._has_work
         future = self.flush() or self._under_way
         if has_work and future is not None:
             await asyncio.shield(future)
         self._raise_if_failed()
+
+    async def rest(self) -> list[Part]:
+        """The run is over. What is left to be saved, for the script that ends the run; all else is saved by then.
+        Raises as :meth:`checkpoint` does."""
+        if self._has_work and self._under_way is not None:
+            await asyncio.shield(self._under_way)
+        self._raise_if_failed()
+        self._stop_timer()
+        return self._take()
+
+    def _stop_timer(self) -> None:
+        self._late = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     async def _save(self) -> None:
         if (future := self.flush()) is not None:

@@ -52,6 +52,15 @@ class Watch:
         self._channel: redis.client.PubSub | None = None
         #: Whether it costs nothing more to wait for another run's end.
         self.hears_ends = False
+        self._closed = False
+
+    def close(self) -> None:
+        """Hear no more, and let the thread end. Readers that are left look every LOOK_S."""
+        with self._lock:
+            self._closed = True
+            if self._channel is not None:
+                with suppress(redis.RedisError, OSError):
+                    self._channel.close()
 
     def events(
         self, run_id: str, after: str = events.START, *, pause_s: float = 5.0, only_end: bool = False
@@ -136,7 +145,7 @@ class Watch:
             getattr(self._channel, verb)(*channels)
 
     def _listen_for_ever(self, channel: redis.client.PubSub) -> None:
-        while True:
+        while not self._closed:
             try:
                 if not channel.subscribed:
                     time.sleep(0.01)

@@ -2,8 +2,8 @@
 -- KEYS 1 run  2 leases  3 waiting  4 deadlines
 -- ARGV 1 run id  2 owner  3 nonce (one for each delivery of a wake-up, so that a lost reply can be asked for again)
 --      4 length of the lease in ms  5 prefix of run keys
--- Returns {ms now, the run as a flat hash, its branches as a flat hash, ms of the wake-up, ms since when the run waits}
--- or nil: somebody else has it, or it is over. The ms are 0 when it cannot be told which wake-up led here: of a run that
+-- Returns {ms now, the run as a flat hash, its branches as a flat hash, ms of the wake-up, 1 when its thread holds a
+-- checkpoint, ms since when the run waits} or nil: somebody else has it, or it is over. The ms are 0 when it cannot be told which wake-up led here: of a run that
 -- was woken again there may be two, and the older would be taken for the newer.
 -- A wake-up says that there is something to do. Tenants take turns, so that one with ten thousand runs does not hold up
 -- another's first; of one tenant's runs the first in its line goes. The wake-up of a run that was taken for another's
@@ -39,6 +39,10 @@ local function choose()
     redis.call('ZREM', lines, other)
   end
   return place and ARGV[1], tenant
+end
+-- namespaces_of(run): where the checkpoints of its thread are listed; known only here, with the partition's hash tag.
+local function namespaces_of(run)
+  return string.match(run, '^(.-}):') .. ':thread:' .. redis.call('HGET', run, 'thread_id') .. ':namespaces'
 end
 local run_id = ARGV[1]
 local gave = state[8] and string.match(state[8], '^' .. ARGV[3] .. ' (.+)$')
@@ -79,4 +83,4 @@ if redis.call('HGET', run, 'nonce') ~= ARGV[3] or redis.call('HEXISTS', run, 'le
   end
 end
 return {at, redis.call('HGETALL', run), redis.call('HGETALL', run .. ':branches'), tonumber(woken or 0),
-  tonumber(since or 0)}
+  redis.call('EXISTS', namespaces_of(run)), tonumber(since or 0)}

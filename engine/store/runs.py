@@ -28,6 +28,7 @@ from runyard.engine.run import (
 from runyard.engine.store.client import Call
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
+from runyard.engine.store.save import Part, spelled
 from runyard.engine.store.scripts import script
 
 Flat = Sequence[bytes]
@@ -58,6 +59,8 @@ class Claim:
     woken_ms: int
     #: Since when the run has waited; another wake-up than its own may have led here.
     waits_since_ms: int
+    #: Whether its thread holds a checkpoint.
+    has_state: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ def claim(keys: Keys, run_id: str, *, owner: str, nonce: str, lease_ms: int) -> 
         fence = Fence(at.run(run.run_id), "lease", fields["lease"].decode())
         branches = {name: value.decode() for name, value in _flat(reply[2]).items()}
         came_from = fields.get("came_from", b"").decode()
-        return Claim(run, fence, int(reply[0]), came_from, branches, int(reply[3]), int(reply[4]))
+        return Claim(run, fence, int(reply[0]), came_from, branches, int(reply[3]), int(reply[5]), reply[4] == 1)
 
     wanted = (at.run(run_id), at.leases, at.waiting, at.deadlines)
     return Call(script("claim_run"), wanted, (run_id, owner, nonce, lease_ms, at.run("")), parse, owner_in)
@@ -349,8 +352,10 @@ def end(
     report: bytes = b"{}",
     hold_thread: bool = False,
     asks: bool = False,
+    parts: Sequence[Part] = (),
 ) -> Call[Woken]:
     """End a run that is in hand; answers the next run to wake, if any. ``asks``: a person is to be told that it waits.
+    ``parts`` are what it has not saved yet: they are saved with it, or none of it is.
 
     ``values`` are packed JSON (:func:`wire.pack_json`), ``report`` is the JSON that waiting clients are answered.
     """
@@ -375,7 +380,8 @@ def end(
     wanted = (at.run(run.run_id), at.thread(run.thread_id), at.thread_queue(run.thread_id), at.leases, at.waiting,
               at.ended, at.threads, at.events(run.run_id), at.branches(run.run_id), at.rollbacks,
               at.deadlines, at.dead, at.webhook(run.run_id), at.webhooks, at.webhooks_failed, at.asking)  # fmt: skip
-    return Call(script("end_run"), wanted, words, _woken)
+    keys_of_parts, words_of_parts = spelled(parts)
+    return Call(script("end_run"), (*wanted, *keys_of_parts), (*words, *words_of_parts), _woken)
 
 
 def cancel(keys: Keys, run: Run, action: CancelAction, *, events_ttl_ms: int) -> Call[tuple[str, Woken]]:
@@ -487,6 +493,12 @@ def thread_left(keys: Keys, thread_id: str) -> Call[tuple[str, list[dict[str, An
         return (reply[0] or b"").decode(), wire.decode(reply[1]) if reply[1] else []
 
     return Call.command("HMGET", key, "fingerprint", "degraded", parse=parse)
+
+
+def fields_part(keys: Keys, run_id: str, fields: Mapping[str, str | int]) -> Part:
+    """Fields of a run that is in hand, to save with what else it saves."""
+    words = tuple(word for pair in fields.items() for word in pair)
+    return Part("fields", (keys.of_run(run_id).run(run_id),), words)
 
 
 def set_fields(keys: Keys, run_id: str, fence: Fence, fields: Mapping[str, str | bytes | int]) -> Call[int]:

@@ -103,8 +103,8 @@ def test_a_sound_graph_survives_every_death_and_its_effects_happen_once(project:
     assert report["survived"]
     assert len(report["trials"]) == report["points"] >= 15
     assert {trial["what"] for trial in report["trials"]} == {
-        "run claimed", "node starts", "node ended, nothing saved", "checkpoint saved", "superstep saved",
-        "effect begun", "effect noted", "outcome saved",
+        "run claimed", "node starts", "node ended, nothing saved", "superstep saved", "effect begun",
+        "effect noted", "outcome saved",
     }  # fmt: skip
     assert report["nodes"] == {"first": 1, "mail": 1, "paper": 1}
     assert any("values.id" in path for path in report["varies"])
@@ -120,7 +120,8 @@ def test_a_death_before_anything_is_saved_repeats_that_node_alone(project: Path)
     for node in ("first", "mail", "paper"):
         assert again["node starts", node] == {}
         assert again["node ended, nothing saved", node] == {node: 1}
-        assert again["superstep saved", node] == {}
+    assert again["superstep saved", "first"] == again["superstep saved", "mail"] == {}
+    assert again["outcome saved", "paper"] == {}, "the last superstep is saved by the script that ends the run"
 
 
 def test_a_graph_that_asks_is_answered_in_order_whoever_died(project: Path) -> None:

@@ -291,7 +291,7 @@ async def test_records_ride_with_what_they_are_about(redis_url: str) -> None:
         send = eng.worker.store.send
 
         def watched(call: Call[Any]) -> asyncio.Future[Any]:
-            if call.script is not None and call.script.name == "save":
+            if call.script is not None and call.script.name in ("save", "end_run"):
                 saved.append(part_names(call))
             return send(call)
 
@@ -299,7 +299,7 @@ async def test_records_ride_with_what_they_are_about(redis_url: str) -> None:
         eng.worker.hold_s = 1.0  # however slow the machine
         run = await eng.run("g", {"out": []})
         assert len(ledger_of(eng, run)) == 5
-        assert len(saved) == 8  # the input twice, five supersteps, the last values
+        assert len(saved) == 6  # the input, four supersteps, and the fifth with the run's end
     with_records = [names for names in saved if "records" in names]
     assert len(with_records) == 5
     for names in with_records:  # before what they are about, in the same script

@@ -275,7 +275,7 @@ def test_a_script_that_is_sent_twice_does_and_answers_the_same_as_once(bench: Be
     again = bench.do(call)
     assert bench.dump() == after
     if name.startswith("claim_"):  # the instant of the answer, and of a wake-up that is used up
-        until = -2 if name == "claim_run" else 4
+        until = 3 if name == "claim_run" else 4
         first, again = first[1:until], again[1:until]
     elif name == "end_run":  # whom it admitted is in `waiting`: find_lost finds it
         first, again = [first[1:]], [again]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from runyard.engine.errors import LeaseLost
+from runyard.engine.run import Phase
 from runyard.engine.steps import Steps
 from runyard.engine.store import checkpoint_calls, events, records, runs
 from runyard.engine.store.client import AsyncStore, Call
@@ -115,20 +116,46 @@ async def test_who_lost_the_lease_saves_nothing_and_learns_it_at_the_next_checkp
         await scene.steps.checkpoint(scene.checkpoint())
     assert (scene.told(), scene.noted(), scene.saved()) == ([], 0, False)
     with pytest.raises(LeaseLost):
-        await scene.steps.close()
+        await scene.steps.settle()
 
 
 async def test_the_end_waits_for_what_tasks_wrote_also_when_it_is_on_its_way(scene: Scene) -> None:
     scene.steps.wrote(scene.writes())
     scene.steps.flush()
     scene.steps.tell("values", b"{}")
-    await scene.steps.close()
+    await scene.steps.settle()
     assert scene.saved()
+
+
+async def test_what_is_left_at_the_end_is_saved_by_the_script_that_ends_the_run(scene: Scene) -> None:
+    scene.steps.wrote(scene.writes())
+    scene.steps.flush()
+    scene.steps.goes_along(scene.checkpoint())
+    scene.steps.tell("values", b"{}")
+    scene.steps.note(b"{}")
+    parts = await scene.steps.rest()
+    assert [part.name for part in parts] == ["records", "checkpoint", "events"]
+    assert (scene.told(), scene.noted(), scene.saved()) == ([], 0, True), "what was on its way has arrived"
+    call = runs.end(scene.bench.keys, scene.run, scene.fence, Phase.SUCCEEDED, events_ttl_ms=60_000, parts=parts)
+    for _ in range(2):  # its answer may be lost
+        await scene.store.do(call)
+        assert (scene.told(), scene.noted()) == (["values", "end"], 1)
+
+
+async def test_what_is_left_at_the_end_is_not_saved_by_who_lost_the_lease(scene: Scene) -> None:
+    scene.steps.goes_along(scene.checkpoint())
+    scene.steps.tell("values", b"{}")
+    parts = await scene.steps.rest()
+    scene.lose()
+    call = runs.end(scene.bench.keys, scene.run, scene.fence, Phase.SUCCEEDED, events_ttl_ms=60_000, parts=parts)
+    with pytest.raises(LeaseLost):
+        await scene.store.do(call)
+    assert (scene.told(), scene.saved()) == ([], False)
 
 
 async def test_the_last_events_are_sent_ahead_of_what_follows_and_not_waited_for(scene: Scene) -> None:
     scene.steps.tell("values", b"{}")
-    closing = asyncio.ensure_future(scene.steps.close())
+    closing = asyncio.ensure_future(scene.steps.settle())
     await asyncio.sleep(0)
     assert closing.done()
     assert scene.sent == [["events"]]

@@ -152,6 +152,7 @@ class Engine:
     async def close(self) -> None:
         for worker in self._workers:
             await worker.close()
+        self.service.watch.close()
         self.sync_store.close()
 
 

@@ -471,3 +471,67 @@ async def test_breakpoints_are_seen_where_langgraph_stops(before: Any, after: An
 
 def test_not_here_is_a_bubble_up() -> None:
     assert issubclass(seam.NotHere, GraphBubbleUp)
+
+
+def _chain() -> Any:
+    builder = StateGraph(State)
+    builder.add_sequence([("a", lambda _: {"out": [1]}), ("b", lambda _: {"out": [2]})])
+    return builder.add_edge(START, "a")
+
+
+def _routed() -> Any:
+    builder = StateGraph(State)
+    builder.add_node("a", lambda _: {"out": [1]})
+    builder.add_node("b", lambda _: {})
+    builder.add_conditional_edges(START, lambda _: "a", ["a", "b"])
+    return builder.add_conditional_edges("a", lambda state: END if len(state["out"]) > 2 else "a", ["a", END])
+
+
+def _sent() -> Any:
+    builder = StateGraph(State)
+    builder.add_node("a", lambda _: {"out": [1]})
+    builder.add_node("b", lambda _: {"out": [2]})
+    builder.add_conditional_edges("a", lambda _: [Send("b", {}), Send("b", {})], ["b"])
+    return builder.add_edge(START, "a")
+
+
+def _deferred() -> Any:
+    builder = StateGraph(State)
+    builder.add_node("a", lambda _: {"out": [1]})
+    builder.add_node("b", lambda _: {"out": [2]})
+    builder.add_node("last", lambda _: {"out": [3]}, defer=True)
+    builder.add_edge(START, "a")
+    builder.add_edge(START, "last")
+    return builder.add_edge("a", "b").add_edge("b", "last")
+
+
+def _joined() -> Any:
+    builder = StateGraph(State)
+    for name in ("a", "b", "c"):
+        builder.add_node(name, lambda _: {"out": [1]})
+    builder.add_edge(START, "a").add_edge(START, "b")
+    return builder.add_edge(["a", "b"], "c")
+
+
+@entrypoint(checkpointer=InMemorySaver())
+def _function(given: State) -> Any:
+    return given
+
+
+@pytest.mark.parametrize("make", [_chain, _routed, _sent, _deferred, _joined, lambda: _function])
+def test_it_is_known_when_no_node_runs_between_two_checkpoints(make: Any) -> None:
+    """Of every checkpoint LangGraph makes: what it says is next against what we foretell."""
+    graph = make()
+    graph = graph.compile(checkpointer=InMemorySaver()) if isinstance(graph, StateGraph) else graph
+    graph.invoke({"out": []}, at())
+    history = list(graph.get_state_history(at()))
+    foretold = []
+    for state in history:
+        saved = graph.checkpointer.get_tuple(state.config)
+        foretold.append(seam.runs_nothing_next(graph, saved.checkpoint, saved.metadata["source"]))
+    nodes = [set(state.next) - {START} for state in history]
+    assert not any(said and runs for said, runs in zip(foretold, nodes, strict=True)), (
+        "a node would see an unsaved state"
+    )
+    assert foretold[0], "the last checkpoint goes with the end of the run"
+    assert foretold[-1] == (START in graph.nodes)
