@@ -43,6 +43,18 @@ class Connection:
         self._reader = self._writer = None
 
     async def _exchange(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """A kept connection may be closed by the server, which has had enough of it, just as it is used again: then
+        nothing was read of the request, and a new one takes it."""
+        kept = self._writer is not None and self._reader is not None and not self._reader.at_eof()
+        try:
+            return await self._send(method, path, body, headers)
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            if not kept or getattr(error, "partial", b""):
+                raise
+            self.close()
+            return await self._send(method, path, body, headers)
+
+    async def _send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
         if self._writer is None or self._reader is None or self._reader.at_eof():
             self._reader, self._writer = await asyncio.open_connection(self._host, self._port, limit=2**24)
         head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nContent-Type: application/json\r\n"

@@ -22,7 +22,7 @@ BATCH = 200
 #: Every so many-th run failed for good, and every so many-th has a label that is searched for; the first, one alone.
 EVERY_DEAD, EVERY_LABELLED = 100, 1000
 LABEL = {"kind": "rare"}
-ONLY = {"first": True}
+ONLY = {"first": "of all"}
 VALUES = wire.encode({"log": [f"n{i}" for i in range(10)]})
 
 

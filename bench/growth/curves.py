@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import statistics
 import tempfile
@@ -59,7 +60,7 @@ def _say_idle(found: Found, on: Stage, tell: Tell) -> float:
     tell("nothing")
     cost(on, _chain(on, 10), clients=4, seconds=0.5)
     seconds, cpu, scripts = 2.0, on.cpu(), on.scripts()
-    time.sleep(seconds)
+    on.run(asyncio.sleep(seconds))
     spent = sum(ms - cpu[name] for name, ms in on.cpu().items() if name != "client") / seconds
     found.add("idle_cpu_ms_s", "CPU of an idle stack in a second", spent, "ms", count=1)
     found.add(

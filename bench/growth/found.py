@@ -80,7 +80,7 @@ class Size:
 
 
 FULL = Size(
-    kept=(1_000, 5_000, 20_000, 100_000), finished=20_000, loop_s=8.0, waiting=5_000, wait_s=30.0, turns=1_000,
+    kept=(1_000, 5_000, 20_000, 100_000), finished=20_000, loop_s=8.0, waiting=5_000, wait_s=60.0, turns=1_000,
     window=100, tokens=200, readers=1_000, read_runs=50, runs_s=100.0, point_s=3.0, nodes=(1, 3, 10, 30, 100),
     state_kb=(0, 1, 10, 100, 1_000), widths=(1, 10, 30, 100, 300), clients=(1, 2, 4, 8, 16, 32, 64, 128),
     workers=(1, 2, 3, 4), simulated_s=4.0,

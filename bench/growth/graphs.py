@@ -49,7 +49,7 @@ def _append(state: list[Message] | None, writes: Sequence[list[Message]]) -> lis
 
 
 class TalkDelta(TypedDict, total=False):
-    messages: Annotated[list[Message], DeltaChannel(_append, snapshot_frequency=50)]
+    messages: Annotated[list[Message], DeltaChannel(_append, snapshot_frequency=200)]
 
 
 def text(length: int, seed: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bench.growth.curves import CLIENTS, WORKERS
@@ -90,17 +91,20 @@ def _compare(found: Found, costs: Costs, curves: Curves, size: Size) -> None:
 
 
 def _closed(costs: Costs, layout: Layout, *, clients: int, size: Size) -> Seen:
-    return Deployment(costs, layout, nodes=NODES).closed(clients=clients, seconds=size.simulated_s, warm_s=1.0)
+    """For at least some times as long as one run takes: what is under way at both ends must be little of it."""
+    takes_s = clients / most(costs, layout, nodes=NODES)
+    deployment = Deployment(costs, layout, nodes=NODES)
+    return deployment.closed(clients=clients, seconds=size.simulated_s + 4 * takes_s, warm_s=0.5 + 2 * takes_s)
 
 
 def _fleets(found: Found, costs: Costs, size: Size) -> None:
-    seconds = size.simulated_s / 2
+    shorter = replace(size, simulated_s=size.simulated_s / 8)
     for shards in SHARDS:
         for workers in FLEET:
             layout = _fleet(costs, workers, shards)
             # More than fill the store many times over would only wait there.
             clients = FOR_EACH * min(workers, 12 * shards)
-            seen = Deployment(costs, layout, nodes=NODES).closed(clients=clients, seconds=seconds, warm_s=seconds)
+            seen = _closed(costs, layout, clients=clients, size=shorter)
             found.point(f"fleet_{shards}", workers, {
                 "runs_s": seen.runs_s, "most": most(costs, layout, nodes=NODES), "p50_ms": seen.p(50),
                 "store_busy": seen.busy["store"], "workers_busy": seen.busy["workers"],

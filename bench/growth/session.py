@@ -39,13 +39,18 @@ def main(options: argparse.Namespace) -> int:
         return 2
     path = options.out or RESULTS
     document = _document(path if path.exists() and (options.out or not options.quick) else None)
-    failed = [name for name in wanted if not _measured(document, name, QUICK if options.quick else FULL)]
+    keeps = options.out is not None or not options.quick
+    failed = False
+    for name in wanted:
+        if not _measured(document, name, QUICK if options.quick else FULL):
+            failed = True
+        elif keeps:  # at once: whoever is interrupted has what was made so far
+            write(path, document)
     print(text(document, wanted))
-    if options.quick and options.out is None:
-        print("\nNot a whole run: bench/results/growth.json is left as it was (--out FILE writes one).")
+    if keeps:
+        print(f"\nWritten to {path}. The plots and tables: python bench/plot.py")
     else:
-        write(path, document)
-        print(f"\nWritten to {path}. The plots: python bench/plot.py")
+        print("\nNot a whole run: bench/results/growth.json is left as it was (--out FILE writes one).")
     return 1 if failed else 0
 
 

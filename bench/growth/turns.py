@@ -109,7 +109,8 @@ def _say(found: Found, graph: str, name: str, points: Sequence[dict[str, float]]
     ):  # fmt: skip
         found.add(f"{graph}_{key}", f"{what} {at}", last[key], unit, count=size.window)
     for key, what in (("status_ms", "run list"), ("thread_ms", "thread page"), ("history_ms", "last state")):
-        bounds = {"goal": max(FLAT * first[key], first[key] + 2.0)} if key == "status_ms" or delta else {}
+        # The other two have the whole state in them, and grow with it.
+        bounds = {"goal": max(FLAT * first[key], first[key] + 3.0)} if key == "status_ms" else {}
         found.add(
             f"{graph}_{key}", f"{what} after {size.turns:,} turns, {name}", last[key], "ms", count=LOOKS, **bounds
         )

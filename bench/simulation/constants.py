@@ -45,7 +45,7 @@ class Costs:
         return asdict(self)
 
 
-#: For a checkout in which nothing was measured yet: docs/performance.md, "What the limit is" and "What one run costs".
+#: What was known before the curves were measured: docs/performance.md, "What the limit is" and "What one run costs".
 WRITTEN_DOWN = Costs(
     web_ms=2.3, worker_fixed_ms=2.5, worker_step_ms=0.64, store_fixed_ms=0.6, store_step_ms=0.15, client_ms=0.3,
     trips_fixed=8, fsync_ms=0.16, hop_ms=0.05, source="docs/performance.md",

@@ -71,8 +71,9 @@ class Deployment:
     def closed(self, *, clients: int, seconds: float, warm_s: float = 0.5) -> Seen:
         """``clients`` that each ask again as soon as they were answered; only what begins after ``warm_s`` counts."""
         seen, since = Seen(seconds), warm_s
-        for _ in range(clients):
-            self.env.process(self._client_loop(seen, since, since + seconds))
+        for number in range(clients):
+            # One after the other, so that they do not go in step for ever.
+            self.env.process(self._client_loop(seen, since, since + seconds, begins=warm_s / 2 * number / clients))
         return self._see(seen, until=since + seconds, since=since)
 
     def open(self, *, runs_s: float, seconds: float, warm_s: float = 0.5) -> Seen:
@@ -91,7 +92,8 @@ class Deployment:
         self._note_busy(seen, {}, self.env.now)
         return seen
 
-    def _client_loop(self, seen: Seen, since: float, until: float) -> Steps:
+    def _client_loop(self, seen: Seen, since: float, until: float, *, begins: float) -> Steps:
+        yield self.env.timeout(begins)
         while self.env.now < until:
             yield from self._run(seen, since, until)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import sys
@@ -270,3 +271,40 @@ def test_the_kept_growth_is_whole_and_of_full_runs(growth: Any) -> None:
     assert set(kept["measures"]) == set(growth.session.NAMES)
     assert not any(measure["quick"] for measure in kept["measures"].values())
     assert all(measure["conditions"] and measure["numbers"] for measure in kept["measures"].values())
+
+
+async def test_a_kept_connection_that_the_server_has_closed_is_opened_anew(bench: Any) -> None:
+    client, served, gone = importlib.import_module("bench.http_client"), [], asyncio.Queue[None]()
+
+    async def once(reader: Any, writer: Any) -> None:
+        served.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await reader.read(1)  # a second request on this connection gets no answer
+        writer.close()
+        gone.put_nowait(None)
+
+    server = await asyncio.start_server(once, "127.0.0.1", 0)
+    connection = client.Connection("127.0.0.1", server.sockets[0].getsockname()[1])
+    assert await connection.ask("GET", "/first") == {}
+    assert await connection.ask("GET", "/second") == {}
+    connection.close()
+    for _ in range(2):
+        await asyncio.wait_for(gone.get(), 10)
+    server.close()
+    await server.wait_closed()
+    assert [head.split()[1] for head in served] == [b"/first", b"/second"]
+
+
+def test_the_page_has_the_tables_that_the_kept_growth_makes(bench: Any) -> None:
+    pages, page = importlib.import_module("bench.pages"), (ROOT / "docs" / "performance.md").read_text()
+    kept = ROOT / "bench" / "results" / "growth.json"
+    if not kept.exists():
+        pytest.skip("no growth is kept yet")
+    assert page.count("<!-- bench:") == len(pages.TABLES)
+    assert pages.fill(page, json.loads(kept.read_text())) == page, "make it anew: python bench/plot.py"
+
+
+def test_a_table_that_nobody_knows_is_told(bench: Any) -> None:
+    pages = importlib.import_module("bench.pages")
+    with pytest.raises(ValueError, match="bench:grwoth: there is no such table"):
+        pages.fill("<!-- bench:grwoth --><!-- /bench:grwoth -->", {"measures": {}})
