@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -14,9 +14,11 @@ from runyard.engine.outcomes import ROOM
 from runyard.engine.run import Delivery, Phase, Run
 from runyard.engine.shape import at
 from runyard.engine.store.assistants import Assistant
-from runyard.engine.store.checkpoint_sizes import Storage
 from runyard.engine.store.crons import Cron
 from runyard.engine.store.threads import Thread
+
+if TYPE_CHECKING:  # it loads LangGraph, and commands that ask about runs do without
+    from runyard.engine.store.checkpoint_sizes import Storage
 
 Json = dict[str, Any]
 

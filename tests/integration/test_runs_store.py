@@ -19,6 +19,7 @@ from runyard.engine.store import (
     records,
     recovery,
     runs,
+    sealed,
     threads,
 )
 from runyard.engine.store.checkpoint_calls import place_of
@@ -212,6 +213,7 @@ FREE: dict[str, Make] = {
     "delete_thread": lambda b, s: threads.delete(b.keys, s.run.thread_id),
     "resign": lambda b, s: recovery.resign(b.keys, "nobody"),
     "note_consumed": lambda b, s: Call(script("note_consumed"), (b.keys.queues,), ("default", 5)),
+    "reseal_stream": lambda b, s: sealed.reseal_stream(*_stream(b, s)),
 }
 #: Scripts whose second answer cannot be that of the first, and why that is harmless.
 ANSWER_ONCE: dict[str, Make] = {
@@ -226,6 +228,8 @@ ANSWER_ONCE: dict[str, Make] = {
     "discard_run": lambda b, s: runs.discard(b.keys, _dead(b).run_id, "known"),
     # Found, they count as sent again; they are found once more when that was not so.
     "find_lost": lambda b, s: recovery.find_lost(b.at, {"default": 2**50}, before_ms=2**50, most=100, skip=0),
+    # It counts what it has put, and the second time there is nothing left to put.
+    "reseal": lambda b, s: sealed.reseal(b.at.run(s.run.run_id), "hash", [(b"graph_id", b"g", b"x")]),
     # A client's own id: it asked to be told. The service asks for "do_nothing" when the id is its own.
     "create_thread": lambda b, s: threads.create(b.keys, "00000000-0000-4000-8000-00000000000a", {}, exist_ok=False),
 }  # fmt: skip
@@ -245,7 +249,15 @@ TIMED_OR_READING = {
     *("renew_leases", "renew_shares", "lead", "edit_thread", "get_checkpoint", "read_checkpoints", "walk_ancestors"),
     *("set_ttl", "expire_thread", "note_state", "keep_run"),
     *("wake_webhooks", "resend_webhook", "resend_notice"),
+    *("measure_hashes", "sift_threads"),
 }
+
+
+def _stream(bench: Bench, scene: Scene) -> tuple[str, list[sealed.Entry]]:
+    """A stream and its entries."""
+    name = bench.at.events(scene.run.run_id)
+    bench.client.xadd(name, {"e": "values", "d": "{}"})
+    return name, bench.do(sealed.entries(name))
 
 
 def _overtime(bench: Bench, scene: Scene) -> Partition:
@@ -431,7 +443,9 @@ def test_a_run_cut_off_between_two_slices_leaves_its_thread_interrupted(bench: B
     bench.do(runs.give_back(bench.keys, run.run_id, bench.claimed(run).fence))
     bench.cancel(run)
     thread = bench.service.get_thread(run.thread_id)
-    assert (thread.status, thread.graph_id, thread.error) == ("interrupted", "g", None)
+    assert (thread.status, thread.graph_id) == ("interrupted", "g")
+    assert thread.error is not None
+    assert thread.error["error"] == "UserInterrupt"
 
 
 @pytest.mark.parametrize("by", ["its worker", "a client"])
