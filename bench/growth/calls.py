@@ -100,7 +100,8 @@ def _say(
     found.add("waiting_at_once", f"{title}: in hand at once", watch.most, "runs", count=count, better="higher",
               goal=size.waiting)  # fmt: skip
     found.add("waiting_mb", f"{title}: memory of the worker at most", most_mb, "MB", count=count, goal=MEMORY_GOAL_MB)
-    found.add("waiting_kb_each", "memory for each of them", (most_mb - idle_mb) * 1024 / count, "kB", count=count)
+    each_kb = (most_mb - idle_mb) * 1024 / watch.most  # the others waited in the store
+    found.add("waiting_kb_each", "memory for each in hand", each_kb, "kB", count=count)
     found.add("waiting_late_s", f"{title}: the latest is late by", max(late), "s", count=count, goal=LATE_GOAL_S)
     found.add("waiting_late_p50_s", "half of them are late by less than", percentile(late, 50), "s", count=count)
     found.add("waiting_accepted_s", "accepted meanwhile", accepted_s, "runs/s", count=count, better="higher")
