@@ -26,6 +26,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import RESUME
 
+from runyard.engine.recent import Recent
 from runyard.engine.steps import Steps
 from runyard.engine.store import checkpoint_calls as calls, checkpoint_upkeep as upkeep, checkpoints as codec
 from runyard.engine.store.checkpoint_calls import Place, place_of
@@ -126,11 +127,14 @@ class RedisSaver(BaseCheckpointSaver[str]):
         store: AsyncStore | None = None,
         sync_store: SyncStore | None = None,
         serde: SerializerProtocol | None = None,
+        recent: Recent | None = None,
     ) -> None:
+        """``recent``: what this process keeps of the threads it had in hand last."""
         super().__init__(serde=serde or strict_serde())
         self._keys = keys
         self._async = store
         self._sync = sync_store
+        self._recent = recent
         #: The slice this saver serves, if it is bound to one.
         self.session: SliceSession | None = None
 
@@ -306,15 +310,15 @@ class RedisSaver(BaseCheckpointSaver[str]):
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        """What DeltaChannels are rebuilt from, without reading anything else of the ancestors."""
-        plan = delta_history(self.serde, self._place(config), get_checkpoint_id(config), channels)
+        """What DeltaChannels are rebuilt from: nothing else of the ancestors is read, nor what is kept of them."""
+        plan = delta_history(self.serde, self._place(config), get_checkpoint_id(config), channels, self._recent)
         return carry_out(plan, self._sync_store)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """As :meth:`get_delta_channel_history`."""
-        plan = delta_history(self.serde, self._place(config), get_checkpoint_id(config), channels)
+        plan = delta_history(self.serde, self._place(config), get_checkpoint_id(config), channels, self._recent)
         return await acarry_out(plan, self._async_store)
 
     # --- how it is done

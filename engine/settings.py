@@ -262,6 +262,11 @@ class Settings:
         "RUNYARD_WORKER_MEMORY_MB", 0, "A worker process that uses more memory takes no new run; 0: no limit.",
         check=_not_negative,
     )  # fmt: skip
+    worker_recent_bytes: int = setting(
+        "RUNYARD_WORKER_RECENT_BYTES", 32 * 2**20,
+        "What a worker keeps of the threads it had in hand last, so that their next turn reads less; 0: nothing.",
+        check=_not_negative,
+    )  # fmt: skip
     max_input_bytes: int = setting(
         "RUNYARD_MAX_INPUT_BYTES", 8 * 2**20, "Largest input, command, context, config or metadata of a run, as JSON.",
         check=_positive,

@@ -49,6 +49,7 @@ from runyard.engine.notifier import Notifier
 from runyard.engine.pace import Pace
 from runyard.engine.presence import Presence
 from runyard.engine.prices import Prices
+from runyard.engine.recent import Recent
 from runyard.engine.recovery import Recovery
 from runyard.engine.run import Wake
 from runyard.engine.saver import RedisSaver
@@ -176,15 +177,18 @@ class WorkerProcess:
         redact.learn(os.environ, self.settings.redact_names)
         registry, traced = Registry(project), self._tracing
         store = AsyncStore.connect(self.settings.redis_url, vault=keys.vault)
-        serde = strict_serde(self.settings.max_state_bytes)
+        parts: Any = {
+            "store": store, "sync_store": self._sync_store, "serde": strict_serde(self.settings.max_state_bytes),
+            "recent": Recent(self.settings.worker_recent_bytes),
+        }  # fmt: skip
         return Worker(
             settings=self.settings,
             keys=keys,
             worker_id=name,
             store=store,
             sync_store=self._sync_store,
-            saver=RedisSaver(keys, store=store, sync_store=self._sync_store, serde=serde),
-            branch_saver=BranchSaver(keys, store=store, sync_store=self._sync_store, serde=serde),
+            saver=RedisSaver(keys, **parts),
+            branch_saver=BranchSaver(keys, **parts),
             keeper=self._keeper,
             open_graph=registry.aopen,
             items=RedisItems(

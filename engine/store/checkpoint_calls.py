@@ -178,11 +178,11 @@ def read_checkpoints(place: Place, checkpoint_ids: Sequence[str]) -> Call[list[A
 
 
 def walk_ancestors(
-    place: Place, start: str, checkpoint_id: str, stride: int, channels: Sequence[str]
+    place: Place, start: str, checkpoint_id: str, stop: str, stride: int, channels: Sequence[str]
 ) -> Call[list[Any]]:
     """Writes and values of channels in a checkpoint's ancestors, as walk_ancestors.lua gives them."""
     keys = (place.checkpoints, place.channels, place.prefix)
-    return Call(script("walk_ancestors"), keys, (start, checkpoint_id, stride, *channels))
+    return Call(script("walk_ancestors"), keys, (start, checkpoint_id, stop, stride, *channels))
 
 
 def checkpoint_ids(place: Place, highest: str, lowest: str, count: int) -> Call[list[str]]:

@@ -171,7 +171,11 @@ def decode_versions(stored: bytes) -> dict[str, str]:
     return dict(zip(names[:-1:2], names[1::2], strict=True))
 
 
-def decode_writes(serde: SerializerProtocol, fields: Iterable[tuple[bytes, bytes]]) -> list[PendingWrite]:
+#: A write as it is kept: task id, channel, the stored bytes of its value.
+StoredWrite = tuple[str, str, bytes]
+
+
+def stored_writes(fields: Iterable[tuple[bytes, bytes]]) -> list[StoredWrite]:
     """The writes among a checkpoint's fields, in LangGraph's order (``writes_sort_key``)."""
     writes = []
     for field, stored in fields:
@@ -182,4 +186,13 @@ def decode_writes(serde: SerializerProtocol, fields: Iterable[tuple[bytes, bytes
         # UTF-8 sorts as its text does, and no two writes of a task have the same index
         writes.append((path, task_id, int(index), channel, value))
     writes.sort(key=lambda write: write[:3])
-    return [(task_id.decode(), channel.decode(), decode(serde, value)) for _, task_id, _, channel, value in writes]
+    return [(task_id.decode(), channel.decode(), value) for _, task_id, _, channel, value in writes]
+
+
+def decode_write(serde: SerializerProtocol, write: StoredWrite) -> PendingWrite:
+    return (write[0], write[1], decode(serde, write[2]))
+
+
+def decode_writes(serde: SerializerProtocol, fields: Iterable[tuple[bytes, bytes]]) -> list[PendingWrite]:
+    """The same with their values."""
+    return [decode_write(serde, write) for write in stored_writes(fields)]

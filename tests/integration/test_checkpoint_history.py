@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from typing_extensions import TypedDict
 
+from runyard.engine.recent import Recent
 from runyard.engine.saver import RedisSaver
 from runyard.engine.store.client import AsyncStore, SyncStore
 from runyard.engine.store.keys import Keys
@@ -75,6 +77,46 @@ def test_history_equals_the_default_walk_on_every_checkpoint_of_forked_branches(
     for config in [*configs, at("t"), at("t", "not-there"), at("nobody")]:
         native = saver.get_delta_channel_history(config=config, channels=channels)
         assert native == default_walk(saver, config, channels)
+
+
+def test_what_is_kept_of_any_checkpoint_before_leads_to_the_same_history(saver: RedisSaver, redis_url: str) -> None:
+    graph = looping(saver, 20)
+    graph.invoke({"n": 0, "log": ["start"]}, at("t"))
+    forked = graph.update_state(at("t", ids(saver, at("t"))[9]), {"log": ["fork"]}, as_node="work")
+    graph.invoke(None, forked)
+    channels = ["log", "other", "n", "missing"]
+    configs = [found.config for found in saver.list(at("t"))]
+    store = SyncStore.connect(redis_url)
+    remembering = RedisSaver(KEYS, sync_store=store, recent=Recent(10**6))
+    for config in [*configs[::-1], *random.Random(7).choices(configs, k=200), at("t"), at("t", "not-there")]:
+        found = remembering.get_delta_channel_history(config=config, channels=channels)
+        assert found == default_walk(saver, config, channels)
+    store.close()
+
+
+def test_a_turn_reads_what_came_since_the_turn_before_however_long_the_thread_is(
+    saver: RedisSaver, redis_url: str, redis: redis_py.Redis
+) -> None:
+    store = SyncStore.connect(redis_url)
+    remembering = RedisSaver(KEYS, sync_store=store, recent=Recent(10**6))
+    config = put(saver, at("t"), {"log": ["x" * 1000]})
+    sent = []
+    for turn in range(150):
+        redis.config_resetstat()
+        found = remembering.get_delta_channel_history(config=config, channels=["log"])["log"]
+        assert [value for _, _, value in found["writes"]] == list(range(turn))
+        assert turn == 0 or found["seed"] == ["x" * 1000]
+        found["writes"].clear()  # what is handed out is its reader's own
+        found.get("seed", []).clear()
+        sent.append(redis.info("stats")["total_net_output_bytes"])
+        saver.put_writes(config, [("log", turn)], f"task{turn}", "~1")
+        config = put(saver, config, {}, {"log": f"{turn}x"}, new={"log": f"{turn}x"})
+    assert max(sent[100:]) <= max(sent[10:20]) + 100
+    remembering.get_delta_channel_history(config=config, channels=["log"])
+    redis.config_resetstat()
+    remembering.get_delta_channel_history(config=config, channels=["log"])
+    assert "cmdstat_evalsha" not in redis.info("commandstats")
+    store.close()
 
 
 def test_a_graph_of_delta_channels_has_the_states_that_the_memory_saver_gives(saver: RedisSaver) -> None:
