@@ -73,6 +73,13 @@ STORE_RETRY_S, STORE_TIMEOUT_S = 1.5, 2.0
 _REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}")
 
 
+class App(Flask):
+    """Flask, without looking at each function of each request again for whether it is a coroutine: none of ours is."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
+
+
 def create_app(settings: Settings | None = None, *, wake: SendWakes | None = None) -> Flask:
     """A web application on the store and the project that ``settings`` (by default the environment) name.
 
@@ -85,7 +92,7 @@ def create_app(settings: Settings | None = None, *, wake: SendWakes | None = Non
         observe(settings)  # a process of its own; who hands in settings looks after its log itself
     wiring = wire_up(settings, wake)
     # Flask cannot find the place of a package inside a namespace by itself; nothing is kept there.
-    app = Flask("runyard.app", static_folder=None, instance_path=str(Path(__file__).resolve().parent))
+    app = App("runyard.app", static_folder=None, instance_path=str(Path(__file__).resolve().parent))
     app.extensions[NAME] = wiring
     app.config.update(_flask_config(wiring.settings))
     if wiring.settings.metrics == "on":

@@ -20,7 +20,8 @@ class Process:
 #: Threads are for short requests: who listens or waits for long is moved to the relay, which needs none.
 WEB = Process(
     "web",
-    "gunicorn --worker-class gthread --workers ${RUNYARD_WEB_WORKERS:-2} --threads ${RUNYARD_WEB_THREADS:-64}"
+    "gunicorn --worker-class runyard.app.web_worker.WebWorker"
+    " --workers ${RUNYARD_WEB_WORKERS:-2} --threads ${RUNYARD_WEB_THREADS:-64}"
     " --bind ${RUNYARD_HOST:-127.0.0.1}:${RUNYARD_PORT:-8123} --graceful-timeout 10 --no-control-socket"
     " --logger-class runyard.app.web_log.WebLog"
     ' "runyard.app.factory:create_app()"',

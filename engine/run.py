@@ -147,6 +147,11 @@ class RunRequest:
     #: Seconds from the first slice to the end; None: as long as the server allows.
     timeout_s: float | None = None
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """All of it by name, to be written: nothing is copied."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:

@@ -149,10 +149,9 @@ class Service:
         phase, at, made_id, labels = self.store.do(call)
         if made_id != run.run_id:
             return self.get_run(made_id)
-        run = dataclasses.replace(run, metadata={**labels, **run.metadata})
         if replaces and idempotency is not None:  # only now: a duplicate must cancel nothing
             self._cancel_all([each for each in self._delayed(run.thread_id) if each != made_id], _action(strategy))
-        return self.begun(run, phase, at, woken=self._letter is not None)
+        return self.begun(run, phase, at, labels, woken=self._letter is not None)
 
     def to_run(self, request: RunRequest, **facts: Any) -> Run:
         """A run that is not recorded yet."""
@@ -163,15 +162,18 @@ class Service:
             queue=self.settings.queue, created_at=0, updated_at=0, request=request, **facts,
         )  # fmt: skip
 
-    def begun(self, run: Run, phase: Phase, at: int, *, woken: bool = False) -> Run:
+    def begun(
+        self, run: Run, phase: Phase, at: int, labels: dict[str, Any] | None = None, *, woken: bool = False
+    ) -> Run:
         """What follows once a run is recorded: what is before it makes way, if that was asked for, and it is woken,
-        unless the script has done that."""
+        unless the script has done that. The run as it is now; ``labels`` are those of its thread."""
         log.info("run.created", **ids_of(run), phase=str(phase))
         if run.strategy in ("interrupt", "rollback") and phase is Phase.QUEUED:  # behind one that came in between
             self._cancel_unfinished(run.thread_id, _action(run.strategy), before=run.run_id)
         if phase is Phase.WAITING and not woken:
             self.wake([_wake_of(run)])
-        return dataclasses.replace(run, phase=phase, created_at=at, updated_at=at)
+        metadata = {**(labels or {}), **run.metadata}
+        return dataclasses.replace(run, phase=phase, created_at=at, updated_at=at, metadata=metadata)
 
     def fresh_thread_id(self, idempotency: Idempotency | None = None) -> str:
         """An id for a thread that is made for a request of a client that named none."""

@@ -615,7 +615,7 @@ def _fields(keys: Keys, run: Run) -> list[str | bytes]:
     """What is written at creation; the scripts add the rest."""
     return [
         "assistant_id", run.assistant_id, "graph_id", run.graph_id, "queue", run.queue,
-        "request", keys.seal(wire.encode(asdict(run.request)), run.run_id), "metadata", wire.encode(run.metadata),
+        "request", keys.seal(wire.encode(run.request.fields), run.run_id), "metadata", wire.encode(run.metadata),
         "temporary", "1" if run.temporary else "",
         *(("priority", str(run.priority)) if run.priority else ()),
         *(("user", keys.seal(wire.encode(run.user), run.run_id)) if run.user else ()),

@@ -1,0 +1,106 @@
+"""The web server's threads, which stay with clients that keep asking."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runyard.engine.tether import tethered
+from tests.support.eventually import eventually
+from tests.support.stack import free_port
+
+APP = """
+def app(environ, start_response):
+    body = environ["PATH_INFO"].encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+THREADS = 4
+
+
+class Server:
+    def __init__(self, folder: Path) -> None:
+        (folder / "tiny.py").write_text(APP)
+        self.port = free_port()
+        options = (
+            f"--worker-class runyard.app.web_worker.WebWorker --workers 1 --threads {THREADS} "
+            f"--bind 127.0.0.1:{self.port} --graceful-timeout 10 --no-control-socket tiny:app"
+        )
+        line = [sys.executable, "-m", "gunicorn", *options.split()]
+        self.log = folder / "log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                tethered(line), cwd=folder, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(folder)}
+            )
+        eventually(self._listens, timeout_s=30, what="gunicorn listens")
+
+    def _listens(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            self.connect().close()
+        except OSError:
+            return False
+        return True
+
+    def connect(self) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection.connect()
+        return connection
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    yield made
+    made.close()
+
+
+def ask(connection: http.client.HTTPConnection, path: str) -> str:
+    connection.request("GET", path)
+    return connection.getresponse().read().decode()
+
+
+def test_clients_that_keep_their_connections_do_not_keep_others_waiting(server: Server) -> None:
+    kept = [server.connect() for _ in range(3 * THREADS)]
+    for round_ in range(3):
+        for number, connection in enumerate(kept):
+            assert ask(connection, f"/{round_}/{number}") == f"/{round_}/{number}"
+    for connection in kept:
+        connection.close()
+
+
+def test_requests_that_do_not_wait_for_the_answer_before_are_all_answered(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        client.sendall(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(5)))
+        answered = b""
+        while not answered.endswith(b"/4"):
+            answered += client.recv(4096)
+    assert [part[:2] for part in answered.split(b"\r\n\r\n")[1:]] == [b"/0", b"/1", b"/2", b"/3", b"/4"]
+
+
+def test_a_client_that_goes_and_one_that_says_nothing_cost_nothing(server: Server) -> None:
+    silent = server.connect()
+    gone = server.connect()
+    assert ask(gone, "/1") == "/1"
+    gone.close()
+    assert ask(server.connect(), "/2") == "/2"
+    assert ask(silent, "/3") == "/3"
+
+
+def test_a_server_that_stops_waits_for_no_client_to_ask_again(server: Server) -> None:
+    kept = server.connect()
+    assert ask(kept, "/1") == "/1"
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=9) == 0
