@@ -55,8 +55,13 @@ async def advance(worker: Worker, run_id: str, nonce: str, tell: Tell = lambda *
     A wake-up for a run that somebody else has, or that is over, does nothing. A lost lease ends silently: whoever has
     it now goes on. When the store goes away nothing is committed, and recovery brings the run back.
     """
-    if worker.draining or not await _has_room(worker):
-        return await _passed_on(worker, run_id)
+    async with worker.pace.turn():
+        if await _has_room(worker):
+            return await _advanced(worker, run_id, nonce, tell)
+    return await _passed_on(worker, run_id)
+
+
+async def _advanced(worker: Worker, run_id: str, nonce: str, tell: Tell) -> list[Wake]:
     lease_ms = worker.settings.lease_ms
     claim = await worker.store.do(
         runs.claim(worker.keys, run_id, owner=worker.worker_id, nonce=nonce, lease_ms=lease_ms)
@@ -104,8 +109,13 @@ async def advance_branch(
     worker: Worker, run_id: str, name: str, nonce: str, tell: Tell = lambda *_: None
 ) -> list[Wake]:
     """Run one branch of a dispatched superstep; answers the run's wake-up when it was the last. ``tell`` as above."""
-    if worker.draining or not await _has_room(worker):
-        return await _branch_passed_on(worker, run_id, name)
+    async with worker.pace.turn():
+        if await _has_room(worker):
+            return await _branch_advanced(worker, run_id, name, nonce, tell)
+    return await _branch_passed_on(worker, run_id, name)
+
+
+async def _branch_advanced(worker: Worker, run_id: str, name: str, nonce: str, tell: Tell) -> list[Wake]:
     call = runs.claim_branch(worker.keys, run_id, name, nonce=nonce, lease_ms=worker.settings.lease_ms)
     claim = await worker.store.do(call)
     if claim is None:
@@ -132,7 +142,6 @@ async def advance_branch(
 async def _has_room(worker: Worker) -> bool:
     """Whether this process takes a run now, or can after a while: a message that goes round costs more than one that
     waits. One that was told to stop while it waited takes none."""
-    await worker.pace.turn()
     ends = asyncio.get_running_loop().time() + ROOM_WITHIN_S
     while not worker.has_room():
         if worker.draining or asyncio.get_running_loop().time() > ends:

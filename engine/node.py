@@ -109,6 +109,8 @@ class NodeRunner:
         self._running: dict[str, dict[str, Any]] = {}
         self._kept = Kept(worker.store, worker.keys, run, graph.checkpointer.serde)  # type: ignore[union-attr]
         self.gate = Gate(worker, run, fence, branch, tell)
+        #: How many tasks are under way.
+        self._at_work = 0
         #: How long each task that waits for its next attempt has to wait, in seconds.
         self.waits: list[float] = []
         #: Nodes that are to be tried again later, with the number of the attempt.
@@ -125,10 +127,16 @@ class NodeRunner:
         LeaseLost and StoreUnavailable are not attempts and pass through.
         """
         self.gate.busy += 1
+        self._at_work += 1
+        if self._at_work == 1:
+            self._worker.pace.node_at_work()
         try:
             return await self._brought_to_its_end(task, once, policies)
         finally:
             self.gate.busy -= 1
+            self._at_work -= 1
+            if self._at_work == 0:
+                self._worker.pace.nodes_ended()
 
     async def _brought_to_its_end(
         self, task: PregelExecutableTask, once: seam.Once, policies: Sequence[RetryPolicy]

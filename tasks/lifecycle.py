@@ -217,7 +217,7 @@ class WorkerProcess:
             wake=self.wake,
             has_room=self._has_room,
             took=self._presence.took,
-            pace=Pace(lambda: self._presence.store_s, lambda: len(self._keeper.in_hand())),
+            pace=Pace(lambda: self._presence.store_s),
             expendable=self._expendable,
             killed_after=_Timer().killed_after if self._expendable else lambda _: nullcontext(),
             retire=_retire if not self._expendable else lambda: None,

@@ -11,6 +11,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send, interrupt
 
 from runyard.engine import wire
+from runyard.engine.pace import MOST_READY
 from runyard.engine.run import Phase
 from tests.support.engine import engine
 
@@ -102,3 +103,20 @@ async def test_a_quantum_of_zero_gives_one_superstep_for_each_slice(redis_url: s
         run = await eng.run("fan", {"items": [1, 2], "out": []})
         assert run.slices == 3  # plan; work; total, after which nothing is left to stop in front of
         assert values_of(eng, run)["out"] == [2, 4, 6]
+
+
+async def test_runs_that_wait_are_all_in_hand_at_once_however_many_would_compute(redis_url: str) -> None:
+    count, inside, all_are_in = 4 * MOST_READY, [], asyncio.Event()
+
+    async def work(state: State) -> State:
+        inside.append(state["answer"])
+        if len(inside) == count:
+            all_are_in.set()
+        await asyncio.wait_for(all_are_in.wait(), 30)
+        return {"out": [1]}
+
+    graph = StateGraph(State).add_node("work", work).add_edge(START, "work").compile()
+    async with engine(redis_url, {"wait": graph}) as eng:
+        runs = [eng.start("wait", {"answer": str(number)}) for number in range(count)]
+        await eng.drive()
+        assert {eng.service.get_run(run.run_id).phase for run in runs} == {Phase.SUCCEEDED}
