@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -31,11 +31,19 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _NAMES_OF_CHECKPOINT = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 
 
-def start(wiring: Wiring, body: Json, thread_id: str | None = None, *, part: int | None = None) -> Run:
+def start(
+    wiring: Wiring,
+    body: Json,
+    thread_id: str | None = None,
+    *,
+    part: int | None = None,
+    before: Callable[[Run], None] = lambda _: None,
+) -> Run:
     """Record the run that ``body`` asks for, on a thread, or on a hidden one of its own when there is none.
 
     With the header Idempotency-Key it is the run that the same request has made before; ``part`` tells the runs of one
-    request apart. Everything is checked before anything is written. Raises AssistantNotFound, InvalidInput,
+    request apart, and ``before`` is shown the run right before it is recorded. Everything is checked before anything is
+    written. Raises AssistantNotFound, InvalidInput,
     GraphBroken, and what Service.create_run does.
     """
     once = _idempotency(body, thread_id, part)
@@ -67,6 +75,7 @@ def start(wiring: Wiring, body: Json, thread_id: str | None = None, *, part: int
         trace=g.get("trace", "") if has_request_context() else "",
         # a thread that is made for the run is looked for by that, and handlers filter by what they have put there
         thread_metadata=body.get("metadata"),
+        before=before,
     )
     if wiring.options.thread_ttl and (kept or body.get("if_not_exists") == "create"):
         _give_time_to_live(wiring, run.thread_id)

@@ -19,10 +19,10 @@ from runyard.engine.errors import StoreUnavailable
 from runyard.engine.live import Live
 from runyard.engine.protocol import PREFIX
 from runyard.engine.run import TERMINAL, CancelAction, Run
-from runyard.engine.service import Service
 from runyard.engine.store import events
 from runyard.engine.store.events import Event
 from runyard.engine.thread_events import ThreadEvent
+from runyard.engine.watch import Awaited
 
 #: Clients learn this interval and reconnect when it is exceeded: once begun, it must go on.
 HEARTBEAT_S = 5.0
@@ -141,13 +141,12 @@ async def thread(
             yield HEARTBEAT
 
 
-def soon(service: Service, run: Run, spare: threading.Semaphore, kept: Callable[[], bytes]) -> bytes | None:
+def soon(awaited: Awaited, run: Run, spare: threading.Semaphore, kept: Callable[[], bytes]) -> bytes | None:
     """The run's result as JSON if it comes in a moment and a thread can be spared to wait for it, as :func:`result`."""
     if not spare.acquire(blocking=False):
         return None
     try:
-        found = service.events(run.run_id, pause_s=GLANCE_S if run.phase in TERMINAL else SOON_S, only_end=True)
-        event = next(found, None)
+        event = awaited.end(run, within_s=GLANCE_S if run.phase in TERMINAL else SOON_S)
         return (events.result_in(event) or kept()) if event is not None else None
     except StoreUnavailable:
         return None

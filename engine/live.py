@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from runyard.engine import metrics
 from runyard.engine.run import Run
@@ -39,7 +40,7 @@ class Live:
 
     def __init__(self, store: AsyncStore, keys: Keys, watch: Watch) -> None:
         self.store, self.keys, self._watch = store, keys, watch
-        self._reads = _SharedReads(store)
+        self._reads, self._ringing = _SharedReads(store), _Ringing()
 
     def events(
         self, run_id: str, after: str = START, *, pause_s: float, only_end: bool = False
@@ -75,29 +76,35 @@ class Live:
             patience_s = min(SETTLED_S, pause_s)
             live = False  # what was told before somebody came lags behind nobody
             while True:
-                bell.clear()
-                if found := await self._reads.do((channel, after, only_end), read(after)):
+                bell.rung.clear()
+                if found := await self._look(bell, (channel, after, only_end), read(after)):
                     after = found[-1].id
                     if live:
                         at_ms = int(after.partition("-")[0])
                         metrics.observe("runyard_stream_lag_seconds", time.time() - at_ms / 1000)
                     yield found
-                elif not await _rings(bell, patience_s) and patience_s == pause_s:
+                elif not await _rings(bell.rung, patience_s) and patience_s == pause_s:
                     yield ()
                 else:
                     patience_s = pause_s
                 live = True
 
+    async def _look(self, bell: _Bell, key: Any, call: Call[list[E]]) -> Sequence[E]:
+        if bell.told is None:
+            return await self._reads.do(key, call)
+        told, bell.told = [cast(E, bell.told)], None
+        return told
+
     @asynccontextmanager
-    async def _listening(self, channel: str, *, only_end: bool) -> AsyncIterator[asyncio.Event]:
-        bell = _Bell(asyncio.get_running_loop())
+    async def _listening(self, channel: str, *, only_end: bool) -> AsyncIterator[_Bell]:
+        bell = _Bell(self._ringing)
         if only_end and self._watch.hears_ends:
             self._watch.enter(channel, bell, only_end=True)
         else:
             # To subscribe is a word to the store from a thread's connection, which may have to be made again.
             await asyncio.to_thread(self._watch.enter, channel, bell, only_end=only_end)
         try:
-            yield bell.rung
+            yield bell
         finally:
             if only_end:
                 self._watch.leave(channel, bell, only_end=True)
@@ -105,15 +112,35 @@ class Live:
                 await asyncio.shield(asyncio.to_thread(self._watch.leave, channel, bell, only_end=False))
 
 
+class _Ringing:
+    """Bells that were rung by the thread that hears the store, heard on the loop: it is woken once for many."""
+
+    def __init__(self) -> None:
+        self._rung: deque[asyncio.Event] = deque()
+        self._planned = False
+
+    def ring(self, loop: asyncio.AbstractEventLoop, bell: asyncio.Event) -> None:
+        self._rung.append(bell)
+        if not self._planned and not loop.is_closed():
+            self._planned = True
+            loop.call_soon_threadsafe(self._hear)
+
+    def _hear(self) -> None:
+        self._planned = False  # first: what is rung from now on wakes the loop again
+        while self._rung:
+            self._rung.popleft().set()
+
+
 class _Bell:
     """Rung by the thread that hears the store, heard on the loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop, self.rung = loop, asyncio.Event()
+    def __init__(self, ringing: _Ringing) -> None:
+        self._ringing, self._loop = ringing, asyncio.get_running_loop()
+        self.rung = asyncio.Event()
+        self.told: Event | None = None
 
     def set(self) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.rung.set)
+        self._ringing.ring(self._loop, self.rung)
 
 
 async def _rings(bell: asyncio.Event, within_s: float) -> bool:

@@ -117,6 +117,7 @@ class Service:
         thread_metadata: dict[str, Any] | None = None,
         idempotency: Idempotency | None = None,
         trace: str = "",
+        before: Callable[[Run], None] = lambda _: None,
     ) -> Run:
         """Record a run and wake a worker. Once this returns the run is accepted and will be carried out.
 
@@ -125,6 +126,7 @@ class Service:
         for a thread that is made here, ``trace`` the ``traceparent`` of the request; ``user`` is whom nodes are to know
         as the one who asked. When the wake-up cannot be sent (the broker is away) the run is accepted all the same, and
         recovery starts it. With ``idempotency`` the answer is the run that the same request made before, if one has.
+        ``before`` is shown the run right before it is recorded: who waits for its end then misses nothing of it.
         Raises Backlogged and TooManyWaiting when the queue is too old (see Admission), ThreadNotFound, ThreadBusy,
         IdempotencyConflict, StoreUnavailable (then nothing was recorded, or, if only the answer was lost, all of it
         was: ask for the run by listing the thread).
@@ -142,6 +144,7 @@ class Service:
             trace=trace,
         )  # fmt: skip
         letter = self._letter(_wake_of(run)) if self._letter else None
+        before(run)
         call = runs.create(
             self.keys, run, delay_ms=round(after_s * 1000), create_thread=create_thread or run.temporary,
             thread_metadata=thread_metadata, idempotency=idempotency, letter=letter,

@@ -1,7 +1,8 @@
 """Waiting for what runs tell: one subscription for a whole process, however many clients wait.
 
-The channel of a run only says "look"; what there is to see is read from its stream. So a lost message costs a waiting
-client at most one pause between looks, and a client that joins late misses nothing.
+The channel of a run only says "look"; what there is to see is read from its stream. The channel of ends also says what
+a run came to, if that is small, so that who waits for that alone need not look. A lost message costs a waiting
+client at most one pause between looks, and a client that joins late looks first and misses nothing.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import redis
 import structlog
 
+from runyard.engine.errors import Sealed
+from runyard.engine.run import Run
 from runyard.engine.store import events
 from runyard.engine.store.client import Call, SyncStore
 from runyard.engine.store.events import Event
@@ -36,9 +39,65 @@ E = TypeVar("E", bound=_Entry)
 
 
 class Bell(Protocol):
-    """What wakes a reader; called from the thread that hears the store."""
+    """What wakes a reader; set from the thread that hears the store."""
+
+    #: The end of the run, where that was told with the news of it.
+    told: Event | None
 
     def set(self) -> None: ...
+
+
+class ThreadBell(threading.Event):
+    """Wakes a thread."""
+
+    told: Event | None = None
+
+
+class Awaited:
+    """A wait for the end of a run; :meth:`begin` before the run is recorded, and nothing of it can be missed."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._bell = ThreadBell()
+        self._run_id = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+
+    def begin(self, run: Run) -> None:
+        """Listen for the end of ``run``, which does not exist yet."""
+        self._leave()
+        self._run_id = run.run_id
+        self._watch.enter(self._watch.channel_of(run.run_id), self._bell, only_end=True)
+
+    def end(self, run: Run, *, within_s: float) -> Event | None:
+        """The last event of ``run`` if it comes in time. Who has not begun before that run was recorded looks first.
+
+        Raises StoreUnavailable.
+        """
+        ends = time.monotonic() + within_s
+        look = self._run_id != run.run_id
+        if look:
+            self.begin(run)
+        while True:
+            if look and (event := self._watch.end_now(run.run_id)):
+                return event
+            rest_s = ends - time.monotonic()
+            if rest_s <= 0:
+                return None
+            self._bell.wait(min(LOOK_S, rest_s))
+            if self._bell.told:
+                return self._bell.told
+            self._bell.clear()
+            look = True
+
+    def _leave(self) -> None:
+        if self._run_id:
+            self._watch.leave(self._watch.channel_of(self._run_id), self._bell, only_end=True)
+            self._run_id = ""
 
 
 class Watch:
@@ -71,7 +130,7 @@ class Watch:
         The iterator never ends by itself while the run is active; an ended run whose events were forgotten yields
         nothing but None: the caller, who knows the run's status, decides.
         """
-        channel = self._keys.of_run(run_id).events(run_id)
+        channel = self.channel_of(run_id)
 
         def look(after: str) -> Call[list[Event]]:
             return events.end(self._keys, run_id) if only_end else events.read(self._keys, run_id, after)
@@ -81,6 +140,17 @@ class Watch:
                 yield event
                 if event is not None and event.name == events.END:
                     return
+
+    def awaited(self) -> Awaited:
+        """A wait for one run's end. For who waits after the run was recorded, too."""
+        return Awaited(self)
+
+    def channel_of(self, run_id: str) -> str:
+        return self._keys.of_run(run_id).events(run_id)
+
+    def end_now(self, run_id: str) -> Event | None:
+        """The last event of a run that has ended. Raises StoreUnavailable."""
+        return next(iter(self._store.do(events.end(self._keys, run_id))), None)
 
     def _follow(
         self, channel: str, read: Callable[[str], Call[list[E]]], after: str, pause_s: float, *, only_end: bool = False
@@ -100,8 +170,8 @@ class Watch:
                     yield None
 
     @contextmanager
-    def _listening(self, channel: str, *, only_end: bool) -> Iterator[threading.Event]:
-        bell = threading.Event()
+    def _listening(self, channel: str, *, only_end: bool) -> Iterator[ThreadBell]:
+        bell = ThreadBell()
         self.enter(channel, bell, only_end=only_end)
         try:
             yield bell
@@ -151,7 +221,7 @@ class Watch:
                     time.sleep(0.01)
                     continue
                 if message := channel.get_message(timeout=30.0):
-                    self._ring(self._name_of(message))
+                    self._hear(message["channel"].decode(), message["data"])
             except (redis.RedisError, OSError, ValueError, TypeError, AttributeError):
                 # The last two: a subscription from another thread reconnects while this one reads. redis-py subscribes
                 # anew by itself when the connection is back.
@@ -160,19 +230,22 @@ class Watch:
                 log.exception("watch.failed")
                 time.sleep(0.2)
 
-    def _name_of(self, message: dict[str, Any]) -> str:
-        """What its bells are kept under."""
-        channel: str = message["channel"].decode()
-        if not channel.endswith(":ends"):
-            return channel
-        run_id = message["data"].decode()
-        return _end_of(self._keys.of_run(run_id).events(run_id))
-
-    def _ring(self, channel: str) -> None:
+    def _hear(self, channel: str, data: bytes) -> None:
+        told = None
+        if channel.endswith(":ends"):
+            run_id, told = self._told(data)
+            channel = _end_of(self.channel_of(run_id))
         with self._lock:
             bells = list(self._bells.get(channel, ()))
         for bell in bells:
+            bell.told = told
             bell.set()
+
+    def _told(self, data: bytes) -> tuple[str, Event | None]:
+        try:
+            return events.told_end(self._keys, data)
+        except Sealed:  # who reads it is told why
+            return data.partition(b" ")[0].decode(), None
 
 
 def _end_of(channel: str) -> str:

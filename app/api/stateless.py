@@ -8,7 +8,7 @@ from flask import Response
 
 from runyard.app import answers
 from runyard.app.api.runs import cancelled
-from runyard.app.api.streams import EVENT_STREAM, joined, streaming, waiting
+from runyard.app.api.streams import EVENT_STREAM, joined, started_and_awaited, streaming, waiting
 from runyard.app.auth.scopes import needs
 from runyard.app.resources import Resource
 from runyard.app.run_requests import start, start_all
@@ -75,7 +75,7 @@ def cancel_many(body: Json, query: Json) -> Response:
 @needs("runs:write")
 def wait(body: Json) -> Response:
     """Start a run and answer its result when it has ended."""
-    return waiting(start(wired(), body, body.get("thread_id")), cancel=body.get("on_disconnect") == "cancel")
+    return started_and_awaited(body, body.get("thread_id"))
 
 
 @blueprint.route("/stream", methods=["POST"])
@@ -123,7 +123,7 @@ def cancel(query: Json, run_id: str) -> Response:
 @needs("runs:read", "threads.read")
 def join(query: Json, run_id: str) -> Response:
     """The result of a run, when it has ended."""
-    return waiting(service().get_run(run_id), cancel=query["cancel_on_disconnect"], joined=True)
+    return waiting(service().get_run(run_id), cancel=query["cancel_on_disconnect"])
 
 
 @blueprint.route("/<run:run_id>/stream")

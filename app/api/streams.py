@@ -19,6 +19,7 @@ from runyard.engine import wire
 from runyard.engine.errors import InvalidInput, NotFound
 from runyard.engine.run import Run
 from runyard.engine.store import events
+from runyard.engine.watch import Awaited
 
 blueprint = Resource(
     "streams", __name__, url_prefix="/threads/<thread:thread_id>/runs", description="Waiting for runs."
@@ -35,7 +36,7 @@ _EVENT_ID = re.compile(r"\d{1,20}(-\d{1,20})?")
 @needs("runs:write")
 def wait(body: Json, thread_id: str) -> Response:
     """Start a run and answer its result when it has ended."""
-    return waiting(start(wired(), body, thread_id), cancel=body.get("on_disconnect") == "cancel")
+    return started_and_awaited(body, thread_id)
 
 
 @blueprint.route("/stream", methods=["POST"])
@@ -53,7 +54,7 @@ def stream(body: Json, thread_id: str) -> Response:
 @needs("runs:read", "threads.read")
 def join(query: Json, thread_id: str, run_id: str) -> Response:
     """The result of a run, when it has ended."""
-    return waiting(service().get_run(run_id, thread_id), cancel=query["cancel_on_disconnect"], joined=True)
+    return waiting(service().get_run(run_id, thread_id), cancel=query["cancel_on_disconnect"])
 
 
 @blueprint.route("/<run:run_id>/stream")
@@ -70,21 +71,34 @@ def join_stream(query: Json, thread_id: str, run_id: str) -> Response:
     return joined(run, query)
 
 
-def waiting(run: Run, *, cancel: bool, joined: bool = False) -> Response:
-    """An answer that takes as long as the run."""
-    here, engine = _place(run), service()
-    kept = partial(engine.kept_result, run, joined=joined)
+def started_and_awaited(body: Json, thread_id: str | None) -> Response:
+    """Start a run; the answer takes as long as it does."""
+    with service().watch.awaited() as awaited:
+        run = start(wired(), body, thread_id, before=awaited.begin)
+        return _waiting(run, awaited, cancel=body.get("on_disconnect") == "cancel", joined=False)
+
+
+def waiting(run: Run, *, cancel: bool) -> Response:
+    """An answer that takes as long as a run that is there already."""
+    with service().watch.awaited() as awaited:
+        return _waiting(run, awaited, cancel=cancel, joined=True)
+
+
+def _waiting(run: Run, awaited: Awaited, *, cancel: bool, joined: bool) -> Response:
+    here = _place(run)
+    kept = partial(service().kept_result, run, joined=joined)
     headers = {"Location": f"{here}/join", "Content-Location": here}
-    if not cancel and (known := sse.soon(engine, run, wired().spare, kept)) is not None:
+    if not cancel and (known := sse.soon(awaited, run, wired().spare, kept)) is not None:
         return answers.raw(known, headers)
     return answers.chunked(lambda live: sse.result(live, run, kept), headers, on_gone=_ender(run, cancel))
 
 
 def shaped(run: Run, shape: Callable[[bytes], bytes]) -> Response:
     """An answer that takes as long as the run, whose result ``shape`` turns into what its client expects."""
-    engine = service()
-    kept = partial(engine.kept_result, run, joined=False)
-    if (known := sse.soon(engine, run, wired().spare, kept)) is not None:
+    kept = partial(service().kept_result, run, joined=False)
+    with service().watch.awaited() as awaited:
+        known = sse.soon(awaited, run, wired().spare, kept)
+    if known is not None:
         return answers.raw(shape(known), {})
     return answers.chunked(lambda live: sse.shaped(live, run, kept, shape), {})
 

@@ -21,10 +21,11 @@ if phase then
   end
   drop_branches(KEYS[8], KEYS[9], KEYS[5], ARGV[1], KEYS[10])
   redis.call('DEL', KEYS[1], KEYS[15], KEYS[16], KEYS[17], KEYS[18])
-  redis.call('XADD', KEYS[7], '*', 'e', 'end', 'd', '{"status":"interrupted"}')
+  local report = '{"status":"interrupted"}'
+  local id = redis.call('XADD', KEYS[7], '*', 'e', 'end', 'd', report)
   redis.call('PEXPIRE', KEYS[7], 1000)
   redis.call('PUBLISH', KEYS[7], 'end')
-tell_end(KEYS[7], ARGV[1])
+  tell_end(KEYS[7], ARGV[1], id, report)
 end
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])

@@ -89,6 +89,21 @@ def end(keys: Keys, run_id: str) -> Call[list[Event]]:
     )
 
 
+def told_end(keys: Keys, told: bytes) -> tuple[str, Event | None]:
+    """Which run has ended, as the channel of ends tells it, and its last event, if that was told with it.
+
+    Raises Sealed for one that cannot be decrypted.
+    """
+    name, _, rest = told.partition(b" ")
+    event_id, _, data = rest.partition(b" ")
+    run_id = name.decode()
+    if not event_id:
+        return run_id, None
+    if keys.vault is not None:
+        data = keys.vault.open(data, lambda owner: owner == run_id)
+    return run_id, Event(event_id.decode(), END, data)
+
+
 def result_in(event: Event) -> bytes | None:
     """The result that an ``end`` event carries, as the JSON it is; None: the run was cancelled and left nothing new."""
     return event.data.partition(b'"result":')[2][:-1] or None

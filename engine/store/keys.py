@@ -73,7 +73,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:due` | sorted set | runs that wait for a time, by that ms | recovery promotes them |
 | `P:cuts` | sorted set | runs of which a fan-out is to be cut off on other workers, by that ms | the time has come |
 | `P:ended` | sorted set | runs that ended, by the ms of their end | pruned |
-| `P:ends` | channel | the id of each run that has just ended, to all web processes | – |
+| `P:ends` | channel | each run that has just ended, to all web processes: `<run>`, and with it ` <id> <data>` of its last event, unless that is above 8 kB | – |
 | `P:deadlines` | sorted set | runs that must have ended by a time, by that ms | with their end |
 | `P:dead` | sorted set | dead letters: runs that failed for good, by the ms of their end | revived, discarded or pruned |
 | `P:dead:<tenant>` | sorted set | those of a tenant other than the default, which are in the list above, too | revived, discarded or pruned |

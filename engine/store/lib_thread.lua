@@ -31,17 +31,19 @@ local function leave(thread, run, rest, error, interrupts)
   if #without > 0 then redis.call('HSET', thread, 'degraded', '[' .. table.concat(without, ',') .. ']')
   else redis.call('HDEL', thread, 'degraded') end
 end
--- tell_end(events, run_id): tell whoever waits for this run's end alone, through the one channel of its partition. A
--- channel is no key; its name begins as that of the run's events does.
-local function tell_end(events, run_id)
-  redis.call('PUBLISH', string.match(events, '^.-:{%d+}:') .. 'ends', run_id)
+-- tell_end(events, run_id, id, report): tell whoever waits for this run's end alone, through the one channel of its
+-- partition: the run, and its last event, unless that is large; then who waits reads it. A channel is no key; its name
+-- begins as that of the run's events does.
+local function tell_end(events, run_id, id, report)
+  local told = #report <= 8192 and run_id .. ' ' .. id .. ' ' .. report or run_id
+  redis.call('PUBLISH', string.match(events, '^.-:{%d+}:') .. 'ends', told)
 end
 -- settle(...): mark a run as ended and tell whoever waits for it: the stream's last entry is `end`.
 local function settle(run, events, ended, run_id, phase, report, at, events_ttl_ms)
   redis.call('HSET', run, 'phase', phase, 'ended_at', at, 'updated_at', at)
   redis.call('ZADD', ended, at, run_id)
-  redis.call('XADD', events, '*', 'e', 'end', 'd', report)
+  local id = redis.call('XADD', events, '*', 'e', 'end', 'd', report)
   redis.call('PEXPIRE', events, events_ttl_ms)
   redis.call('PUBLISH', events, 'end')
-  tell_end(events, run_id)
+  tell_end(events, run_id, id, report)
 end

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from runyard.engine.live import Live
 from runyard.engine.run import Run
-from runyard.engine.store import events
+from runyard.engine.store import events, runs
+from runyard.engine.store.client import AsyncStore
 from runyard.engine.store.embedded import EmbeddedServer
 from runyard.engine.store.fence import Fence
 from runyard.engine.watch import Watch
@@ -169,3 +173,101 @@ def test_the_last_words_of_a_deleted_run_end_its_readers(bench: Bench, watch: Wa
         eventually(lambda: listeners(bench, teller.run) == 1)
         bench.delete(teller.run)
         assert reader.result(timeout=5) == []
+
+
+# --- who waits for an end alone
+
+
+KEYS_OF_ENCRYPTION = "one:" + base64.b64encode(b"1" * 32).decode()
+
+
+def looks(bench: Bench) -> int:
+    """How often the last event of a run was read."""
+    return int(bench.client.info("commandstats").get("cmdstat_xrevrange", {}).get("calls", 0))
+
+
+def hears_ends(bench: Bench, run: Run) -> bool:
+    [(_, count)] = bench.client.pubsub_numsub(bench.keys.of_run(run.run_id).ends)
+    return int(count) > 0
+
+
+def recorded(bench: Bench, run: Run) -> Fence:
+    """A run that was awaited before, recorded and in hand."""
+    bench.do(runs.create(bench.keys, run, create_thread=True))
+    return bench.claimed(run).fence
+
+
+@pytest.mark.parametrize("keys", ["", KEYS_OF_ENCRYPTION], ids=["plain", "encrypted"])
+def test_who_waits_since_before_a_run_was_recorded_is_told_its_result_and_reads_nothing(
+    redis_url: str, keys: str
+) -> None:
+    bench = Bench(redis_url, partitions=4, encryption_keys=keys)
+    run, watch = bench.record(), Watch(bench.store, bench.keys)
+    with watch.awaited() as awaited:
+        awaited.begin(run)
+        eventually(lambda: hears_ends(bench, run))
+        fence, before = recorded(bench, run), looks(bench)
+        bench.end(run, fence, report=b'{"n":1}')
+        told = awaited.end(run, within_s=0.9)
+    assert told is not None
+    assert events.result_in(told) == b'{"n":1}'
+    assert looks(bench) == before
+    assert bench.do(events.end(bench.keys, run.run_id)) == [told]
+    bench.close()
+
+
+def test_a_large_result_is_read_by_who_is_told_of_it(bench: Bench, watch: Watch) -> None:
+    run, report = bench.record(), b'"%b"' % (b"x" * 9000)
+    with watch.awaited() as awaited:
+        awaited.begin(run)
+        eventually(lambda: hears_ends(bench, run))
+        fence, before = recorded(bench, run), looks(bench)
+        bench.end(run, fence, report=report)
+        told = awaited.end(run, within_s=0.9)
+    assert told is not None
+    assert events.result_in(told) == report
+    assert looks(bench) == before + 1
+
+
+def test_an_end_whose_news_was_lost_is_found_by_looking(
+    bench: Bench, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runyard.engine.watch.LOOK_S", 0.05)
+    run = bench.record()
+    with watch.awaited() as awaited:
+        awaited.begin(run)
+        eventually(lambda: hears_ends(bench, run))
+        watch.close()
+        eventually(lambda: not hears_ends(bench, run))
+        bench.end(run, recorded(bench, run))
+        assert awaited.end(run, within_s=5) is not None
+
+
+def test_who_waits_for_another_run_than_it_began_with_or_comes_late_looks_first(bench: Bench, watch: Watch) -> None:
+    teller = Teller(bench)
+    with watch.awaited() as awaited:
+        awaited.begin(bench.record())  # of a request that was sent before, whose run is another
+        assert awaited.end(teller.run, within_s=0.01) is None
+        teller.end()
+        assert awaited.end(teller.run, within_s=0.9) is not None
+    with watch.awaited() as late:
+        assert late.end(teller.run, within_s=0) is not None
+
+
+async def test_many_who_wait_on_a_loop_are_all_told_an_end(bench: Bench, watch: Watch) -> None:
+    teller = Teller(bench)
+    store = AsyncStore.connect(bench.settings.redis_url)
+    live = Live(store, bench.keys, watch)
+
+    async def last() -> bytes:
+        async for some in live.events(teller.run.run_id, pause_s=30, only_end=True):
+            if some:
+                return some[-1].data
+        return b""
+
+    waiting = [asyncio.create_task(last()) for _ in range(20)]
+    await asyncio.to_thread(eventually, lambda: hears_ends(bench, teller.run))
+    await asyncio.to_thread(teller.end)
+    async with asyncio.timeout(5):
+        assert set(await asyncio.gather(*waiting)) == {b'{"status":"success","result":{}}'}
+    await store.close()
