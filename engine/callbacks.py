@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.callbacks.manager import handle_event
 from langchain_core.outputs import LLMResult
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command, Send
 
-from runyard.engine import redact
+from runyard.engine import redact, seam
 from runyard.engine.ledger import Ledger, counted, status_of
 from runyard.engine.record import Kind, Status
 
@@ -54,7 +53,7 @@ class Either:
         return chosen.__get__(handler, owner)  # type: ignore[no-any-return]
 
 
-class Callbacks(BaseCallbackHandler):
+class Callbacks(seam.InsideNodes):
     """Notes in ``ledger`` what happens inside nodes. Its methods are called in whatever thread it happens in."""
 
     #: On the event loop it is called at once; otherwise each call would be a turn of the thread pool.

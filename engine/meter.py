@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 from uuid import UUID
 
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.outputs import LLMResult
 
+from runyard.engine import seam
 from runyard.engine.bounds import bound_of
 from runyard.engine.budget import Budget, Reached, Scope, grant_of
 from runyard.engine.callbacks import Either, model_of, usage
@@ -43,7 +43,7 @@ class Edge(Parks):
     """A budget is used up: the node stays without writes, its siblings end, the run pauses."""
 
 
-class Meter(BaseCallbackHandler):
+class Meter(seam.InsideNodes):
     """One for each slice or branch of a run that has a budget. Its callbacks come from whatever thread a call is in."""
 
     raise_error = True

@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NoReturn
@@ -98,7 +98,7 @@ class NodeRunner:
         self._ledger = ledger
         self._now_ms, self._in_branch = now_ms, branch is not None
         self._made_at = asyncio.get_running_loop().time()
-        self._may_be_partial = any(policy.quorum is not None for policy in policies.values())
+        self.may_be_partial = any(policy.quorum is not None for policy in policies.values())
         #: The fan-out of each task of the superstep that is of one.
         self._fanouts: dict[str, Fanout] = {}
         #: Tasks whose last attempt is noted, while it is not known whether they may be missing.
@@ -126,36 +126,37 @@ class NodeRunner:
         Raises WaitsForRetry when the next attempt is more than a moment away, Parks when there is no room for one;
         LeaseLost and StoreUnavailable are not attempts and pass through.
         """
+        fanout = self._fanouts.get(task.id)
+        last: _Exhausted | None = None
+        value = None
+        self._begins()
+        try:
+            try:
+                if fanout is None:
+                    return await self._attempts(task, once, policies)
+                value = await self._as_part(fanout, task, once, policies)
+            except _Exhausted as exhausted:
+                last = exhausted  # what follows is raised without it: it is nothing of the node's author
+            if last is not None:
+                value = await self._give_up(task, last.error, last.record)
+            if fanout is not None:
+                fanout.answer(task.id)
+                await self._count(fanout, task)
+            return value
+        finally:
+            self._ends()
+
+    def _begins(self) -> None:
         self.gate.busy += 1
         self._at_work += 1
         if self._at_work == 1:
             self._worker.pace.node_at_work()
-        try:
-            return await self._brought_to_its_end(task, once, policies)
-        finally:
-            self.gate.busy -= 1
-            self._at_work -= 1
-            if self._at_work == 0:
-                self._worker.pace.nodes_ended()
 
-    async def _brought_to_its_end(
-        self, task: PregelExecutableTask, once: seam.Once, policies: Sequence[RetryPolicy]
-    ) -> Any:
-        fanout = self._fanouts.get(task.id)
-        last: _Exhausted | None = None
-        value = None
-        try:
-            if fanout is None:
-                return await self._attempts(task, once, policies)
-            value = await self._as_part(fanout, task, once, policies)
-        except _Exhausted as exhausted:
-            last = exhausted  # what follows is raised without it: it is nothing of the node's author
-        if last is not None:
-            value = await self._give_up(task, last.error, last.record)
-        if fanout is not None:
-            fanout.answer(task.id)
-            await self._count(fanout, task)
-        return value
+    def _ends(self) -> None:
+        self.gate.busy -= 1
+        self._at_work -= 1
+        if self._at_work == 0:
+            self._worker.pace.nodes_ended()
 
     async def _attempts(self, task: PregelExecutableTask, once: seam.Once, policies: Sequence[RetryPolicy]) -> Any:
         """Try until the task succeeds. Raises _Exhausted when there is no further attempt."""
@@ -209,13 +210,11 @@ class NodeRunner:
             raise _Exhausted(Recorded(known), known)
         self.wait_if_early(task)
 
-    async def _once_there_is_room(
+    def _once_there_is_room(
         self, task: PregelExecutableTask, once: seam.Once, attempt: int, clock: _Clock
-    ) -> Any:
-        policy = self._policy(task)
-        if not policy.is_gated:
-            return await self._noted(task, once, attempt, clock)
-        return await self.gate.passed(task, policy, attempt, lambda: self._noted(task, once, attempt, clock))
+    ) -> Awaitable[Any]:
+        policy, noted = self._policy(task), partial(self._noted, task, once, attempt, clock)
+        return self.gate.passed(task, policy, attempt, noted) if policy.is_gated else noted()
 
     async def _noted(self, task: PregelExecutableTask, once: seam.Once, attempt: int, clock: _Clock) -> Any:
         """One attempt, with its place in the ledger unless it fails: then a decision belongs to it."""
@@ -254,7 +253,7 @@ class NodeRunner:
 
     def begin(self, tasks: Mapping[str, PregelExecutableTask]) -> None:
         """A superstep is about to start."""
-        self._fanouts = fanouts(tasks, self._policies) if self._may_be_partial else {}
+        self._fanouts = fanouts(tasks, self._policies) if self.may_be_partial else {}
         for fanout in self._fanouts.values():
             if (cut_at := self._run.cuts.get(fanout.key)) is not None:
                 fanout.end_at(self._made_at + (cut_at - self._now_ms) / 1000)

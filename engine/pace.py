@@ -69,9 +69,7 @@ class Pace:
     ``store_s`` tells what the store needs to answer, in seconds.
     """
 
-    def __init__(
-        self, store_s: Callable[[], float] = lambda: 0.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, store_s: Callable[[], float] = lambda: 0.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._store_s, self._clock = store_s, clock
         self._save_s, self._seen_at, self._acted_at = 0.0, float("-inf"), float("-inf")
         self._is_open = False

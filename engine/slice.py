@@ -384,7 +384,7 @@ class _Slice:
             saved=self._prepared.outputs,
             begun=begun_in(self._worker, self._prepared, self._run),
             execute=self._nodes,
-            begin=self._nodes.begin,
+            begin=self._nodes.begin if self._nodes.may_be_partial else None,
             left=self._nodes.left,
         )
 
