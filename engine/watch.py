@@ -150,7 +150,8 @@ class Watch:
 
     def end_now(self, run_id: str) -> Event | None:
         """The last event of a run that has ended. Raises StoreUnavailable."""
-        return next(iter(self._store.do(events.end(self._keys, run_id))), None)
+        found = self._store.do(events.end(self._keys, run_id))
+        return found[0] if found else None
 
     def _follow(
         self, channel: str, read: Callable[[str], Call[list[E]]], after: str, pause_s: float, *, only_end: bool = False
