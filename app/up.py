@@ -24,7 +24,7 @@ import click
 from runyard.app.auth.ways import asks_who
 from runyard.app.exit_codes import ExitCode
 from runyard.app.place import Place, PortInUse, flower_port, free_port, in_url, refuse_open_host
-from runyard.app.processes import FLOWER, PROCESSES, WEB, WORKER, WORKER_CPU
+from runyard.app.processes import FLOWER, PROCESSES, WEB, WORKER, WORKER_CPU, Process
 from runyard.app.store_keeper import StoreKeeper
 from runyard.app.supervisor import Program, Supervisor
 from runyard.app.terminal import Terminal
@@ -36,6 +36,7 @@ from runyard.engine.store.embedded import EmbeddedServer
 from runyard.engine.store.meta import check_keys, encryption, keys_of
 from runyard.graphs.errors import GraphConfigError
 from runyard.graphs.project import load_project
+from runyard.tasks.cores import cores_for
 
 #: Web first, so that nothing new comes in; the store, which all of them need, after all of them.
 STOP_ORDER = ([WEB.name], [WORKER.name, WORKER_CPU.name], [FLOWER.name])
@@ -65,6 +66,7 @@ class UpOptions:
     redis_url: str | None = None
     json: bool = False
     ready_timeout_s: float = 60.0
+    workers: int = 1
 
 
 class Stop:
@@ -96,7 +98,8 @@ class Stop:
 def up(options: UpOptions) -> int:
     """Run the stack until a signal says stop; gives the exit code. Whatever it gives, nothing is left running."""
     as_json = os.environ.get("RUNYARD_LOG_FORMAT") == "json"
-    terminal = Terminal(sys.stderr, [process.name for process in PROCESSES], as_json=as_json)
+    names = [name for process in PROCESSES for name in _names(process, options.workers)]
+    terminal = Terminal(sys.stderr, names, as_json=as_json)
     try:
         with Stop().listening() as stop:
             _run(options, terminal, stop)
@@ -149,7 +152,9 @@ def check_encryption(settings: Settings, redis_url: str) -> None:
 
 def _run_on(place: Place, options: UpOptions, terminal: Terminal, stop: Stop, store: EmbeddedServer | None) -> None:
     keeper = StoreKeeper(store, terminal.say) if store else None
-    supervisor = Supervisor(programs(place, options.config), show=terminal.show, say=terminal.say)
+    supervisor = Supervisor(
+        programs(place, options.config, workers=options.workers), show=terminal.show, say=terminal.say
+    )
     try:
         supervisor.start()
         _turn_until_ready(supervisor, place, stop, options.ready_timeout_s)
@@ -164,9 +169,12 @@ def _run_on(place: Place, options: UpOptions, terminal: Terminal, stop: Stop, st
         supervisor.stop(STOP_ORDER, hurry=stop.hurry)
 
 
-def programs(place: Place, config: Path | None, base: Mapping[str, str] = os.environ) -> list[Program]:
+def programs(
+    place: Place, config: Path | None, base: Mapping[str, str] = os.environ, *, workers: int = 1
+) -> list[Program]:
     """The Procfile's lines as children with one environment. A shell expands the variables, then is replaced.
 
+    Several workers keep to a core each, where there are as many and the environment does not say otherwise.
     Raises ConfigError for a setting that no child would start with. Workers set to drain for longer get longer.
     """
     env = {
@@ -184,7 +192,19 @@ def programs(place: Place, config: Path | None, base: Mapping[str, str] = os.env
     if config is not None:
         env["RUNYARD_CONFIG"] = str(config.absolute())
     spare_s = max(0.0, Settings.from_env(env).drain_s - DEFAULT_DRAIN_S)
-    return [Program(p.name, ["/bin/sh", "-c", f"exec {p.command}"], env, p.drain_s + spare_s) for p in PROCESSES]
+    made = []
+    for process in PROCESSES:
+        names = _names(process, workers)
+        for name, core in zip(names, cores_for(len(names)), strict=True):
+            own = {"RUNYARD_WORKER_CORE": core, **env} if core else env
+            made.append(Program(name, ["/bin/sh", "-c", f"exec {process.command}"], own, process.drain_s + spare_s))
+    return made
+
+
+def _names(process: Process, workers: int) -> list[str]:
+    """What the children of a line are called: there may be several workers."""
+    more = range(2, workers + 1) if process is WORKER else ()
+    return [process.name, *(f"{process.name}-{number}" for number in more)]
 
 
 @contextlib.contextmanager
@@ -271,6 +291,13 @@ def _exit_code(problem: EngineError) -> ExitCode:
     help="Folder of the embedded store; kept between starts.",
 )
 @click.option("--redis-url", envvar="REDIS_URL", help="Use this store and start none.")
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="As many as there are cores use them all.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what happens as JSON lines; logs go to stderr either way.")
 def up_command(as_json: bool, **options: Any) -> None:
     """Run the whole stack on this machine: store, web, workers, Flower."""

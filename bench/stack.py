@@ -20,6 +20,7 @@ from runyard.app.place import free_port
 from runyard.app.processes import WEB, WORKER
 from runyard.engine.store.embedded import AppendFsync, EmbeddedServer
 from runyard.engine.tether import tethered
+from runyard.tasks.cores import cores_for
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Names of variables that would change what is measured.
@@ -131,8 +132,9 @@ class Stack(Processes):
     def __enter__(self) -> Self:
         super().__enter__()
         try:
-            for number in range(self._workers):
-                self.spawn(f"worker{number}", WORKER.command.replace("worker@", f"worker{number}@"), self.environment)
+            for number, core in enumerate(cores_for(self._workers)):
+                env = {"RUNYARD_WORKER_CORE": core, **self.environment}
+                self.spawn(f"worker{number}", WORKER.command, env)
             if self._web:
                 self.spawn(WEB.name, WEB.command, self.environment)
                 self._wait_for_web(60.0)

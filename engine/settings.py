@@ -49,6 +49,10 @@ def _nice(value: int) -> str | None:
     return None if 0 <= value <= 19 else "a whole number from 0 to 19"
 
 
+def _core(value: str) -> str | None:
+    return None if not value or (value.isascii() and value.isdigit()) else "the number of a core, from 0, or nothing"
+
+
 def _port(value: int) -> str | None:
     return None if 0 <= value <= 65535 else "a port from 0 to 65535"
 
@@ -209,6 +213,12 @@ class Settings:
         5,
         "How far a worker gives way to others on its machine, 0 to 19: clients are answered while it is busy.",
         check=_nice,
+    )
+    worker_core: str = setting(
+        "RUNYARD_WORKER_CORE",
+        "",
+        "The core a worker keeps to, from 0; its threads for plain functions use all. Default: as the kernel likes.",
+        check=_core,
     )
     lease_s: float = setting(
         "RUNYARD_LEASE_S", 3.0, "How long a worker may be silent before others take its runs.", check=_positive

@@ -68,6 +68,7 @@ from runyard.graphs.registry import Registry, load_project
 from runyard.tasks import exporter, notify, sentry, tracing
 from runyard.tasks.celery import app
 from runyard.tasks.children import Watch
+from runyard.tasks.cores import keep_to, spread
 from runyard.tasks.observe import log_to_stdout, observe, say_at_once, sinks
 from runyard.tasks.pool import the_loop, wait_for
 from runyard.tasks.wake import RunFailed, Waker
@@ -89,7 +90,7 @@ class WorkerProcess:
         self.wake = Waker(app)
         self._events = the_loop()
         self.loop = self._events.loop
-        self.loop.set_default_executor(ThreadPoolExecutor(settings.sync_threads, thread_name_prefix="node"))
+        self.loop.set_default_executor(ThreadPoolExecutor(settings.sync_threads, "node", spread))
         #: Sending a wake-up blocks, for seconds when the broker is away.
         self._senders = ThreadPoolExecutor(4, thread_name_prefix="wake")
         self._tracing = tracing.begin(settings, "runyard-worker")
@@ -343,20 +344,29 @@ def _in_the_first_process(sender: Any, **_: Any) -> None:
     global _queues, _drain_pipe, _metrics_folder  # noqa: PLW0603 - Celery tells it to the parent only; children inherit both
     _queues = ",".join(sender.app.amqp.queues.consume_from)
     pool = sender.pool_cls.__module__.rpartition(".")[2]
-    os.nice(Settings.from_env(os.environ).worker_nice)
+    settings = Settings.from_env(os.environ)
+    os.nice(settings.worker_nice)
     log.info("worker.starts", worker=sender.hostname, queues=_queues, pool=pool, concurrency=sender.concurrency)
     if "prefork" in sender.pool_cls.__module__:
         _drain_pipe = os.pipe()
-        if Settings.from_env(os.environ).metrics == "on":
+        if settings.metrics == "on":
             _metrics_folder = exporter.shared_folder(os.getpid(), "worker")
     else:
+        with _or_end():
+            keep_to(settings.worker_core)
         threading.Thread(target=_wire_or_end, name="wiring", daemon=True).start()
 
 
 def _wire_or_end() -> None:
+    with _or_end():
+        _wire_when_possible()
+
+
+@contextmanager
+def _or_end() -> Iterator[None]:
     """A worker that cannot be wired would take wake-ups and do nothing: it ends, and says why by name."""
     try:
-        _wire_when_possible()
+        yield
     except (ConfigError, GraphsError) as error:
         log.error("worker.cannot_start", error=str(error))  # noqa: TRY400 - what is wrong is in a file, not in a stack
         sys.stdout.flush()
