@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any
 
 from runyard.app import a2a, json_rpc
-from runyard.app.sse import HEARTBEAT, Parts, follow, frame
+from runyard.app.sse import HEARTBEAT, Kept, Parts, follow, frame
 from runyard.engine import wire
 from runyard.engine.live import Live
 from runyard.engine.run import Run
@@ -47,7 +47,7 @@ class Teller:
         yield {**a2a.update(self._run, status["state"], final=True), "status": status}
 
 
-async def stream(live: Live, run: Run, message: Json, kept: Callable[[], bytes], message_id: Any) -> Parts:
+async def stream(live: Live, run: Run, message: Json, kept: Kept, message_id: Any) -> Parts:
     """A task from the message that began it to its end."""
     teller = Teller(run, message_id)
     yield teller.frame(a2a.received(run, message))
@@ -55,7 +55,7 @@ async def stream(live: Live, run: Run, message: Json, kept: Callable[[], bytes],
         async for some in parts:
             told = [teller.token(event) for event in some if event.name == "messages"]
             if some and some[-1].name == events.END:
-                result = events.result_in(some[-1]) or await asyncio.to_thread(kept)
+                result = events.result_in(some[-1]) or await asyncio.to_thread(kept, some[-1])
                 cancelled = wire.decode(some[-1].data).get("status") == "interrupted"
                 told.append(teller.end(result, cancelled=cancelled))
             if whole := b"".join(told) or (b"" if some else HEARTBEAT):

@@ -42,6 +42,8 @@ EVENTS_OF: dict[str, tuple[str, ...]] = {
 }
 
 Parts = AsyncGenerator[bytes, None]
+#: Finds the result of a run that its last event does not tell; that is None when it was forgotten.
+Kept = Callable[[Event | None], bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,39 +143,38 @@ async def thread(
             yield HEARTBEAT
 
 
-def soon(awaited: Awaited, run: Run, spare: threading.Semaphore, kept: Callable[[], bytes]) -> bytes | None:
+def soon(awaited: Awaited, run: Run, spare: threading.Semaphore, kept: Kept) -> bytes | None:
     """The run's result as JSON if it comes in a moment and a thread can be spared to wait for it, as :func:`result`."""
     if not spare.acquire(blocking=False):
         return None
     try:
         event = awaited.end(run, within_s=GLANCE_S if run.phase in TERMINAL else SOON_S)
-        return (events.result_in(event) or kept()) if event is not None else None
+        return (events.result_in(event) or kept(event)) if event is not None else None
     except StoreUnavailable:
         return None
     finally:
         spare.release()
 
 
-async def result(live: Live, run: Run, kept: Callable[[], bytes]) -> Parts:
+async def result(live: Live, run: Run, kept: Kept) -> Parts:
     """The run's result as JSON, after a newline at once and every few seconds of waiting.
 
-    ``kept`` is asked for when the events do not tell it: the run was cancelled before it did anything, or ended so long
-    ago that they were forgotten.
+    ``kept`` is asked for when the events do not tell it: it is large, the run was cancelled before it did anything, or
+    ended so long ago that they were forgotten.
     """
     yield b"\n"
+    end: Event | None = None
     async with aclosing(follow(live, run, events.START, only_end=True)) as parts:
         async for some in parts:
             if not some:
                 yield b"\n"
             else:
-                if told := events.result_in(some[-1]):
-                    yield told
-                    return
+                end = some[-1]
                 break
-    yield await asyncio.to_thread(kept)
+    yield (events.result_in(end) if end else None) or await asyncio.to_thread(kept, end)
 
 
-async def shaped(live: Live, run: Run, kept: Callable[[], bytes], shape: Callable[[bytes], bytes]) -> Parts:
+async def shaped(live: Live, run: Run, kept: Kept, shape: Callable[[bytes], bytes]) -> Parts:
     """As :func:`result`, in another shape."""
     async with aclosing(result(live, run, kept)) as parts:
         async for part in parts:

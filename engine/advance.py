@@ -14,7 +14,6 @@ from runyard.engine import metrics, webhooks, wire
 from runyard.engine.branch import RETURNED, Result, run_branch
 from runyard.engine.caps import room_for
 from runyard.engine.errors import LeaseLost
-from runyard.engine.feed import INTERRUPT_KEY
 from runyard.engine.leases import Held
 from runyard.engine.outcomes import Tell
 from runyard.engine.record import ids_of
@@ -37,7 +36,7 @@ from runyard.engine.run import (
 )
 from runyard.engine.slice import run_slice, stoppable, stopped
 from runyard.engine.steps import Steps
-from runyard.engine.store import runs
+from runyard.engine.store import results, runs
 from runyard.engine.waiting import is_looked_at
 from runyard.engine.worker import Worker
 
@@ -277,6 +276,7 @@ async def _end(
         hold_thread=hold_thread,
         asks=is_looked_at(worker.notify, worker.waiting, run, interrupts or {}),
         parts=await steps.rest(),
+        kept=await _kept(worker, run, phase, values),
     )
     following = await worker.store.do(call)
     metrics.inc("runyard_run_ends_total", run.graph_id, str(phase))
@@ -293,6 +293,14 @@ async def _end(
     return wakes
 
 
+async def _kept(worker: Worker, run: Run, phase: Phase, values: bytes) -> results.Kept | None:
+    """How its thread keeps what a run came to, where that is large; None: the `end` tells it itself."""
+    if len(values) < results.LARGE or run.temporary or phase not in (Phase.SUCCEEDED, Phase.PAUSED):
+        return None
+    before = await worker.store.do(results.shown(worker.keys, run.thread_id))
+    return results.kept(worker.keys, run.thread_id, values, before)
+
+
 async def _tell_of_death(worker: Worker, run: Run, error: Mapping[str, object], cause: BaseException | None) -> None:
     """Tell of a run as it ended: this slice may have been its first, and noted what it was claimed without."""
     try:
@@ -307,11 +315,7 @@ def result_of(values: bytes, error: object, interrupts: dict[str, list[dict[str,
     """What waiting clients are answered, as JSON: the values, with what the graph asks; or the error."""
     if error is not None:
         return wire.encode({"__error__": error})
-    asked = [item for items in (interrupts or {}).values() for item in items]
-    if asked and values.startswith(b"{"):
-        inside = values[1:-1]
-        return b'{%b%b"%b":%b}' % (inside, b"," if inside.strip() else b"", INTERRUPT_KEY.encode(), wire.encode(asked))
-    return values or b"{}"
+    return wire.with_asked(values or b"{}", [item for items in (interrupts or {}).values() for item in items])
 
 
 def wake_of(run: Run, queue: str | None = None) -> Wake:

@@ -11,11 +11,10 @@ from runyard.engine import wire
 from runyard.engine.protocol import MODES as PROTOCOL_MODES, PROTOCOL, ProtocolFeed
 from runyard.engine.run import RunRequest
 from runyard.engine.shape import checkpoint_of
+from runyard.engine.wire import INTERRUPT_KEY
 
 #: Told of every event: its name, and its JSON.
 Tell = Callable[[str, bytes], None]
-INTERRUPT_KEY = "__interrupt__"
-
 #: What nodes find in ``config["configurable"]`` and no stream tells.
 PRIVATE = frozenset({"degraded", "langgraph_auth_user", "langgraph_auth_user_id", "langgraph_auth_permissions"})
 

@@ -32,7 +32,7 @@ from runyard.engine.ids import is_uuid, new_run_id, new_thread_id
 from runyard.engine.record import ids_of
 from runyard.engine.run import TERMINAL, CancelAction, MultitaskStrategy, Phase, Run, RunRequest, ThreadStatus, Wake
 from runyard.engine.settings import Settings
-from runyard.engine.store import events, recovery, runs, threads
+from runyard.engine.store import events, recovery, results, runs, threads
 from runyard.engine.store.client import Call, SyncStore
 from runyard.engine.store.events import Event
 from runyard.engine.store.keys import Keys
@@ -330,15 +330,21 @@ class Service:
                     return
                 yield None
             elif event.name == events.END:
-                yield events.result_in(event) or self.kept_result(run)
+                yield events.result_in(event) or self.kept_result(run, event)
                 return
 
-    def kept_result(self, run: Run, *, joined: bool = True) -> bytes:
-        """What the store still knows of the result of a run that is over, as JSON.
+    def kept_result(self, run: Run, end: Event | None = None, *, joined: bool = True) -> bytes:
+        """What the store still knows of the result of a run that is over, as JSON: what its last event, ``end``, says
+        that its thread keeps, or else what it came to and what the thread holds.
 
         Of a run that was cancelled before it did anything, who joins it hears what its thread holds, and who has waited
         since its start hears nothing, as on LangGraph's server.
         """
+        asked = events.asked_in(end) if end else None
+        if asked is not None:
+            values = self.store.do(results.left_by(self.keys, run.thread_id, run.run_id))
+            if values is not None:
+                return wire.with_asked(values, wire.decode(asked))
         current = self.store.do(runs.get(self.keys, run.run_id))
         if not joined and (current is None or current.phase is Phase.CANCELLED):
             return b"{}"
@@ -453,7 +459,7 @@ class Service:
         asked = {task["id"]: task["interrupts"] for task in state["tasks"] if task["interrupts"]}
         call = threads.note_state(
             self.keys, thread_id, known, graph_id=graph_id, assistant_id=assistant_id, rest=rest,
-            asked=wire.encode(asked),
+            asked=wire.encode(asked), events_ttl_ms=self.settings.keep_events_s * 1000,
         )  # fmt: skip
         self.store.do(call)
 

@@ -34,6 +34,8 @@ _OPTIONS = (
     | orjson.OPT_PASSTHROUGH_DATACLASS
 )
 _PACK_FROM = 1024
+#: Where values say what the graph asks.
+INTERRUPT_KEY = "__interrupt__"
 #: Nesting below this is written as text.
 _DEEPEST = 100
 #: Longest message of an exception that is kept and shown, in characters.
@@ -50,6 +52,14 @@ def encode(value: Any) -> bytes:
 
 def decode(data: bytes | str) -> Any:
     return orjson.loads(data)
+
+
+def with_asked(values: bytes, asked: list[Any]) -> bytes:
+    """The JSON of values with what the graph asks, if it asks anything and they are an object."""
+    if not asked or not values.startswith(b"{"):
+        return values
+    inside = values[1:-1]
+    return b'{%b%b"%b":%b}' % (inside, b"," if inside.strip() else b"", INTERRUPT_KEY.encode(), encode(asked))
 
 
 def pack_json(data: bytes) -> bytes:

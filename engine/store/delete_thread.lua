@@ -1,10 +1,10 @@
 -- Forget a thread that has no runs (any more): its runs and checkpoints are removed before it.
--- KEYS 1 thread  2 threads  3 thread's runs  4 threads with a time to live  5 thread's log
+-- KEYS 1 thread  2 threads  3 thread's runs  4 threads with a time to live  5 thread's log  6 thread's results
 -- ARGV 1 thread id
 -- Returns 1, or 0 when it has runs: one was accepted in the meantime. Deleting it again does nothing.
 --@include tenant
 if redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
 redis.call('ZREM', listing_of(KEYS[2], KEYS[1]), ARGV[1])
-redis.call('DEL', KEYS[1], KEYS[5])
+redis.call('DEL', KEYS[1], KEYS[5], KEYS[6])
 redis.call('ZREM', KEYS[4], ARGV[1])
 return 1

@@ -2,14 +2,16 @@
 -- run of the thread.
 -- KEYS 1 run  2 thread  3 thread's queue  4 leases  5 waiting  6 ended  7 threads  8 events  9 branches
 --      10 roll-backs  11 deadlines  12 dead letters  13 webhook  14 webhooks  15 failed webhooks  16 asking
---      17.. the keys of what is saved, one part's after another's
+--      17 thread's results  18.. the keys of what is saved, one part's after another's
 -- ARGV 1 run id  2 token  3 phase  4 status the thread is left with
 --      5 error as JSON or ''; of a cancelled run for its thread alone  6 values (packed) or ''
 --      7 interrupts as JSON  8 report for the `end` event as JSON  9 ms the events are kept  10 prefix of run keys
 --      11 '1' to keep the thread for the roll-back that follows (delete_run then admits the next run); so it is, too,
 --      when a roll-back was asked for since the caller looked, and recovery finishes that
 --      12 '1' when the run becomes a dead letter  13 ms after which recovery wakes the run's webhook, '' without one
---      14 '1' when somebody is to be told that it asks a person  15.. what is saved, see the library save
+--      14 '1' when somebody is to be told that it asks a person  15 run id if the `end` refers to the values on its thread,
+--      else ''  16 the run whose values 17 makes from these, or ''  17 that, see the library values
+--      18.. what is saved, see the library save
 -- Returns {next run id, its queue} or {}; {} too when it was ended by this token before.
 --@include clock
 --@include fence
@@ -25,12 +27,13 @@
 --@include tell
 --@include note
 --@include save
+--@include values
 if not held(KEYS[1], 'lease', ARGV[2]) then
   if already_released(KEYS[1], ARGV[2]) then return {} end
   return lease_lost()
 end
 local at = now_ms()
-save_parts({key = KEYS[1], field = 'lease', value = ARGV[2]}, 17, 15)
+save_parts({key = KEYS[1], field = 'lease', value = ARGV[2]}, 18, 18)
 release(KEYS[1], KEYS[4], ARGV[1], ARGV[2], ARGV[3], at)
 if ARGV[5] ~= '' and ARGV[3] ~= 'cancelled' then redis.call('HSET', KEYS[1], 'error', ARGV[5]) end
 drop_branches(KEYS[9], KEYS[4], KEYS[5], ARGV[1])
@@ -45,7 +48,10 @@ if rolls_back then
   redis.call('HSET', KEYS[2], 'rest', 'idle', 'error', '')
 else
   leave(KEYS[2], KEYS[1], ARGV[4], ARGV[5], ARGV[7])
-  if ARGV[6] ~= '' then redis.call('HSET', KEYS[2], 'values', ARGV[6], 'state_updated_at', at) end
+  if ARGV[6] ~= '' then
+    local kept = {run = ARGV[15], before = ARGV[16], back = ARGV[17]}
+    show_values(KEYS[2], KEYS[17], ARGV[6], kept, at, tonumber(ARGV[9]))
+  end
   following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[10], ARGV[1], at)
 end
 settle(KEYS[1], KEYS[8], KEYS[6], ARGV[1], ARGV[3], ARGV[8], at, tonumber(ARGV[9]))

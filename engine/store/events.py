@@ -9,6 +9,7 @@ to tell something, so a thread is read by reading its runs one after the other.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from runyard.engine.store.keys import Keys
 from runyard.engine.store.save import Part
 
 END = "end"
+#: An ``end`` whose result the thread keeps.
+_KEPT = re.compile(rb'\{"status":"\w+","kept":true,"asked":(.*)\}', re.DOTALL)
 START = "0-0"
 #: How long a thread's log outlives the beginning of its newest run.
 LOG_TTL_MS = 86_400_000
@@ -105,8 +108,17 @@ def told_end(keys: Keys, told: bytes) -> tuple[str, Event | None]:
 
 
 def result_in(event: Event) -> bytes | None:
-    """The result that an ``end`` event carries, as the JSON it is; None: the run was cancelled and left nothing new."""
+    """The result that an ``end`` event carries, as the JSON it is; None: the run was cancelled and left nothing new, or
+    its thread keeps the result."""
+    if asked_in(event) is not None:
+        return None
     return event.data.partition(b'"result":')[2][:-1] or None
+
+
+def asked_in(event: Event) -> bytes | None:
+    """What a run asks whose ``end`` says that its thread keeps the result, as JSON; None: this one does not say so."""
+    found = _KEPT.match(event.data)
+    return found[1] if found else None
 
 
 def last(keys: Keys, run_id: str) -> Call[Event | None]:

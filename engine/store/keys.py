@@ -59,6 +59,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:thread:<thread>:calls` | hash | the same of all its runs | as above |
 | `P:thread:<thread>:crons` | set | crons that start runs on it | with the cron, or with the thread |
 | `P:thread:<thread>:log` | stream | its runs that told something, in order, each with the number of its beginning | with the thread, or a day after its newest run began to tell |
+| `P:thread:<thread>:results` | stream | large results of its runs that it no longer shows: `r` the run, `b` what makes its values from those after them, or `v` the values | with the thread, or when events of that time are gone |
 | `P:thread:<thread>:namespaces` | set | checkpoint namespaces in use | with the thread |
 | `P:thread:<thread>:loose` | set | `<ns>\\0<id>` of checkpoints that have pending writes and were not put (yet) | the checkpoint is put, its namespace has none left, pruned, or with the thread |
 | `P:thread:<thread>:checkpoints:<ns>` | sorted set | checkpoint ids at score 0: lexical order, which is their order in time | with the thread |
@@ -446,6 +447,9 @@ class Partition:
 
     def thread_log(self, thread_id: str) -> str:
         return f"{self.tag}:thread:{thread_id}:log"
+
+    def thread_results(self, thread_id: str) -> str:
+        return f"{self.tag}:thread:{thread_id}:results"
 
     def namespaces(self, thread_id: str) -> str:
         return f"{self.tag}:thread:{thread_id}:namespaces"

@@ -25,6 +25,7 @@ from runyard.engine.run import (
     ThreadStatus,
     status_of,
 )
+from runyard.engine.store import results
 from runyard.engine.store.client import Call
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
@@ -353,8 +354,10 @@ def end(
     hold_thread: bool = False,
     asks: bool = False,
     parts: Sequence[Part] = (),
+    kept: results.Kept | None = None,
 ) -> Call[Woken]:
     """End a run that is in hand; answers the next run to wake, if any. ``asks``: a person is to be told that it waits.
+    With ``kept`` the thread keeps the result, which are its ``values`` and what it asks, and there is no ``report``.
     ``parts`` are what it has not saved yet: they are saved with it, or none of it is.
 
     ``values`` are packed JSON (:func:`wire.pack_json`), ``report`` is the JSON that waiting clients are answered.
@@ -369,17 +372,19 @@ def end(
         keys.seal(wire.encode(shown), *owners) if shown else "",
         keys.seal(values, *owners) if values else b"",
         keys.seal(wire.encode(interrupts), *owners) if interrupts else "{}",
-        keys.seal(end_event(phase, report), run.run_id),
+        keys.seal(end_event(phase, report) if kept is None else _kept_event(phase, interrupts or {}), run.run_id),
         events_ttl_ms,
         at.run(""),
         int(hold_thread),
         int(phase in REVIVABLE),
         "" if hold_thread else _webhook_grace(run),
         int(asks),
+        *((run.run_id, kept.before, kept.back) if kept else ("", "", "")),
     )
     wanted = (at.run(run.run_id), at.thread(run.thread_id), at.thread_queue(run.thread_id), at.leases, at.waiting,
               at.ended, at.threads, at.events(run.run_id), at.branches(run.run_id), at.rollbacks,
-              at.deadlines, at.dead, at.webhook(run.run_id), at.webhooks, at.webhooks_failed, at.asking)  # fmt: skip
+              at.deadlines, at.dead, at.webhook(run.run_id), at.webhooks, at.webhooks_failed, at.asking,
+              at.thread_results(run.thread_id))  # fmt: skip
     keys_of_parts, words_of_parts = spelled(parts)
     return Call(script("end_run"), (*wanted, *keys_of_parts), (*words, *words_of_parts), _woken)
 
@@ -609,6 +614,12 @@ def end_event(phase: Phase, result: bytes) -> bytes:
     """The data of a run's last event: its status, and the result as the JSON it is, if there is one."""
     status = status_of(phase, started=True).encode()
     return b'{"status":"%b","result":%b}' % (status, result) if result else b'{"status":"%b"}' % status
+
+
+def _kept_event(phase: Phase, interrupts: Mapping[str, Any]) -> bytes:
+    """The data of the last event of a run whose thread keeps the result: see :func:`events.asked_in`."""
+    asked = wire.encode([item for items in interrupts.values() for item in items])
+    return b'{"status":"%b","kept":true,"asked":%b}' % (status_of(phase, started=True).encode(), asked)
 
 
 def _fields(keys: Keys, run: Run) -> list[str | bytes]:

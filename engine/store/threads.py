@@ -114,7 +114,14 @@ def delete(keys: Keys, thread_id: str) -> Call[bool]:
     at = keys.of_thread(thread_id)
     return Call(
         script("delete_thread"),
-        (at.thread(thread_id), at.threads, at.thread_runs(thread_id), at.ttl, at.thread_log(thread_id)),
+        (
+            at.thread(thread_id),
+            at.threads,
+            at.thread_runs(thread_id),
+            at.ttl,
+            at.thread_log(thread_id),
+            at.thread_results(thread_id),
+        ),
         (thread_id,),
         bool,
     )
@@ -137,14 +144,24 @@ def delayed(keys: Keys, thread_id: str) -> Call[int]:
 
 
 def note_state(
-    keys: Keys, thread_id: str, values: bytes, *, graph_id: str, assistant_id: str, rest: ThreadStatus, asked: bytes
+    keys: Keys,
+    thread_id: str,
+    values: bytes,
+    *,
+    graph_id: str,
+    assistant_id: str,
+    rest: ThreadStatus,
+    asked: bytes,
+    events_ttl_ms: int,
 ) -> Call[bool]:
     """Show a state that a client has written on the thread's record, unless a run is active: its values (JSON), where
-    that leaves the thread, and what its tasks ask (JSON)."""
+    that leaves the thread, and what its tasks ask (JSON). The values before are kept as long as events are, if they are
+    a run's result."""
     at = keys.of_thread(thread_id)
     kept = keys.seal(wire.pack_json(values), thread_id)
-    words = (thread_id, kept, graph_id, assistant_id, rest, keys.seal(asked, thread_id))
-    return Call(script("note_state"), (at.thread(thread_id), at.threads), words, bool)
+    words = (thread_id, kept, graph_id, assistant_id, rest, keys.seal(asked, thread_id), events_ttl_ms)
+    wanted = (at.thread(thread_id), at.threads, at.thread_results(thread_id))
+    return Call(script("note_state"), wanted, words, bool)
 
 
 def set_ttl(keys: Keys, thread_id: str, minutes: float, strategy: TtlStrategy) -> Call[int]:
