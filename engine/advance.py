@@ -34,7 +34,7 @@ from runyard.engine.run import (
     TimedOut,
     Wake,
 )
-from runyard.engine.slice import run_slice, stoppable, stopped
+from runyard.engine.slice import Stoppable, run_slice, stopped
 from runyard.engine.steps import Steps
 from runyard.engine.store import results, runs
 from runyard.engine.waiting import is_looked_at
@@ -54,10 +54,13 @@ async def advance(worker: Worker, run_id: str, nonce: str, tell: Tell = lambda *
     A wake-up for a run that somebody else has, or that is over, does nothing. A lost lease ends silently: whoever has
     it now goes on. When the store goes away nothing is committed, and recovery brings the run back.
     """
-    async with worker.pace.turn():
+    await worker.pace.turn()
+    try:
         if await _has_room(worker):
             return await _advanced(worker, run_id, nonce, tell)
-    return await _passed_on(worker, run_id)
+        return await _passed_on(worker, run_id)
+    finally:
+        worker.pace.over()
 
 
 async def _advanced(worker: Worker, run_id: str, nonce: str, tell: Tell) -> list[Wake]:
@@ -96,8 +99,9 @@ def _count_wakeup(claim: runs.Claim | runs.BranchClaim, queue: str) -> None:
 
 async def _outcome(worker: Worker, claim: runs.Claim, held: Held, steps: Steps) -> Outcome:
     try:
-        async with stoppable(held), room_for(worker.shares, worker.caps, claim.run, claim.fence.value, None) as parked:
-            return parked or await run_slice(worker, claim, held, steps)
+        with Stoppable(held):
+            async with room_for(worker.shares, worker.caps, claim.run, claim.fence.value, None) as parked:
+                return parked or await run_slice(worker, claim, held, steps)
     except asyncio.CancelledError:  # stopped before or after the graph had the word
         if held.stopped is None:
             raise
@@ -108,10 +112,13 @@ async def advance_branch(
     worker: Worker, run_id: str, name: str, nonce: str, tell: Tell = lambda *_: None
 ) -> list[Wake]:
     """Run one branch of a dispatched superstep; answers the run's wake-up when it was the last. ``tell`` as above."""
-    async with worker.pace.turn():
+    await worker.pace.turn()
+    try:
         if await _has_room(worker):
             return await _branch_advanced(worker, run_id, name, nonce, tell)
-    return await _branch_passed_on(worker, run_id, name)
+        return await _branch_passed_on(worker, run_id, name)
+    finally:
+        worker.pace.over()
 
 
 async def _branch_advanced(worker: Worker, run_id: str, name: str, nonce: str, tell: Tell) -> list[Wake]:
@@ -124,11 +131,9 @@ async def _branch_advanced(worker: Worker, run_id: str, name: str, nonce: str, t
     metrics.inc("runyard_slices_total", claim.run.graph_id, "branch")
     with worker.keeper.holding(run_id, claim.fence, branch=name) as held, worker.slicing(claim.run, name) as note:
         try:
-            async with (
-                stoppable(held),
-                room_for(worker.shares, worker.caps, claim.run, claim.fence.value, name) as parked,
-            ):
-                result = parked or await run_branch(worker, claim, held)
+            with Stoppable(held):
+                async with room_for(worker.shares, worker.caps, claim.run, claim.fence.value, name) as parked:
+                    result = parked or await run_branch(worker, claim, held)
             wakes = await _commit_branch(worker, claim, result)
             tell(claim.run, result)
             note(result)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,11 +46,19 @@ class Caps:
         return found
 
 
-@asynccontextmanager
-async def room_for(
+#: Where nothing is capped there is room. A run that waits has it as long as it waits, so it is one for all.
+_ROOM: AbstractAsyncContextManager[Parked | None] = nullcontext()
+
+
+def room_for(
     shares: Shares, caps: Caps, run: Run, token: str, branch: str | None
-) -> AsyncIterator[Parked | None]:
+) -> AbstractAsyncContextManager[Parked | None]:
     """Hold a run's shares for as long as the block lasts; gives what to park for when there is none for one of them."""
+    return _held(shares, caps, run, token, branch) if caps else _ROOM
+
+
+@asynccontextmanager
+async def _held(shares: Shares, caps: Caps, run: Run, token: str, branch: str | None) -> AsyncIterator[Parked | None]:
     tickets: list[Ticket] = []
     parked = None
     try:

@@ -10,8 +10,7 @@ import asyncio
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -65,6 +64,22 @@ class Held:
             self.task.cancel()
 
 
+class Holding:
+    """A block in which a lease is renewed."""
+
+    __slots__ = ("_held", "_keeper")
+
+    def __init__(self, keeper: LeaseKeeper, held: Held) -> None:
+        self._keeper, self._held = keeper, held
+
+    def __enter__(self) -> Held:
+        self._keeper.take(self._held)
+        return self._held
+
+    def __exit__(self, *_: object) -> None:
+        self._keeper.leave(self._held)
+
+
 class LeaseKeeper:
     """Holds the leases of one process. Start it once the process has forked; stop it last."""
 
@@ -103,19 +118,18 @@ class LeaseKeeper:
         with self._lock:
             return list(self._held.values())
 
-    @contextmanager
-    def holding(self, run_id: str, fence: Fence, *, branch: str | None = None) -> Iterator[Held]:
+    def holding(self, run_id: str, fence: Fence, *, branch: str | None = None) -> Holding:
         """Renew this lease as long as the block lasts. Called on the event loop that does the work."""
-        member = runs.member_of(run_id, branch)
-        held = Held(run_id, member, fence, asyncio.get_running_loop())
+        return Holding(self, Held(run_id, runs.member_of(run_id, branch), fence, asyncio.get_running_loop()))
+
+    def take(self, held: Held) -> None:
         with self._lock:
-            self._held[member] = held
-        try:
-            yield held
-        finally:
-            with self._lock:
-                if self._held.get(member) is held:
-                    del self._held[member]
+            self._held[held.member] = held
+
+    def leave(self, held: Held) -> None:
+        with self._lock:
+            if self._held.get(held.member) is held:
+                del self._held[held.member]
 
     def _renew_for_ever(self) -> None:
         pause_s = self._lease_ms / 1000 / 4

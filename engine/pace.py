@@ -12,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 #: So many runs keep the core and the store's connection busy; more would only wait for each other.
@@ -95,18 +94,16 @@ class Pace:
         self._is_open = True
         self._let_through()
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Entered when the wake-up of whoever asks may be acted on; left when that is done."""
+    async def turn(self) -> None:
+        """Return when the wake-up of whoever asks may be acted on; :meth:`over` is to be called when that is done."""
         if not self._waiting and self._may_act():
             self._act()
         else:
             await self._its_turn()
-        try:
-            yield
-        finally:
-            self._in_hand -= 1
-            self._let_through()
+
+    def over(self) -> None:
+        self._in_hand -= 1
+        self._let_through()
 
     def node_at_work(self) -> None:
         """A run or branch, none of whose nodes was at work, has one that is."""
@@ -126,7 +123,7 @@ class Pace:
             await mine
         except asyncio.CancelledError:
             if mine.done() and not mine.cancelled():  # it was let through, and does not come
-                self._in_hand -= 1
+                self.over()
             raise
 
     def _may_act(self) -> bool:

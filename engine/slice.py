@@ -9,8 +9,8 @@ import asyncio
 import dataclasses
 import traceback
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -358,11 +358,13 @@ class _Slice:
         in_order = self._came_from not in ("", "crash")  # the last slice has told all there was to tell
         repeats = in_order or self._prepared.at_input
         self._feed = Feed(self._run.request, self._steps.tell, repeats=repeats, repeated=runner.restored)
-        drained = drained_by(self._worker, self._control, self._nodes_control, quantum_s=self._quantum_s())
-        with drained, self._ended_in_time():
+        deadline = self._deadline()
+        with DrainedBy(self._worker, self._control, self._nodes_control, quantum_s=self._quantum_s()):
             try:
                 outcome = await self._consume(runner)
             finally:
+                if deadline is not None:
+                    deadline.cancel()
                 self._feed.close()
                 await runner.close()
                 self._prepared.ledger.close()
@@ -388,18 +390,12 @@ class _Slice:
             left=self._nodes.left,
         )
 
-    @contextmanager
-    def _ended_in_time(self) -> Iterator[None]:
-        """Stop the slice when the run's own deadline passes. Should this loop be blocked, recovery does it."""
+    def _deadline(self) -> asyncio.TimerHandle | None:
+        """What stops the slice when the run's own deadline passes. Should this loop be blocked, recovery does it."""
         if self._run.deadline_at is None:
-            yield
-            return
+            return None
         left_s = max(0.0, (self._run.deadline_at - self._now_ms) / 1000)
-        timer = asyncio.get_running_loop().call_later(left_s, self._held.stop, Stop.TIMED_OUT)
-        try:
-            yield
-        finally:
-            timer.cancel()
+        return asyncio.get_running_loop().call_later(left_s, self._held.stop, Stop.TIMED_OUT)
 
     def _quantum_s(self) -> float | None:
         in_one = self._one_step or self._forgets or self._run.request.durability == "exit"
@@ -549,40 +545,52 @@ async def _with_namespace(
             yield part if nested else ((), *part)
 
 
-@contextmanager
-def drained_by(
-    worker: Worker, control: RunControl, nodes_control: RunControl, *, quantum_s: float | None
-) -> Iterator[None]:
-    """Let the worker's end, and the end of the quantum, stop the slice at a superstep edge.
+class DrainedBy:
+    """Let the worker's end, and the end of the quantum, stop the slice at a superstep edge, as long as the block lasts.
 
     Nodes and their subgraphs are told of the worker's end only: the quantum is nothing to them.
     """
-    if worker.draining:
-        control.request_drain("shutdown")
-        nodes_control.request_drain("shutdown")
-    worker.controls |= {control, nodes_control}
-    timer = asyncio.get_running_loop().call_later(quantum_s, control.request_drain, "quantum") if quantum_s else None
-    try:
-        yield
-    finally:
-        worker.controls -= {control, nodes_control}
-        if timer:
-            timer.cancel()
+
+    __slots__ = ("_controls", "_timer", "_worker")
+
+    def __init__(
+        self, worker: Worker, control: RunControl, nodes_control: RunControl, *, quantum_s: float | None
+    ) -> None:
+        self._worker, self._controls = worker, (control, nodes_control)
+        self._timer: asyncio.TimerHandle | None = None
+        if quantum_s:
+            self._timer = asyncio.get_running_loop().call_later(quantum_s, control.request_drain, "quantum")
+
+    def __enter__(self) -> None:
+        self._worker.controls.update(self._controls)
+        if self._worker.draining:
+            for control in self._controls:
+                control.request_drain("shutdown")
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.controls.difference_update(self._controls)
+        if self._timer is not None:
+            self._timer.cancel()
 
 
-@asynccontextmanager
-async def stoppable(held: Held) -> AsyncIterator[None]:
+class Stoppable:
     """Let a lost lease, a cancelled run or the process's end cancel what the block does.
 
     Once the block has ended the cancellation is used up: what follows (committing) must not be cut off by it.
     """
-    task = held.task = asyncio.current_task()
-    if held.stopped is not None:  # before there was anything to cancel
-        held.cancel()
-    try:
-        yield
-    finally:
-        held.task = None
+
+    __slots__ = ("_held",)
+
+    def __init__(self, held: Held) -> None:
+        self._held = held
+
+    def __enter__(self) -> None:
+        self._held.task = asyncio.current_task()
+        if self._held.stopped is not None:  # before there was anything to cancel
+            self._held.cancel()
+
+    def __exit__(self, *_: object) -> None:
+        task, self._held.task = self._held.task, None
         while task is not None and task.uncancel() > 0:
             pass
 

@@ -8,7 +8,6 @@ it.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -53,7 +52,7 @@ class Steps:
         self._keep_events, self._keep_records = keep_events, keep_records
         self._parts: list[Part] = []
         self._events: list[tuple[str, bytes]] = []
-        self._records: deque[bytes] = deque()
+        self._records: list[bytes] = []
         self._told = self._noted = 0
         self._under_way: asyncio.Future[Any] | None = None
         #: Whether what is under way holds more than events and records.
@@ -177,7 +176,8 @@ class Steps:
         """Everything that waits, as it is to be saved: records before what they are about."""
         parts, self._parts = self._parts, []
         if self._records:
-            packed = [self._records.popleft() for _ in range(len(self._records))]
+            packed = self._records[:]  # other threads append to this very list
+            del self._records[: len(packed)]
             part = records.part(self._keys, self._run_id, self._noted, packed, keep=self._keep_records)
             self._noted += len(packed)
             parts.insert(0, part)

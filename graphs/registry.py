@@ -9,7 +9,14 @@ import asyncio
 import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -93,11 +100,19 @@ class Registry:
         with ExitStack() as managers:
             yield self._load(self.spec(graph_id), config, runtime, managers)
 
-    @asynccontextmanager
-    async def aopen(
+    def aopen(
         self, graph_id: str, config: RunnableConfig | None = None, *, runtime: Runtime | None = None
-    ) -> AsyncIterator[Graph]:
+    ) -> AbstractAsyncContextManager[Graph]:
         """Like `open`, without blocking the event loop."""
+        ready = self._targets.get(graph_id)
+        if ready is None or isinstance(ready, Factory):
+            return self._aopened(graph_id, config, runtime)
+        return nullcontext(ready)  # nothing to leave: a run that waits is to keep little meanwhile
+
+    @asynccontextmanager
+    async def _aopened(
+        self, graph_id: str, config: RunnableConfig | None, runtime: Runtime | None
+    ) -> AsyncIterator[Graph]:
         async with AsyncExitStack() as managers:
             yield await self._aload(self.spec(graph_id), config, runtime, managers)
 

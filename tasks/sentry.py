@@ -14,7 +14,6 @@ from typing import Any, cast
 import sentry_sdk
 from sentry_sdk.integrations.atexit import AtexitIntegration
 from sentry_sdk.integrations.excepthook import ExcepthookIntegration
-from sentry_sdk.integrations.flask import FlaskIntegration
 from sentry_sdk.integrations.modules import ModulesIntegration
 from sentry_sdk.integrations.threading import ThreadingIntegration
 from sentry_sdk.types import Event, Hint
@@ -38,6 +37,8 @@ def begin(dsn: str) -> None:
     Only what is named is hooked in. The integrations that Sentry finds by itself would report every failed attempt of
     a tool or a model, put a scope around every task, and add headers to messages and to the requests of nodes.
     """
+    from sentry_sdk.integrations.flask import FlaskIntegration  # noqa: PLC0415 - it loads Flask: 4 MB of a worker
+
     sentry_sdk.init(
         dsn,
         release=os.environ.get("SENTRY_RELEASE") or f"runyard@{metadata.version('runyard')}",

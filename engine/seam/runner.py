@@ -53,17 +53,18 @@ Execute = Callable[[PregelExecutableTask, Once, Sequence[RetryPolicy]], Awaitabl
 Begin = Callable[[Mapping[str, PregelExecutableTask]], None]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Siblings:
     """The tasks of one superstep of one graph. A failure waits here until the others have ended and were saved."""
 
     running: int = 0
     held: int = 0
     tasks: list[PregelExecutableTask] = field(default_factory=list)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Set once none of them runs any more; made by who waits for that first.
+    ended: asyncio.Event | None = None
 
     def check(self) -> None:
-        if self.held >= self.running:
+        if self.ended is not None and self.held >= self.running:
             self.ended.set()
 
 
@@ -241,10 +242,11 @@ class TaskRunner:
             configurable[CONFIG_KEY_RUNTIME] = runtime.override(control=self._control)
 
     async def _hold(self, siblings: _Siblings) -> None:
+        ended = siblings.ended = siblings.ended or asyncio.Event()
         siblings.held += 1
         try:
             siblings.check()
-            await siblings.ended.wait()
+            await ended.wait()
         finally:
             siblings.held -= 1
 

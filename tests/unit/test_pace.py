@@ -67,9 +67,12 @@ class Asking:
         self.tasks = [asyncio.ensure_future(self._ask(number)) for number in range(count)]
 
     async def _ask(self, number: int) -> None:
-        async with self._pace.turn():
+        await self._pace.turn()
+        try:
             self.entered[number].set()
             await self._may_leave[number].wait()
+        finally:
+            self._pace.over()
 
     async def let_through(self) -> list[int]:
         """Which of them were let through by now."""
