@@ -13,7 +13,7 @@ import structlog
 from runyard.engine import metrics, webhooks, wire
 from runyard.engine.branch import RETURNED, Result, run_branch
 from runyard.engine.caps import room_for
-from runyard.engine.errors import LeaseLost
+from runyard.engine.errors import LeaseLost, Sealed
 from runyard.engine.leases import Held
 from runyard.engine.outcomes import Tell
 from runyard.engine.record import ids_of
@@ -302,7 +302,10 @@ async def _kept(worker: Worker, run: Run, phase: Phase, values: bytes) -> result
     """How its thread keeps what a run came to, where that is large; None: the `end` tells it itself."""
     if len(values) < results.LARGE or run.temporary or phase not in (Phase.SUCCEEDED, Phase.PAUSED):
         return None
-    before = await worker.store.do(results.shown(worker.keys, run.thread_id))
+    try:
+        before = await worker.store.do(results.shown(worker.keys, run.thread_id))
+    except Sealed:  # a key that is missing costs what was before, and not this run: the script keeps that as it is
+        return results.Kept()
     return results.kept(worker.keys, run.thread_id, values, before)
 
 

@@ -14,6 +14,7 @@ from langgraph.types import interrupt
 
 from runyard.app import sse
 from runyard.engine import wire
+from runyard.engine.errors import Sealed
 from runyard.engine.live import Live
 from runyard.engine.run import Phase, Run
 from runyard.engine.store import events, results, runs
@@ -160,6 +161,17 @@ async def test_a_result_that_is_kept_no_more_is_what_the_thread_holds(eng: Engin
     second = await turn(eng, words(1), first.thread_id)
     eng.sync_store.client.delete(eng.keys.of_thread(first.thread_id).thread_results(first.thread_id))
     assert result(eng, first) == result(eng, second)
+
+
+async def test_a_result_that_cannot_be_decrypted_costs_no_later_run_anything(redis_url: str) -> None:
+    async with engine(redis_url, {"g": graph()}, encryption_keys=KEYS) as eng:
+        first = await turn(eng, words(0))
+        key, sealed = eng.keys.of_thread(first.thread_id).thread(first.thread_id), eng.keys.seal(b"zz", "another's")
+        eng.sync_store.client.hset(key, "values", sealed)
+        second = await turn(eng, words(1), first.thread_id)
+        assert result(eng, second)["turn"] == 2
+        with pytest.raises(Sealed):
+            result(eng, first)
 
 
 async def test_a_thread_takes_its_results_along(eng: Engine) -> None:
