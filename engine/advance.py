@@ -42,6 +42,8 @@ from runyard.engine.worker import Worker
 
 log = structlog.get_logger(__name__)
 
+#: In what a worker keeps of its last threads: what they show.
+_SHOWN = "shown"
 #: How long a wake-up waits in a process that has used too much memory before it is passed on, in seconds.
 ROOM_WITHIN_S = 5.0
 
@@ -267,6 +269,7 @@ async def _end(
     hold_thread: bool = False,
 ) -> list[Wake]:
     told = {"error": error["error"], "message": error["message"]} if error else None
+    kept = await _kept(worker, run, phase, values)
     call = runs.end(
         worker.keys,
         run,
@@ -275,15 +278,18 @@ async def _end(
         events_ttl_ms=worker.settings.keep_events_s * 1000,
         thread_status=thread_status,
         error=error,
-        values=wire.pack_json(values) if values else b"",
+        values=values,
         interrupts=interrupts,
         report=result_of(values, told, interrupts) if values or phase is not Phase.CANCELLED else b"",
         hold_thread=hold_thread,
         asks=is_looked_at(worker.notify, worker.waiting, run, interrupts or {}),
         parts=await steps.rest(),
-        kept=await _kept(worker, run, phase, values),
+        kept=kept,
     )
     following = await worker.store.do(call)
+    if kept is not None:
+        shown = results.Shown(run.run_id, values, kept.number)
+        worker.recent.put((_SHOWN, run.thread_id), shown, len(values))
     metrics.inc("runyard_run_ends_total", run.graph_id, str(phase))
     if run.started_at is not None:
         metrics.observe("runyard_run_seconds", time.time() - run.started_at / 1000, run.graph_id)
@@ -302,8 +308,10 @@ async def _kept(worker: Worker, run: Run, phase: Phase, values: bytes) -> result
     """How its thread keeps what a run came to, where that is large; None: the `end` tells it itself."""
     if len(values) < results.LARGE or run.temporary or phase not in (Phase.SUCCEEDED, Phase.PAUSED):
         return None
+    before = worker.recent.get((_SHOWN, run.thread_id))
     try:
-        before = await worker.store.do(results.shown(worker.keys, run.thread_id))
+        if before is None or before.mark != await worker.store.do(results.mark(worker.keys, run.thread_id)):
+            before = await worker.store.do(results.shown(worker.keys, run.thread_id))
     except Sealed:  # a key that is missing costs what was before, and not this run: the script keeps that as it is
         return results.Kept()
     return results.kept(worker.keys, run.thread_id, values, before)

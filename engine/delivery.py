@@ -65,7 +65,6 @@ async def _attempt(worker: Worker, owed: Owed, nonce: str, url: str) -> None:
 def body_of(owed: Owed) -> bytes:
     """What a receiver is sent: the run as LangGraph's API shows it, when it began and ended, and what it left."""
     run = owed.run
-    values = wire.unpack_json(owed.values) if owed.values else b""
     cut_off = run.phase is Phase.CANCELLED and run.started_at is not None
     error = runs.CANCELLED if cut_off else run.error
     told = {key: error.get(key) for key in ("error", "message")} if error else None
@@ -75,7 +74,7 @@ def body_of(owed: Owed) -> bytes:
             "run_started_at": shape.at(run.started_at),
             "run_ended_at": shape.at(run.ended_at),
             "webhook_sent_at": datetime.now(UTC).isoformat(),
-            "values": wire.decode(result_of(values, None, owed.interrupts)),
+            "values": wire.decode(result_of(owed.values, None, owed.interrupts)),
             "error": told,
         }
     )

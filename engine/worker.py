@@ -28,6 +28,7 @@ from runyard.engine.notices import Notify
 from runyard.engine.pace import Pace
 from runyard.engine.policy import NodePolicy, policies_of
 from runyard.engine.prices import Prices
+from runyard.engine.recent import Recent
 from runyard.engine.run import Run, Wake
 from runyard.engine.saver import RedisSaver
 from runyard.engine.settings import Settings
@@ -120,6 +121,8 @@ class Worker:
     )
     #: What a slice saves waits at least so long for the rest of its superstep: a crash test counts on it.
     hold_s: float = 0.0
+    #: What it keeps of the threads that it had in hand last.
+    recent: Recent = field(default_factory=lambda: Recent(0))
     #: Called once too many plain functions were left behind in threads: the process should end and be started anew.
     retire: Callable[[], None] = lambda: None
     abandoned: int = 0

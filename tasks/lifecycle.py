@@ -178,9 +178,10 @@ class WorkerProcess:
         redact.learn(os.environ, self.settings.redact_names)
         registry, traced = Registry(project), self._tracing
         store = AsyncStore.connect(self.settings.redis_url, vault=keys.vault)
+        recent = Recent(self.settings.worker_recent_bytes)
         parts: Any = {
             "store": store, "sync_store": self._sync_store, "serde": strict_serde(self.settings.max_state_bytes),
-            "recent": Recent(self.settings.worker_recent_bytes),
+            "recent": recent,
         }  # fmt: skip
         return Worker(
             settings=self.settings,
@@ -190,6 +191,7 @@ class WorkerProcess:
             sync_store=self._sync_store,
             saver=RedisSaver(keys, **parts),
             branch_saver=BranchSaver(keys, **parts),
+            recent=recent,
             keeper=self._keeper,
             open_graph=registry.aopen,
             items=RedisItems(

@@ -85,7 +85,7 @@ def _life(way: Way, number: int, run: Run) -> Iterator[Call[Any]]:
         report = wire.encode({"__error__": error})
         yield _end(way, run, fence, Phase.FAILED, error=error, report=report)
     else:
-        yield _end(way, run, fence, Phase.SUCCEEDED, values=wire.pack_json(VALUES), report=VALUES)
+        yield _end(way, run, fence, Phase.SUCCEEDED, values=VALUES, report=VALUES)
 
 
 def _end(way: Way, run: Run, fence: Fence, phase: Phase, **how: Any) -> Call[Any]:

@@ -1,7 +1,7 @@
 -- Take the delivery of a run's webhook in hand, when it is time: one sender has it.
 -- KEYS 1 run  2 webhook  3 webhooks
 -- ARGV 1 run id  2 nonce of the sender  3 ms after which a sender that said nothing is taken for lost
--- Returns {number of this attempt, field, value, ... of the run, {values, interrupts}}, or nil. The same to the same
+-- Returns {number of this attempt, field, value, ... of the run, the same of the webhook}, or nil. The same to the same
 -- sender again. A run that was taken up again has nothing to tell until its next end.
 --@include clock
 local at = now_ms()
@@ -14,4 +14,4 @@ if state[2] ~= ARGV[2] then
   redis.call('ZADD', KEYS[3], at + ARGV[3], ARGV[1])
 end
 local attempt = tonumber(redis.call('HGET', KEYS[1], 'webhook:attempts'))
-return {attempt, redis.call('HGETALL', KEYS[1]), redis.call('HMGET', KEYS[2], 'values', 'interrupts')}
+return {attempt, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}

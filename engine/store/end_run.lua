@@ -11,7 +11,7 @@
 --      12 '1' when the run becomes a dead letter  13 ms after which recovery wakes the run's webhook, '' without one
 --      14 '1' when somebody is to be told that it asks a person  15 run id if the `end` refers to the values on its thread,
 --      else ''  16 the run whose values 17 makes from these, or ''  17 that, see the library values
---      18.. what is saved, see the library save
+--      18 number of the edit that 6 is, or '' when they are whole  19.. what is saved, see the library save
 -- Returns {next run id, its queue} or {}; {} too when it was ended by this token before.
 --@include clock
 --@include fence
@@ -33,7 +33,7 @@ if not held(KEYS[1], 'lease', ARGV[2]) then
   return lease_lost()
 end
 local at = now_ms()
-save_parts({key = KEYS[1], field = 'lease', value = ARGV[2]}, 18, 18)
+save_parts({key = KEYS[1], field = 'lease', value = ARGV[2]}, 18, 19)
 release(KEYS[1], KEYS[4], ARGV[1], ARGV[2], ARGV[3], at)
 if ARGV[5] ~= '' and ARGV[3] ~= 'cancelled' then redis.call('HSET', KEYS[1], 'error', ARGV[5]) end
 drop_branches(KEYS[9], KEYS[4], KEYS[5], ARGV[1])
@@ -49,7 +49,7 @@ if rolls_back then
 else
   leave(KEYS[2], KEYS[1], ARGV[4], ARGV[5], ARGV[7])
   if ARGV[6] ~= '' then
-    local kept = {run = ARGV[15], before = ARGV[16], back = ARGV[17]}
+    local kept = {run = ARGV[15], before = ARGV[16], back = ARGV[17], edit = ARGV[18]}
     show_values(KEYS[2], KEYS[17], ARGV[6], kept, at, tonumber(ARGV[9]))
   end
   following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[10], ARGV[1], at)

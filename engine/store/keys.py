@@ -50,16 +50,16 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:run:<run>:attempts` | list | failed attempts of its nodes, oldest first, as JSON | with the run |
 | `P:run:<run>:records` | stream | its ledger: attempts, tool and model calls, decisions, as JSON | with the run |
 | `P:run:<run>:effects` | hash | what its nodes did to the world outside, each once | with the run |
-| `P:run:<run>:webhook` | hash | what its webhook is to be told of its thread: values, interrupts | delivered, or with the run |
+| `P:run:<run>:webhook` | hash | what its webhook is to be told of its thread: values and their edits, interrupts | delivered, or with the run |
 | `P:run:<run>:calls` | hash | calls of models and tools under way, as above; only with a budget for such | they end, or a minute after the last |
 | `P:run:<run>:checkpoints` | set | the checkpoints a run made, `<thread>\\0<ns>\\0<id>`; not those of a copied thread | with those checkpoints |
-| `P:thread:<thread>` | hash | the thread: metadata, active run, latest values and interrupts | deleted by a client, or with the one run it was made for |
+| `P:thread:<thread>` | hash | the thread: metadata, active run, interrupts, latest values: `values`, and up to 32 edits that make the latest of them (`edits` says how many, `values:<n>`) | deleted by a client, or with the one run it was made for |
 | `P:thread:<thread>:runs` | sorted set | its runs by the ms of their making | with the thread |
 | `P:thread:<thread>:queue` | sorted set | its runs that wait for the one before them, by order of arrival | empty |
 | `P:thread:<thread>:calls` | hash | the same of all its runs | as above |
 | `P:thread:<thread>:crons` | set | crons that start runs on it | with the cron, or with the thread |
 | `P:thread:<thread>:log` | stream | its runs that told something, in order, each with the number of its beginning | with the thread, or a day after its newest run began to tell |
-| `P:thread:<thread>:results` | stream | large results of its runs that it no longer shows: `r` the run, `b` what makes its values from those after them, or `v` the values | with the thread, or when events of that time are gone |
+| `P:thread:<thread>:results` | stream | large results of its runs that it no longer shows: `r` the run, `b` what makes its values from those after them, or `v` the values and an `e` for each of their edits | with the thread, or when events of that time are gone |
 | `P:thread:<thread>:namespaces` | set | checkpoint namespaces in use | with the thread |
 | `P:thread:<thread>:loose` | set | `<ns>\\0<id>` of checkpoints that have pending writes and were not put (yet) | the checkpoint is put, its namespace has none left, pruned, or with the thread |
 | `P:thread:<thread>:checkpoints:<ns>` | sorted set | checkpoint ids at score 0: lexical order, which is their order in time | with the thread |

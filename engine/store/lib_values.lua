@@ -2,14 +2,29 @@
 -- kept.run is whose result they are if its `end` refers to them, else ''. Those before are kept if an `end` refers to
 -- them, for ttl_ms from now: as kept.back, which makes them from the new ones, if it was made for them (kept.before)
 -- and the new ones are kept, too; else as they are.
+-- kept.edit is '' or nil when `values` are whole; else they are the edit of that number, from 1 on, which makes the new
+-- ones from those before. Who calls has read under the run's lease that these are kept.before, with one edit less.
 local function show_values(thread, results, values, kept, at, ttl_ms)
-  local before = redis.call('HGET', thread, 'values_of') or ''
+  local shown = redis.call('HMGET', thread, 'values_of', 'edits')
+  local before, edits = shown[1] or '', {}
+  for i = 1, tonumber(shown[2] or '0') do edits[i] = 'values:' .. i end
   if before ~= '' then
     local entry = {'r', before, 'b', kept.back}
-    if kept.run == '' or kept.before ~= before then entry = {'r', before, 'v', redis.call('HGET', thread, 'values')} end
+    if kept.run == '' or kept.before ~= before then
+      entry = {'r', before, 'v', redis.call('HGET', thread, 'values')}
+      for _, edit in ipairs(edits) do
+        entry[#entry + 1] = 'e'
+        entry[#entry + 1] = redis.call('HGET', thread, edit)
+      end
+    end
     redis.call('XADD', results, 'MINID', '~', math.max(0, at - ttl_ms), '*', unpack(entry))
     redis.call('PEXPIRE', results, ttl_ms)
   end
-  redis.call('HSET', thread, 'values', values, 'state_updated_at', at)
+  if (kept.edit or '') ~= '' then
+    redis.call('HSET', thread, 'values:' .. kept.edit, values, 'edits', kept.edit, 'state_updated_at', at)
+  else
+    redis.call('HSET', thread, 'values', values, 'state_updated_at', at)
+    if #edits > 0 then redis.call('HDEL', thread, 'edits', unpack(edits)) end
+  end
   if before ~= kept.run then redis.call('HSET', thread, 'values_of', kept.run) end
 end

@@ -9,6 +9,8 @@ local function owe(run, webhooks, failed, run_id, at, grace_ms)
 end
 -- remember(...): keep what the thread holds now, for the webhook: by the time it is sent the thread may have gone on.
 local function remember(webhook, thread)
-  local held = redis.call('HMGET', thread, 'values', 'interrupts')
-  redis.call('HSET', webhook, 'values', held[1] or '', 'interrupts', held[2] or '')
+  local held = redis.call('HMGET', thread, 'values', 'interrupts', 'edits')
+  local edits = tonumber(held[3] or '0')
+  redis.call('HSET', webhook, 'values', held[1] or '', 'interrupts', held[2] or '', 'edits', edits)
+  for i = 1, edits do redis.call('HSET', webhook, 'values:' .. i, redis.call('HGET', thread, 'values:' .. i)) end
 end

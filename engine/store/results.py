@@ -4,24 +4,31 @@ The `end` of such a run says that the thread has its result. Until the next chan
 the thread shows. Then the script that shows the new values keeps those before as what makes them from the new ones,
 so that a turn of a long conversation costs what it has added; as they are, where nobody has made that. A result is so
 kept until it has been replaced for as long as events are kept, whatever becomes of checkpoints and other runs.
+
+The new values are written as what makes them from those before, too, where that is little: to compress and write a long
+conversation costs more than all else that a turn does. Every so often they are written whole.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import zstandard
 
 from runyard.engine import wire
 from runyard.engine.store.client import Call
 from runyard.engine.store.keys import Keys
+from runyard.engine.store.runs import _any
 from runyard.engine.store.scripts import script
 
 #: From so many bytes of JSON on a result is kept by its thread.
 LARGE = 8192
+#: Values are written whole again after so many edits, and where an edit is more than one part in so many of them.
+MOST_EDITS, SMALL = 32, 16
 #: Where two values differ in more than this, what differs is written by way of the other value.
 _MUCH = 1024
 _LENGTHS = struct.Struct(">QQ")
@@ -29,44 +36,78 @@ _LENGTHS = struct.Struct(">QQ")
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Values that a thread shows, as JSON, and the run whose result they are; '' where no `end` refers to them."""
+    """Values that a thread shows, as JSON, and the run whose result they are; '' where no `end` refers to them.
+
+    ``edits``: how many of them follow what the store holds whole.
+    """
 
     run_id: str
     values: bytes
+    edits: int = 0
+
+    @property
+    def mark(self) -> tuple[str, int]:
+        """What tells these from all that the thread has shown and will show."""
+        return self.run_id, self.edits
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """That a result is its thread's to keep. ``back`` makes the values of ``before`` from it; empty: nobody's."""
+    """That a result is its thread's to keep. ``back`` makes the values of ``before`` from it; empty: nobody's.
+
+    ``edit`` makes it from those values, and is the ``number``-th since they were written whole; empty: write it whole.
+    """
 
     before: str = ""
     back: bytes = b""
+    edit: bytes = b""
+    number: int = 0
+
+
+def mark(keys: Keys, thread_id: str) -> Call[tuple[str, int]]:
+    """The mark of what a thread shows."""
+    words = ("HMGET", keys.of_thread(thread_id).thread(thread_id), "values_of", "edits")
+    return Call.command(*words, parse=lambda reply: ((reply[0] or b"").decode(), int(reply[1] or 0)))
 
 
 def shown(keys: Keys, thread_id: str) -> Call[Shown]:
-    def parse(reply: Sequence[bytes | None]) -> Shown:
-        return Shown((reply[0] or b"").decode(), wire.unpack_json(reply[1]) if reply[1] else b"")
+    def parse(reply: Any) -> Shown:
+        fields = _any(reply)
+        return Shown(fields.get("values_of", b"").decode(), values_in(fields), int(fields.get("edits") or 0))
 
-    return Call.command("HMGET", keys.of_thread(thread_id).thread(thread_id), "values_of", "values", parse=parse)
+    return Call.command("HGETALL", keys.of_thread(thread_id).thread(thread_id), parse=parse)
+
+
+def values_in(fields: Mapping[str, bytes]) -> bytes:
+    """The JSON of the values that a thread shows, or that its webhook is told, from the hash of either."""
+    values = wire.unpack_json(fields["values"]) if fields.get("values") else b""
+    return _edited(values, [fields[f"values:{number}"] for number in range(1, int(fields.get("edits") or 0) + 1)])
+
+
+def _edited(values: bytes, edits: Sequence[bytes]) -> bytes:
+    for edit in edits:
+        values = gone_back(values, edit)
+    return values
 
 
 def kept(keys: Keys, thread_id: str, values: bytes, before: Shown) -> Kept:
     """How ``values`` are to be kept by a thread that has shown others before."""
     if not before.run_id:
         return Kept()
-    return Kept(before.run_id, keys.seal(way_back(values, before.values), thread_id))
+    back, edit = keys.seal(way_back(values, before.values), thread_id), way_back(before.values, values)
+    if before.edits == MOST_EDITS or len(edit) * SMALL > len(values):
+        return Kept(before.run_id, back)
+    return Kept(before.run_id, back, edit, before.edits + 1)
 
 
 def left_by(keys: Keys, thread_id: str, run_id: str) -> Call[bytes | None]:
     """The values as JSON that a run left, if its thread has them still."""
 
-    def parse(reply: Sequence[bytes]) -> bytes | None:
+    def parse(reply: Sequence[Any]) -> bytes | None:
         if not reply:
             return None
-        values = wire.unpack_json(reply[0])
-        for back in reply[1:]:
-            values = gone_back(values, back)
-        return values
+        values, edits, way = reply
+        return _edited(_edited(wire.unpack_json(values), edits), way)
 
     at = keys.of_thread(thread_id)
     return Call(script("read_result"), (at.thread(thread_id), at.thread_results(thread_id)), (run_id,), parse)

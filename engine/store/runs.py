@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runyard.engine import wire
 from runyard.engine.idempotency import KEPT_MS, Idempotency
@@ -25,12 +25,14 @@ from runyard.engine.run import (
     ThreadStatus,
     status_of,
 )
-from runyard.engine.store import results
 from runyard.engine.store.client import Call
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.save import Part, spelled
 from runyard.engine.store.scripts import script
+
+if TYPE_CHECKING:
+    from runyard.engine.store import results
 
 Flat = Sequence[bytes]
 #: The broker's list and the message that wakes a run there, for a store that is the broker, too.
@@ -360,7 +362,7 @@ def end(
     With ``kept`` the thread keeps the result, which are its ``values`` and what it asks, and there is no ``report``.
     ``parts`` are what it has not saved yet: they are saved with it, or none of it is.
 
-    ``values`` are packed JSON (:func:`wire.pack_json`), ``report`` is the JSON that waiting clients are answered.
+    ``values`` are JSON, ``report`` is the JSON that waiting clients are answered.
     """
     at, owners = keys.of_thread(run.thread_id), (run.run_id, run.thread_id)
     shown = error or (CANCELLED if phase is Phase.CANCELLED else None)
@@ -370,7 +372,7 @@ def end(
         phase,
         thread_status or THREAD_AFTER[phase],
         keys.seal(wire.encode(shown), *owners) if shown else "",
-        keys.seal(values, *owners) if values else b"",
+        keys.seal(kept.edit if kept and kept.edit else wire.pack_json(values), *owners) if values else b"",
         keys.seal(wire.encode(interrupts), *owners) if interrupts else "{}",
         keys.seal(end_event(phase, report) if kept is None else _kept_event(phase, interrupts or {}), run.run_id),
         events_ttl_ms,
@@ -379,7 +381,7 @@ def end(
         int(phase in REVIVABLE),
         "" if hold_thread else _webhook_grace(run),
         int(asks),
-        *((run.run_id, kept.before, kept.back) if kept else ("", "", "")),
+        *((run.run_id, kept.before, kept.back, kept.number or "") if kept else ("", "", "", "")),
     )
     wanted = (at.run(run.run_id), at.thread(run.thread_id), at.thread_queue(run.thread_id), at.leases, at.waiting,
               at.ended, at.threads, at.events(run.run_id), at.branches(run.run_id), at.rollbacks,

@@ -56,7 +56,7 @@ def part_names(call: Call[Any]) -> list[str]:
 
 
 #: Where the parts begin among the arguments of the scripts that save them.
-_FIRST = {"save": 2, "end_run": 14}
+_FIRST = {"save": 2, "end_run": 18}
 
 
 def _nothing(_: Any) -> None:

@@ -11,6 +11,7 @@ from runyard.engine.run import ThreadStatus
 from runyard.engine.store.client import Call
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys, Partition
+from runyard.engine.store.results import values_in
 from runyard.engine.store.runs import _any, _flat
 from runyard.engine.store.scripts import script
 
@@ -18,7 +19,7 @@ TtlStrategy = Literal["delete", "keep_latest"]
 #: Ids of threads, and the ms of their last change.
 Page = list[tuple[str, float]]
 #: What a copy of a thread takes over besides its metadata and its checkpoints.
-_FACE = ("config", "values", "interrupts", "rest", "error", "graph_id", "assistant_id", "fingerprint")
+_FACE = ("config", "interrupts", "rest", "error", "graph_id", "assistant_id", "fingerprint")
 #: What of that may tell what a run was about.
 _SECRET = frozenset({"config", "values", "interrupts", "error"})
 #: When a sweep that was cut off is taken up again.
@@ -130,11 +131,13 @@ def delete(keys: Keys, thread_id: str) -> Call[bool]:
 def face(keys: Keys, thread_id: str) -> Call[dict[str, bytes | str]]:
     """The fields that a copy of a thread is made with."""
 
-    def parse(reply: Sequence[bytes | None]) -> dict[str, bytes | str]:
-        found = zip(_FACE, reply, strict=True)
-        return {"config": b"{}", **{name: value for name, value in found if value is not None}}
+    def parse(reply: Any) -> dict[str, bytes | str]:
+        fields = _any(reply)
+        taken: dict[str, bytes | str] = {name: fields[name] for name in _FACE if name in fields}
+        values = values_in(fields)
+        return {"config": b"{}", **taken, **({"values": wire.pack_json(values)} if values else {})}
 
-    return Call.command("HMGET", keys.of_thread(thread_id).thread(thread_id), *_FACE, parse=parse)
+    return Call.command("HGETALL", keys.of_thread(thread_id).thread(thread_id), parse=parse)
 
 
 def delayed(keys: Keys, thread_id: str) -> Call[int]:
@@ -224,7 +227,7 @@ def decode(fields: Mapping[str, bytes], *, queued: int = 0) -> Thread:
         raw_metadata=fields.get("metadata", b"{}"),
         status="busy" if busy else rest,  # type: ignore[arg-type]  # only THREAD_AFTER's words are stored
         active=active,
-        values=wire.unpack_json(fields["values"]) if fields.get("values") else b"",
+        values=values_in(fields),
         interrupts=json("interrupts") or {},
         error=json("error"),
         graph_id=graph_id,

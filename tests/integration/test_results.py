@@ -17,7 +17,7 @@ from runyard.engine import wire
 from runyard.engine.errors import Sealed
 from runyard.engine.live import Live
 from runyard.engine.run import Phase, Run
-from runyard.engine.store import events, results, runs
+from runyard.engine.store import events, results, runs, webhooks
 from tests.support.engine import Engine, engine
 
 KEYS = "one:" + base64.b64encode(b"1" * 32).decode()
@@ -105,6 +105,93 @@ async def test_each_turn_of_a_long_thread_keeps_what_it_adds_and_every_result_ca
         assert result(eng, run) == {"turn": number + 1, "said": said, "last": words(number)[:10]}
 
 
+async def chat(eng: Engine, turns: int) -> tuple[str, list[Run], list[Any]]:
+    """A long thread and its small turns, the runs of these, and what each is to have come to."""
+    told = [await turn(eng, words(0))]
+    thread = told[0].thread_id
+    told += [await turn(eng, words(number, 40), thread) for number in range(1, turns)]
+    said = [words(0), *(words(number, 40) for number in range(1, turns))]
+    lines = [line for each in said for line in (each, f"answer to {each}")]
+    come_to = [
+        {"turn": number + 1, "said": lines[: 2 * number + 2], "last": said[number][:10]} for number in range(turns)
+    ]
+    return thread, told, come_to
+
+
+def edits(eng: Engine, thread: str) -> int:
+    """How many edits follow the values that the store holds whole; they are all there is."""
+    key = eng.keys.of_thread(thread).thread(thread)
+    held = {name.decode() for name in eng.sync_store.client.hkeys(key) if name.startswith(b"values:")}
+    count = int(eng.sync_store.client.hget(key, "edits") or 0)
+    assert held == {f"values:{number}" for number in range(1, count + 1)}
+    return count
+
+
+def shown(eng: Engine, thread: str) -> Any:
+    return wire.decode(eng.service.get_thread(thread).values)
+
+
+async def test_a_turn_writes_what_it_adds_and_the_whole_every_so_often(eng: Engine) -> None:
+    thread, told, come_to = await chat(eng, 5)
+    assert edits(eng, thread) == 4
+    assert [result(eng, run) for run in told] == come_to
+    key = eng.keys.of_thread(thread).thread(thread)
+    assert max(eng.sync_store.client.hstrlen(key, f"values:{number}") for number in range(1, 5)) < 500
+    for number in range(5, results.MOST_EDITS + 3):
+        last = await turn(eng, words(number, 40), thread)
+        assert shown(eng, thread) == result(eng, last)
+        assert shown(eng, thread)["turn"] == number + 1
+    assert edits(eng, thread) == 1
+    assert [result(eng, run) for run in told] == come_to
+
+
+async def test_workers_that_take_turns_write_edits_of_what_the_other_left(eng: Engine) -> None:
+    thread, _, _ = await chat(eng, 2)
+    workers = [eng.worker, eng.make_worker("second")]
+    for number in range(2, 8):
+        eng.start("g", {"said": [words(number, 40)]}, thread_id=thread)
+        await eng.carry_out(eng.wakes.popleft(), workers[number % 2])
+        assert shown(eng, thread)["turn"] == number + 1
+    assert edits(eng, thread) == 7
+
+
+async def test_what_a_client_writes_is_whole_and_so_is_what_follows_it(eng: Engine) -> None:
+    thread, told, come_to = await chat(eng, 4)
+    state = {"values": {"turn": 99, "said": [words(7)]}, "next": [], "tasks": []}
+    eng.service.note_state(thread, state, graph_id="g", assistant_id="g")
+    assert edits(eng, thread) == 0
+    assert shown(eng, thread) == state["values"]
+    last = await turn(eng, words(3), thread)
+    assert edits(eng, thread) == 0
+    assert shown(eng, thread) == result(eng, last)
+    assert [result(eng, run) for run in told] == come_to
+
+
+async def test_a_copy_of_a_thread_has_what_edits_have_made_and_goes_on_by_itself(eng: Engine) -> None:
+    thread, _, come_to = await chat(eng, 3)
+    assert edits(eng, thread) == 2
+    copied = eng.service.copy_thread(thread)
+    assert wire.decode(eng.service.get_thread(copied.thread_id).values) == come_to[-1]
+    assert edits(eng, copied.thread_id) == 0
+    await turn(eng, words(3, 40), copied.thread_id)
+    assert shown(eng, copied.thread_id)["turn"] == 4
+    assert shown(eng, thread) == come_to[-1]
+
+
+async def test_a_webhook_is_told_what_edits_have_made_though_the_thread_goes_on(eng: Engine) -> None:
+    thread, _, come_to = await chat(eng, 3)
+    run = eng.start("g", {"said": [words(3, 40)]}, thread_id=thread, webhook="http://127.0.0.1:9/none")
+    await eng.carry_out(eng.wakes.popleft())
+    eng.wakes.clear()
+    left = shown(eng, thread)
+    assert edits(eng, thread) == 3
+    await turn(eng, words(4, 40), thread)
+    owed = eng.sync_store.do(webhooks.claim(eng.keys, run.run_id, nonce="n", lease_ms=1000))
+    assert owed is not None
+    assert wire.decode(owed.values) == left
+    assert left["said"][:-2] == come_to[-1]["said"]
+
+
 # --- whatever comes after
 
 
@@ -139,7 +226,7 @@ async def test_a_run_that_is_rolled_back_leaves_the_results_before_it(eng: Engin
     assert claim is not None
     eng.service.cancel_run(following, "rollback")
     call_of_end = runs.end(
-        eng.keys, following, claim.fence, Phase.CANCELLED, events_ttl_ms=60_000, values=wire.pack_json(b"{}"),
+        eng.keys, following, claim.fence, Phase.CANCELLED, events_ttl_ms=60_000, values=b"{}",
         hold_thread=True,
     )  # fmt: skip
     eng.sync_store.do(call_of_end)
@@ -164,7 +251,7 @@ async def test_a_result_that_is_kept_no_more_is_what_the_thread_holds(eng: Engin
 
 
 async def test_a_result_that_cannot_be_decrypted_costs_no_later_run_anything(redis_url: str) -> None:
-    async with engine(redis_url, {"g": graph()}, encryption_keys=KEYS) as eng:
+    async with engine(redis_url, {"g": graph()}, encryption_keys=KEYS, worker_recent_bytes=0) as eng:
         first = await turn(eng, words(0))
         key, sealed = eng.keys.of_thread(first.thread_id).thread(first.thread_id), eng.keys.seal(b"zz", "another's")
         eng.sync_store.client.hset(key, "values", sealed)

@@ -182,7 +182,7 @@ FENCED: dict[str, Make] = {
     "yield_run": lambda b, s: runs.give_back(b.keys, s.run.run_id, s.fence),
     "dispatch_run": lambda b, s: runs.dispatch(b.keys, s.run.run_id, s.fence, branches("cpu")),
     "end_run": lambda b, s: runs.end(
-        b.keys, s.run, s.fence, Phase.SUCCEEDED, events_ttl_ms=EVENTS_TTL_MS, values=wire.pack_json(b"{}")
+        b.keys, s.run, s.fence, Phase.SUCCEEDED, events_ttl_ms=EVENTS_TTL_MS, values=b"{}"
     ),
     "delay_run": lambda b, s: runs.delay(b.keys, s.run.run_id, s.fence, 5_000),
     "note_attempt": lambda b, s: runs.note_attempt(
@@ -247,6 +247,7 @@ ELSEWHERE = {
 #: Scripts that are sent again and again on purpose (the later time counts), or that only read.
 TIMED_OR_READING = {
     *("renew_leases", "renew_shares", "lead", "edit_thread", "get_checkpoint", "read_checkpoints", "walk_ancestors"),
+    "read_result",
     *("set_ttl", "expire_thread", "note_state", "keep_run"),
     *("wake_webhooks", "resend_webhook", "resend_notice"),
     *("measure_hashes", "sift_threads"),
@@ -452,7 +453,7 @@ def test_a_run_cut_off_between_two_slices_leaves_its_thread_interrupted(bench: B
 def test_a_run_that_is_rolled_back_leaves_its_thread_idle_with_the_state_from_before_it(bench: Bench, by: str) -> None:
     first = bench.create()
     asked = {"t": [{"id": "i", "value": "ok?"}]}
-    values = wire.pack_json(b'{"n":1}')
+    values = b'{"n":1}'
     bench.end(first, bench.claimed(first).fence, Phase.PAUSED, interrupts=asked, values=values)
     second = bench.create(first.thread_id)
     fence = bench.claimed(second).fence
@@ -461,7 +462,7 @@ def test_a_run_that_is_rolled_back_leaves_its_thread_idle_with_the_state_from_be
         bench.service.cancel_run(second, "rollback")
     else:
         bench.cancel(second, "rollback")
-        bench.end(second, fence, Phase.CANCELLED, hold_thread=True, values=wire.pack_json(b'{"n":2}'))
+        bench.end(second, fence, Phase.CANCELLED, hold_thread=True, values=b'{"n":2}')
         bench.delete(second)
     thread = bench.service.get_thread(first.thread_id)
     assert (thread.status, thread.interrupts, thread.values) == ("idle", asked, b'{"n":1}')

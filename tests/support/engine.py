@@ -24,6 +24,7 @@ from runyard.engine.leases import LeaseKeeper
 from runyard.engine.limits import limits_of
 from runyard.engine.notices import notify_of
 from runyard.engine.prices import Prices
+from runyard.engine.recent import Recent
 from runyard.engine.recovery import Recovery
 from runyard.engine.run import TERMINAL, Run, RunRequest, Wake
 from runyard.engine.saver import RedisSaver
@@ -69,7 +70,11 @@ class Engine:
     def make_worker(self, name: str) -> Worker:
         """A worker of its own: its connection, its leases. Its keeper is not started: renew by hand."""
         store = AsyncStore.connect(self.settings.redis_url, vault=self.keys.vault)
-        serde = strict_serde(self.settings.max_state_bytes)
+        recent = Recent(self.settings.worker_recent_bytes)
+        parts: Any = {
+            "store": store, "sync_store": self.sync_store, "serde": strict_serde(self.settings.max_state_bytes),
+            "recent": recent,
+        }  # fmt: skip
         keeper = LeaseKeeper(self.sync_store, self.keys, lease_ms=self.settings.lease_ms)
         self._keepers.append(keeper)
         worker = Worker(
@@ -78,8 +83,9 @@ class Engine:
             worker_id=name,
             store=store,
             sync_store=self.sync_store,
-            saver=RedisSaver(self.keys, store=store, sync_store=self.sync_store, serde=serde),
-            branch_saver=BranchSaver(self.keys, store=store, sync_store=self.sync_store, serde=serde),
+            saver=RedisSaver(self.keys, **parts),
+            branch_saver=BranchSaver(self.keys, **parts),
+            recent=recent,
             keeper=keeper,
             open_graph=self._open,
             items=RedisItems(self.keys, store=store, sync_store=self.sync_store),
