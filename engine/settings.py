@@ -236,7 +236,10 @@ class Settings:
         "RUNYARD_REWAKE_S", 2.0, "How far a wake-up may lag behind its queue before it counts as lost.", check=_positive
     )
     max_branches: int = setting(
-        "RUNYARD_MAX_BRANCHES", 64, "Most parts a superstep is cut into for other workers.", check=_positive
+        "RUNYARD_MAX_BRANCHES",
+        64,
+        "Most parts a superstep is cut into for other workers; four for each that lives are enough.",
+        check=_positive,
     )
     node_deadline_s: float = setting(
         "RUNYARD_NODE_DEADLINE_S", 600.0, "How long one attempt of a node may take that says nothing else.",

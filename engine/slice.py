@@ -55,6 +55,8 @@ from runyard.engine.store.client import Call
 from runyard.engine.store.fence import Fence
 from runyard.engine.worker import Graph, Worker
 
+#: So many parts of a superstep for each worker that is there for them.
+PARTS_EACH = 4
 Begun = Callable[[PregelExecutableTask], Awaitable[bool]]
 #: Not the graph's doing: the slice ends without an outcome and the lease's end brings the run back.
 NOT_AN_OUTCOME = (LeaseLost, StoreUnavailable)
@@ -414,7 +416,7 @@ class _Slice:
             if self._prepared.meter is not None and self._prepared.meter.edge is not None:
                 asked = {**interrupts_of(runner.interrupts), **self._prepared.meter.question()}
                 return Interrupted(self._feed.values, asked)
-            return self._left_open(runner)
+            return await self._left_open(runner)
         except asyncio.CancelledError:
             return stopped(self._held, self._run, self._prepared.session, self._feed.values)
         except NOT_AN_OUTCOME:
@@ -426,10 +428,10 @@ class _Slice:
             return Interrupted(self._feed.values, interrupts_of(runner.interrupts))
         return Finished(self._feed.values)
 
-    def _left_open(self, runner: seam.TaskRunner) -> Outcome:
+    async def _left_open(self, runner: seam.TaskRunner) -> Outcome:
         """Some tasks are for other workers, wait for a time, or wait for siblings that ask a person."""
         if self._foreign:
-            branches = self._branches()
+            branches = await self._branches()
             return Dispatched(branches, self._nodes.cut_at_ms({branch.fanout for branch in branches}))
         if (waiting := self._nodes.waits_until()) is not None:
             return waiting
@@ -463,13 +465,18 @@ class _Slice:
             return False
         return not (self._nodes.is_waiting(task) or self._nodes.is_settled(task))
 
-    def _parts(self, queue: str, tasks: int) -> int:
-        """Into how many parts to cut: what may be killed is killed alone."""
+    async def _parts(self, queue: str, tasks: int) -> int:
+        """Into how many parts to cut: what may be killed is killed alone. Each part has LangGraph prepare the whole
+        superstep, so there are some for each worker, for who is quick to take more, and not one for each task."""
         if queue == self._worker.settings.isolated_queue:
             return tasks
-        return 1 if queue == self._run.queue else min(tasks, self._worker.settings.max_branches)
+        if queue == self._run.queue:
+            return 1
+        hands = await self._worker.hands.of(queue)
+        most = self._worker.settings.max_branches
+        return min(tasks, most, PARTS_EACH * hands) if hands else min(tasks, most)
 
-    def _branches(self) -> tuple[Branch, ...]:
+    async def _branches(self) -> tuple[Branch, ...]:
         """The superstep cut into parts: one for all nodes at home on the run's queue, the others spread."""
         alike: dict[tuple[str, str], list[PregelExecutableTask]] = defaultdict(list)
         for task in self._foreign:
@@ -477,7 +484,7 @@ class _Slice:
         parts = [
             (queue, fanout, tasks[start::count])
             for (queue, fanout), tasks in alike.items()
-            for count in [self._parts(queue, len(tasks))]
+            for count in [await self._parts(queue, len(tasks))]
             for start in range(count)
         ]
         return tuple(

@@ -20,6 +20,7 @@ from runyard.engine.breaker import Circuit
 from runyard.engine.budget import Budgets
 from runyard.engine.caps import Caps
 from runyard.engine.circuits import Circuits
+from runyard.engine.hands import Hands
 from runyard.engine.items import RedisItems
 from runyard.engine.leases import LeaseKeeper
 from runyard.engine.ledger import Ledger, ModelCall, Sink
@@ -97,6 +98,8 @@ class Worker:
     shares: Shares = field(init=False)
     #: The circuits that it calls through.
     circuits: Circuits = field(init=False)
+    #: How many workers there are for its branches.
+    hands: Hands = field(init=False)
     background: Background = field(default_factory=Background)
     #: How many wake-ups it acts on.
     pace: Pace = field(default_factory=Pace)
@@ -136,6 +139,7 @@ class Worker:
     def __post_init__(self) -> None:
         self.shares = Shares(self.store, self.keys, self.background, lease_ms=self.settings.lease_ms, wake=self.wake)
         self.circuits = Circuits(self.store, self.keys, self.background, self.wake)
+        self.hands = Hands(self.store, self.keys)
         if self.limits or self.caps:
             self.keeper.add(self.keys.shares, self.shares.told, self.shares.renewals)
         self.keeper.add(self.keys.circuits_changed, self.circuits.changed)

@@ -75,6 +75,9 @@ class Size:
     widths: tuple[int, ...]
     clients: tuple[int, ...]
     workers: tuple[int, ...]
+    #: Fan-outs that are timed on each side, and how many workers share the branches of others.
+    spread: int
+    away_workers: tuple[int, ...]
     #: Simulated seconds of a point.
     simulated_s: float
 
@@ -83,10 +86,10 @@ FULL = Size(
     kept=(1_000, 5_000, 20_000, 100_000), finished=20_000, loop_s=8.0, waiting=5_000, wait_s=60.0, turns=1_000,
     window=100, tokens=200, readers=1_000, read_runs=50, runs_s=100.0, point_s=3.0, nodes=(1, 3, 10, 30, 100),
     state_kb=(0, 1, 10, 100, 1_000), widths=(1, 10, 30, 100, 300), clients=(1, 2, 4, 8, 16, 32, 64, 128),
-    workers=(1, 2, 3, 4), simulated_s=4.0,
+    workers=(1, 2, 3, 4), spread=20, away_workers=(1, 2, 4), simulated_s=4.0,
 )  # fmt: skip
 QUICK = Size(
     kept=(200, 1_000), finished=400, loop_s=1.5, waiting=60, wait_s=3.0, turns=40, window=10, tokens=20, readers=40,
     read_runs=4, runs_s=15.0, point_s=0.5, nodes=(1, 10), state_kb=(0, 10), widths=(1, 10), clients=(1, 8),
-    workers=(1, 2), simulated_s=1.0,
+    workers=(1, 2), spread=3, away_workers=(1, 2), simulated_s=1.0,
 )  # fmt: skip

@@ -4,6 +4,8 @@ bulky   a state of so many kB, and two nodes that leave it alone
 call    one node that waits for so many seconds, as for a slow model
 talk    a turn of a chat: the messages are a list that grows; talk_delta keeps them in a delta channel
 stamp   says at once what time it is, then ends
+home    a fan-out of so many branches that do nothing; away has them on workers of a queue of its own
+block   the same, away, of plain functions that hold a thread for so many seconds each
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Annotated, Any, TypedDict
 from langgraph.channels.delta import DeltaChannel
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
+from langgraph.types import Send
 
 from bench.workloads import chain
 
@@ -50,6 +53,12 @@ def _append(state: list[Message] | None, writes: Sequence[list[Message]]) -> lis
 
 class TalkDelta(TypedDict, total=False):
     messages: Annotated[list[Message], DeltaChannel(_append, snapshot_frequency=200)]
+
+
+class Wide(TypedDict, total=False):
+    branches: int
+    wait_s: float
+    done: Annotated[int, operator.add]
 
 
 def text(length: int, seed: int) -> str:
@@ -96,3 +105,29 @@ call = _line(Called, wait=_wait)
 talk = _line(Talk, answer=_answer)
 talk_delta = _line(TalkDelta, answer=_answer)
 stamp = _line(Called, stamp=_stamp)
+
+
+async def _branch(_: Wide) -> dict[str, Any]:
+    return {"done": 1}
+
+
+def _hold_a_thread(sent: Wide) -> dict[str, Any]:
+    time.sleep(sent["wait_s"])
+    return {"done": 1}
+
+
+def _branches(state: Wide) -> list[Send]:
+    return [Send("branch", {"wait_s": state["wait_s"]}) for _ in range(state["branches"])]
+
+
+def _fan(branch: Any, policy: dict[str, Any]) -> Any:
+    graph = StateGraph(Wide)
+    graph.add_node("branch", branch, metadata={"runyard": policy})
+    graph.add_conditional_edges(START, _branches, ["branch"])
+    return graph.compile()
+
+
+#: The queue of the workers that have the branches of ``away`` and ``block``.
+AWAY = "away"
+home, away = _fan(_branch, {}), _fan(_branch, {"queue": AWAY})
+block = _fan(_hold_a_thread, {"queue": AWAY})

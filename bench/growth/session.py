@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.growth import calls, curves, finished, kept, paper, readers, tokens, turns
+from bench.growth import calls, curves, finished, kept, paper, readers, spread, tokens, turns
 from bench.growth.found import FULL, QUICK, Found, Number, Size
 from bench.machine import commit, machine, versions
 from bench.measure import Tell
@@ -24,7 +24,7 @@ SCHEMA = 1
 Measure = Callable[[Size, Tell], Found]
 MEASURES: dict[str, Measure] = {
     "tokens": tokens.measure, "readers": readers.measure, "curves": curves.measure, "finished": finished.measure,
-    "turns": turns.measure, "kept": kept.measure, "calls": calls.measure,
+    "turns": turns.measure, "kept": kept.measure, "calls": calls.measure, "spread": spread.measure,
 }  # fmt: skip
 #: What is worked out from the curves.
 PAPER = "paper"

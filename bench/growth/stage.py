@@ -16,6 +16,7 @@ from bench.http_client import Pool
 from bench.measure import Work, all_at_once, percentile
 from bench.profiling import cpu_of, pids, stat
 from bench.stack import Stack
+from runyard.engine.store.keys import Keys
 
 T = TypeVar("T")
 
@@ -42,6 +43,10 @@ class Stage:
         known = cpu_of(self.stack)
         workers = sum(ms for name, ms in known.items() if name.startswith("worker"))
         return {"store": known["store"], "web": known.get("web", 0.0), "workers": workers, "client": known["client"]}
+
+    def ready_workers(self) -> int:
+        """Workers that give signs of life."""
+        return int(self.store.zcard(Keys().workers))
 
     def scripts(self) -> int:
         """Scripts that the store has run until now."""

@@ -12,6 +12,7 @@ from langgraph.types import Send, interrupt
 
 from runyard.engine import wire
 from runyard.engine.pace import MOST_READY
+from runyard.engine.presence import Presence
 from runyard.engine.run import Phase
 from tests.support.engine import engine
 
@@ -120,3 +121,21 @@ async def test_runs_that_wait_are_all_in_hand_at_once_however_many_would_compute
         runs = [eng.start("wait", {"answer": str(number)}) for number in range(count)]
         await eng.drive()
         assert {eng.service.get_run(run.run_id).phase for run in runs} == {Phase.SUCCEEDED}
+
+
+@pytest.mark.parametrize(("workers", "parts"), [(0, 20), (1, 4), (3, 12), (9, 20)])
+async def test_a_superstep_is_cut_into_some_parts_for_each_worker_that_is_there(
+    redis_url: str, workers: int, parts: int
+) -> None:
+    executed: list[int] = []
+    async with engine(redis_url, {"fan": fan_graph(executed, queue="others")}, max_branches=64) as eng:
+        for number in range(workers):
+            Presence(eng.sync_store, eng.keys, f"w{number}", "others,more", lambda: 0).beat()
+        Presence(eng.sync_store, eng.keys, "elsewhere", "default", lambda: 0).beat()
+        run = eng.start("fan", {"items": list(range(20)), "out": []})
+        sent = await eng.carry_out(eng.wakes.popleft())
+        assert [wake.queue for wake in sent] == ["others"] * parts
+        eng.wakes.extend(sent)
+        await eng.drive()
+        assert eng.service.get_run(run.run_id).phase is Phase.SUCCEEDED
+        assert sorted(executed) == list(range(20))
