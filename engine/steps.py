@@ -134,6 +134,7 @@ class Steps:
     async def rest(self) -> list[Part]:
         """The run is over. What is left to be saved, for the script that ends the run; all else is saved by then.
         Raises as :meth:`checkpoint` does."""
+        self._stop_timer()  # what waits is to go with that script, however long what is under way takes
         if self._has_work and self._under_way is not None:
             await asyncio.shield(self._under_way)
         self._raise_if_failed()

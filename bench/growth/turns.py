@@ -7,6 +7,10 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
+
+from bench.growth import graphs
 from bench.growth.found import Found, Size
 from bench.growth.graphs import SAID, text
 from bench.growth.sse import Reader
@@ -17,6 +21,8 @@ from runyard.engine.store.keys import Keys
 #: graph -> what it is called
 TALKS = {"talk_delta": "delta channel", "talk": "plain list"}
 LOOKS = 10
+#: Turns before the first window: the graph is loaded, and the first checkpoints are no window's.
+_WARM = 3
 #: A turn at the end may cost so many times what one at the beginning did, and a page so much.
 FLAT = 1.5
 
@@ -32,21 +38,47 @@ def measure(size: Size, tell: Tell) -> Found:
             (
                 f"CPU of store, web and worker for a turn, and bytes it adds to the store: of {size.window} turns "
                 "each. Lasting: "
-                "without the events, which go an hour after a run's end."
+                "without the events, which go an hour after a run's end. LangGraph alone: the same graph in this "
+                "process, with its memory saver."
             ),
         ]
     )
     with stage(workers=1, limit_s=180.0) as on:
         for graph, name in TALKS.items():
             _say(found, graph, name, on.run(_talk(on, graph, size, tell)), size)
+            tell(f"{name}: LangGraph alone")
+            _say_alone(found, graph, name, on.run(_alone(graph, size)), size)
     return found
+
+
+async def _alone(graph: str, size: Size) -> list[float]:
+    """ms of CPU of a turn in the first and the last window with LangGraph itself: in this process, kept in memory."""
+    bound = getattr(graphs, graph).copy(update={"checkpointer": InMemorySaver()})
+    config: RunnableConfig = {"configurable": {"thread_id": "one"}}
+    spent, began = [], 0.0
+    for turn in range(size.turns):
+        if turn in (_WARM, size.turns - size.window):
+            began = time.process_time()
+        said = {"by": "user", "text": text(SAID, turn)}
+        modes = ["values", "updates"]  # the result, and what a chat client asks for
+        async for _ in bound.astream({"messages": [said]}, config, stream_mode=modes, durability="sync"):
+            pass
+        if turn + 1 in (_WARM + size.window, size.turns):
+            spent.append((time.process_time() - began) * 1000 / size.window)
+    return spent
+
+
+def _say_alone(found: Found, graph: str, name: str, spent: Sequence[float], size: Size) -> None:
+    ratio, count, whose = spent[-1] / spent[0], size.window, f"{name}, LangGraph alone"
+    found.add(f"{graph}_alone_ratio", f"CPU of turn {size.turns:,} to the first, {whose}", ratio, "x", count=count)
+    found.add(f"{graph}_alone", f"CPU of turn {size.turns:,}, {whose}", spent[-1], "ms", count=count)
 
 
 async def _talk(on: Stage, graph: str, size: Size, tell: Tell) -> list[dict[str, float]]:
     thread_id, points = str(uuid.uuid4()), []
-    for turn in range(3):  # the graph is loaded, and the first checkpoints are no window's
+    for turn in range(_WARM):
         await _turn(on, graph, thread_id, turn)
-    for start in range(3, size.turns, size.window):
+    for start in range(_WARM, size.turns, size.window):
         tell(f"{TALKS[graph]}: turn {start} of {size.turns:,}")
         ends = min(start + size.window, size.turns)
         cpu, memory, began = on.cpu(), on.memory(), time.perf_counter()
