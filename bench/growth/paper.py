@@ -11,7 +11,7 @@ from typing import Any
 from bench.growth.curves import CLIENTS, WORKERS
 from bench.growth.found import Found, Size
 from bench.measure import Tell
-from bench.simulation.constants import WRITTEN_DOWN, Costs, fitted, line
+from bench.simulation.constants import WRITTEN_DOWN, Costs, fitted, line, shared
 from bench.simulation.model import Deployment, Layout, Seen, most
 
 NODES = 10
@@ -56,18 +56,21 @@ def measure(size: Size, tell: Tell, measured: Mapping[str, Any]) -> Found:
 
 
 def costs_of(measured: Mapping[str, Any]) -> Costs:
-    """What the curve over the number of nodes says, up to 30 of them: larger runs cost a little less for each."""
+    """What the curve over the number of nodes says, up to 30 of them: larger runs cost a little less for each; and what
+    is shared in a crowd, by the CPU of a run among the fewest and among the most clients."""
     points = [point for point in measured["curves"]["nodes"] if point["x"] <= 30]
     numbers = {number["name"]: number["value"] for number in measured["numbers"]}
     scripts, _ = line([point["x"] for point in points], [point["scripts"] for point in points])
-    return fitted(
+    costs = fitted(
         points, trips_fixed=max(4.0, scripts), fsync_ms=numbers.get("fsync_ms", WRITTEN_DOWN.fsync_ms),
-        source="fitted to the measured curve over the number of nodes",
+        source="CPU of a run over the number of nodes, and among the fewest and the most clients, as measured",
     )  # fmt: skip
+    by_clients = sorted(measured["curves"]["clients"], key=lambda point: point["x"])
+    return shared(costs, by_clients[0], by_clients[-1], nodes=NODES)
 
 
 def _compare(found: Found, costs: Costs, curves: Curves, size: Size) -> None:
-    """The curves over clients and workers; of neither anything went into the costs."""
+    """The curves over clients and workers; of neither any rate or latency went into the costs."""
     errors: dict[str, list[float]] = {"runs_s": [], "p50_ms": []}
     for name in ("clients", "workers"):
         for point in curves[name]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -11,7 +11,9 @@ from typing import Any
 class Costs:
     """What a run of ``n`` nodes costs each process in ms of CPU, and how often it asks the store.
 
-    ``fixed`` is paid once for a run, ``step`` for each superstep. ``source``: where the figures come from.
+    ``fixed`` is paid once for a run, ``step`` for each superstep, in a crowd: whoever has much to do shares turns of
+    its loop, system calls and wake-ups. ``wake`` is what being woken costs a process besides, and ``turn`` what a turn
+    costs the store: a run that is alone pays them at each step of its way. ``source``: where the figures come from.
     """
 
     web_ms: float
@@ -27,6 +29,9 @@ class Costs:
     #: From a process that sends to one that reads, on one machine.
     hop_ms: float
     source: str
+    web_wake_ms: float = 0.0
+    worker_wake_ms: float = 0.0
+    store_turn_ms: float = 0.0
 
     def worker_ms(self, nodes: int) -> float:
         return self.worker_fixed_ms + self.worker_step_ms * nodes
@@ -45,6 +50,8 @@ class Costs:
         return asdict(self)
 
 
+#: The web takes a question, and gives an answer.
+WEB_PIECES = 2
 #: What was known before the curves were measured: docs/performance.md, "What the limit is" and "What one run costs".
 WRITTEN_DOWN = Costs(
     web_ms=2.3, worker_fixed_ms=2.5, worker_step_ms=0.64, store_fixed_ms=0.6, store_step_ms=0.15, client_ms=0.3,
@@ -65,6 +72,29 @@ def fitted(points: Sequence[Mapping[str, float]], *, trips_fixed: float, fsync_m
         worker_fixed_ms=max(0.0, worker[0]), worker_step_ms=worker[1],
         store_fixed_ms=max(0.0, store[0]), store_step_ms=store[1],
         trips_fixed=trips_fixed, fsync_ms=fsync_ms, hop_ms=WRITTEN_DOWN.hop_ms, source=source,
+    )  # fmt: skip
+
+
+def shared(costs: Costs, alone: Mapping[str, float], crowd: Mapping[str, float], *, nodes: int) -> Costs:
+    """``costs`` parted into what a run costs in a crowd and what a crowd shares, by the CPU of a run of ``nodes`` nodes
+    that is ``alone`` and of one of many (``crowd``).
+
+    Alone each piece of work wakes its process, and each command has a turn of the store for itself.
+    """
+    trips = costs.trips(nodes)
+
+    def share(name: str, known_ms: float) -> float:
+        return crowd[name] / known_ms if known_ms else 1.0
+
+    def wake(name: str, times: int) -> float:
+        return max(0.0, alone[name] - crowd[name]) / times
+
+    worker, store = share("workers", costs.worker_ms(nodes)), share("store", costs.store_ms(nodes))
+    return replace(
+        costs, web_ms=costs.web_ms * share("web", costs.web_ms),
+        worker_fixed_ms=costs.worker_fixed_ms * worker, worker_step_ms=costs.worker_step_ms * worker,
+        store_fixed_ms=costs.store_fixed_ms * store, store_step_ms=costs.store_step_ms * store,
+        web_wake_ms=wake("web", WEB_PIECES), worker_wake_ms=wake("workers", trips - 1), store_turn_ms=wake("store", trips),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import simpy
 
 from bench.measure import percentile
-from bench.simulation.constants import Costs
+from bench.simulation.constants import WEB_PIECES, Costs
 from bench.simulation.parts import Machine, Process, Steps, Store
 
 
@@ -58,11 +58,15 @@ class Deployment:
         self._random = random.Random(seed)
         shared = Machine(self.env, layout.cores) if layout.cores else None
         self._client = Process(shared) if shared else None
-        self.webs = [Process(shared or Machine(self.env, 1)) for _ in range(layout.webs)]
+        web_s, worker_s = costs.web_wake_ms / 1000, costs.worker_wake_ms / 1000
+        self.webs = [Process(shared or Machine(self.env, 1), wake_s=web_s) for _ in range(layout.webs)]
         # Workers are nicer than the web and the store: on one machine they wait for both.
-        self.workers = [Process(shared or Machine(self.env, 1), nice=1) for _ in range(layout.workers)]
+        self.workers = [
+            Process(shared or Machine(self.env, 1), nice=1, wake_s=worker_s) for _ in range(layout.workers)
+        ]
+        fsync_s, turn_s = costs.fsync_ms / 1000, costs.store_turn_ms / 1000
         self.stores = [
-            Store(shared or Machine(self.env, 1), fsync_s=costs.fsync_ms / 1000) for _ in range(layout.stores)
+            Store(shared or Machine(self.env, 1), fsync_s=fsync_s, turn_s=turn_s) for _ in range(layout.stores)
         ]
         self._hop_s = (costs.hop_ms + layout.network_ms) / 1000
         self._trips = costs.trips(nodes)
@@ -109,13 +113,13 @@ class Deployment:
         web, store = self._random.choice(self.webs), self._random.choice(self.stores)
         if self._client:
             yield from self._client.work(costs.client_ms / 1000)
-        yield from self._through(web, costs.web_ms / 2)
+        yield from self._through(web, costs.web_ms / WEB_PIECES)
         yield from self._trip(store)
         accepted = self.env.now
         # Which worker takes it: a worker asks for the next wake-up when it comes to it, so the least busy is first.
         worker = min(self.workers, key=_load)
         yield from self._slice(worker, store)
-        yield from self._through(web, costs.web_ms / 2)
+        yield from self._through(web, costs.web_ms / WEB_PIECES)
         yield self.env.timeout(self._hop_s)
         if since <= self.env.now <= until:
             seen.latencies_ms.append((self.env.now - began) * 1000)
@@ -164,7 +168,8 @@ def _load(process: Process) -> int:
 
 
 def most(costs: Costs, layout: Layout, *, nodes: int = 10) -> float:
-    """Runs/s that no closed loop exceeds, by what is needed of the busiest part: the law of the bottleneck."""
+    """Runs/s that no closed loop exceeds, by what the busiest part needs for a run in a crowd: the law of the
+    bottleneck."""
     needs_ms = {
         "store": costs.store_ms(nodes) / layout.stores,
         "workers": costs.worker_ms(nodes) / layout.workers,

@@ -21,10 +21,14 @@ class Machine:
 
 
 class Process:
-    """One thread on a machine: what it is asked to do it does in order of arrival."""
+    """One thread on a machine: what it is asked to do it does in order of arrival.
 
-    def __init__(self, machine: Machine, *, nice: int = 0) -> None:
-        self._machine, self._nice = machine, nice
+    One that has nothing to do sleeps, and to be woken takes it ``wake_s`` of the core. What comes while it is at work,
+    or waits for the core, wakes nobody.
+    """
+
+    def __init__(self, machine: Machine, *, nice: int = 0, wake_s: float = 0.0) -> None:
+        self._machine, self._nice, self._wake_s = machine, nice, wake_s
         self._turn = simpy.Resource(machine.env, capacity=1)
         self.busy_s = 0.0
 
@@ -34,6 +38,8 @@ class Process:
         return self._turn.count + len(self._turn.queue)
 
     def work(self, seconds: float) -> Steps:
+        if self._turn.count == 0:
+            seconds += self._wake_s
         with self._turn.request() as turn:
             yield turn
             with self._machine.cores.request(priority=self._nice) as core:
@@ -44,10 +50,11 @@ class Process:
 
 class Store:
     """A Redis with an append-only file: in each turn of its event loop it executes all that has arrived, writes that to
-    the disk once (``fsync_s``, without a core), and then answers everyone in it."""
+    the disk once (``fsync_s``, without a core), and then answers everyone in it. ``turn_s`` is what a turn takes
+    whatever is in it."""
 
-    def __init__(self, machine: Machine, *, fsync_s: float) -> None:
-        self._machine, self._env, self._fsync_s = machine, machine.env, fsync_s
+    def __init__(self, machine: Machine, *, fsync_s: float, turn_s: float = 0.0) -> None:
+        self._machine, self._env, self._fsync_s, self._turn_s = machine, machine.env, fsync_s, turn_s
         self._arrived: list[tuple[simpy.Event, float]] = []
         self._bell = machine.env.event()
         self.busy_s = 0.0
@@ -69,7 +76,7 @@ class Store:
             with self._machine.cores.request(priority=0) as core:
                 yield core
                 batch, self._arrived = self._arrived, []
-                took = sum(seconds for _, seconds in batch)
+                took = self._turn_s + sum(seconds for _, seconds in batch)
                 yield self._env.timeout(took)
             if self._fsync_s:
                 yield self._env.timeout(self._fsync_s)

@@ -39,7 +39,8 @@ def alone_ms(costs: Any, nodes: int) -> float:
     """A run that meets nobody: what everyone computes, one disk write and a hop for each trip, a hop for each piece."""
     trips = costs.trips(nodes)
     hops = trips + (trips - 1) + 2 + 1  # to the store, to the worker, to the web twice, and to the client
-    return float(costs.all_ms(nodes) + trips * costs.fsync_ms + hops * costs.hop_ms)
+    woken = 2 * costs.web_wake_ms + (trips - 1) * costs.worker_wake_ms + trips * costs.store_turn_ms
+    return float(costs.all_ms(nodes) + trips * costs.fsync_ms + hops * costs.hop_ms + woken)
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
@@ -95,8 +96,66 @@ def test_processes_share_the_cores_there_are(sim: Any) -> None:
     assert env.now == pytest.approx(2.0)
 
 
+def test_a_process_is_woken_once_for_what_comes_while_it_is_at_work(sim: Any) -> None:
+    env = simpy.Environment()
+    process = sim.parts.Process(sim.parts.Machine(env, 1), wake_s=0.5)
+
+    def ask(at: float) -> Any:
+        yield env.timeout(at)
+        yield from process.work(1.0)
+
+    for at in (0.0, 0.2, 1.4, 10.0):  # the last finds it asleep again
+        env.process(ask(at))
+    env.run()
+    assert process.busy_s == pytest.approx(4 * 1.0 + 2 * 0.5)
+    assert env.now == pytest.approx(11.5)
+
+
+def test_a_turn_of_the_store_costs_the_same_for_one_and_for_many(sim: Any) -> None:
+    env = simpy.Environment()
+    store = sim.parts.Store(sim.parts.Machine(env, 1), fsync_s=0.0, turn_s=0.5)
+    for _ in range(3):
+        store.ask(1.0)
+    env.run()
+    assert (store.turns, store.busy_s) == (1, pytest.approx(3.5))
+    store.ask(1.0)
+    env.run()
+    assert (store.turns, store.busy_s) == (2, pytest.approx(5.0))
+
+
+def test_what_a_crowd_shares_is_found_from_a_run_alone_and_one_of_many(sim: Any, costs: Any) -> None:
+    def spent(told: Any, runs: int) -> dict[str, float]:
+        """ms of CPU of a run, as the bench would measure them."""
+        deployment = sim.model.Deployment(told, sim.model.Layout())
+        deployment.burst(runs=runs)
+        parts = {"web": deployment.webs, "workers": deployment.workers, "store": deployment.stores}
+        return {name: 1000 * sum(part.busy_s for part in kind) / runs for name, kind in parts.items()}
+
+    true = replace(costs, web_wake_ms=0.3, worker_wake_ms=0.2, store_turn_ms=0.1)
+    alone, crowd = spent(true, 1), spent(true, 400)
+    assert all(crowd[name] < alone[name] for name in alone)
+    between = replace(costs, web_ms=2.2, worker_fixed_ms=2.3, worker_step_ms=0.6, store_step_ms=0.15)  # of few clients
+    found = sim.constants.shared(between, alone, crowd, nodes=10)
+    assert spent(found, 1) == pytest.approx(alone)
+    assert spent(found, 400) == pytest.approx(crowd, rel=0.2)
+    assert found.worker_step_ms / found.worker_fixed_ms == pytest.approx(0.6 / 2.3)
+
+
+@pytest.mark.parametrize("wakes", [False, True])
+def test_more_workers_than_cores_cost_more_where_to_be_woken_costs_anything(sim: Any, costs: Any, wakes: bool) -> None:
+    told = replace(costs, worker_wake_ms=0.2, store_turn_ms=0.1) if wakes else costs
+
+    def reached(workers: int) -> float:
+        layout = sim.model.Layout(workers=workers)
+        return float(sim.model.Deployment(told, layout).closed(clients=32, seconds=2.0).runs_s)
+
+    assert reached(6) == pytest.approx(reached(2), rel=0.03) if not wakes else reached(6) < reached(2)
+
+
 @pytest.mark.parametrize("nodes", [1, 10])
-def test_a_run_that_is_alone_takes_the_sum_of_its_parts(sim: Any, costs: Any, nodes: int) -> None:
+@pytest.mark.parametrize("wakes", [0.0, 0.2])
+def test_a_run_that_is_alone_takes_the_sum_of_its_parts(sim: Any, costs: Any, nodes: int, wakes: float) -> None:
+    costs = replace(costs, web_wake_ms=wakes, worker_wake_ms=wakes / 2, store_turn_ms=wakes / 4)
     seen = sim.model.Deployment(costs, sim.model.Layout(), nodes=nodes).closed(clients=1, seconds=2.0)
     assert seen.p(50) == pytest.approx(alone_ms(costs, nodes), rel=1e-6)
     assert seen.runs_s == pytest.approx(1000 / alone_ms(costs, nodes), rel=0.02)
