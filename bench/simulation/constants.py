@@ -94,7 +94,8 @@ def shared(costs: Costs, alone: Mapping[str, float], crowd: Mapping[str, float],
         costs, web_ms=costs.web_ms * share("web", costs.web_ms),
         worker_fixed_ms=costs.worker_fixed_ms * worker, worker_step_ms=costs.worker_step_ms * worker,
         store_fixed_ms=costs.store_fixed_ms * store, store_step_ms=costs.store_step_ms * store,
-        web_wake_ms=wake("web", WEB_PIECES), worker_wake_ms=wake("workers", trips - 1), store_turn_ms=wake("store", trips),
+        web_wake_ms=wake("web", WEB_PIECES), worker_wake_ms=wake("workers", trips - 1),
+        store_turn_ms=wake("store", trips),
     )  # fmt: skip
 
 

@@ -61,9 +61,7 @@ class Deployment:
         web_s, worker_s = costs.web_wake_ms / 1000, costs.worker_wake_ms / 1000
         self.webs = [Process(shared or Machine(self.env, 1), wake_s=web_s) for _ in range(layout.webs)]
         # Workers are nicer than the web and the store: on one machine they wait for both.
-        self.workers = [
-            Process(shared or Machine(self.env, 1), nice=1, wake_s=worker_s) for _ in range(layout.workers)
-        ]
+        self.workers = [Process(shared or Machine(self.env, 1), nice=1, wake_s=worker_s) for _ in range(layout.workers)]
         fsync_s, turn_s = costs.fsync_ms / 1000, costs.store_turn_ms / 1000
         self.stores = [
             Store(shared or Machine(self.env, 1), fsync_s=fsync_s, turn_s=turn_s) for _ in range(layout.stores)
