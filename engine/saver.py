@@ -56,6 +56,10 @@ class SliceSession:
     run_id: str | None = None
     #: Checkpoint namespace -> id of the latest checkpoint that was loaded or put in it.
     head: dict[str, str] = field(default_factory=dict)
+    #: Namespaces that the slice has put a checkpoint in.
+    put_in: set[str] = field(default_factory=set)
+    #: Namespace and id of checkpoints that had writes before they were put, if they were.
+    early: set[tuple[str, str]] = field(default_factory=set)
     #: The latest checkpoint of the root namespace as it was last primed or loaded. LangGraph changes it as it runs.
     loaded: CheckpointTuple | None = None
     #: Whether ``loaded`` is to be the answer to the next question for it.
@@ -369,6 +373,7 @@ class RedisSaver(BaseCheckpointSaver[str]):
         session.primed = False
         values, emptied = codec.encode_values(self.serde, place, checkpoint["channel_values"], new_versions)
         full = get_checkpoint_metadata(config, metadata)
+        listed = place.namespace in session.put_in and (place.namespace, checkpoint["id"]) not in session.early
         return calls.checkpoint_part(
             place,
             checkpoint["id"],
@@ -377,15 +382,19 @@ class RedisSaver(BaseCheckpointSaver[str]):
             parent_id=get_checkpoint_id(config) or "",
             versions=codec.encode_versions(checkpoint["channel_versions"]),
             values=values,
-            emptied=emptied,
+            # A slice's versions are used once (get_next_version): one that has no value has never had any.
+            emptied=emptied if session.fence is None else (),
             run_id=session.run_id or str(full.get("run_id") or ""),
             run_key=session.run_key,
             step=full.get("step"),
+            listed=listed,
+            first=not listed or len(session.put_in) > 1,
         )
 
     def _was_put(self, place: Place, checkpoint_id: str) -> RunnableConfig:
         if self.session is not None:
             self.session.head[place.namespace] = checkpoint_id
+            self.session.put_in.add(place.namespace)
         return place.config(checkpoint_id)
 
     def _writes_part(
@@ -394,6 +403,9 @@ class RedisSaver(BaseCheckpointSaver[str]):
         place, session = self._place(config), self.session or SliceSession()
         session.primed = False
         checkpoint_id: str = config["configurable"]["checkpoint_id"]
+        there = session.head.get(place.namespace) == checkpoint_id
+        if not there:
+            session.early.add((place.namespace, checkpoint_id))
         if task_id == codec.NULL_TASK_ID:
             session.note_answer(place, checkpoint_id, [(task_id, *write) for write in writes])
         return calls.writes_part(
@@ -403,4 +415,5 @@ class RedisSaver(BaseCheckpointSaver[str]):
             run_key=session.run_key,
             entered=task_id == codec.NULL_TASK_ID and not place.namespace,
             taken=session.taken(place, writes, task_id) if session.answers else None,
+            there=there,
         )

@@ -53,7 +53,9 @@ class Steps:
         self._parts: list[Part] = []
         self._events: list[tuple[str, bytes]] = []
         self._records: list[bytes] = []
-        self._told = self._noted = 0
+        #: How many saves were sent; when the thread's log was seen to name the run, on the loop's clock.
+        self._number = 0
+        self._listed_at: float | None = None
         self._under_way: asyncio.Future[Any] | None = None
         #: Whether what is under way holds more than events and records.
         self._has_work = False
@@ -114,7 +116,8 @@ class Steps:
         parts = self._take()
         if not parts:
             return None
-        future = self._under_way = self._store.send(save(self.fence, parts))
+        self._number += 1
+        future = self._under_way = self._store.send(save(self.fence, parts, self._number))
         future.add_done_callback(self._answered)
         return future
 
@@ -179,16 +182,16 @@ class Steps:
         if self._records:
             packed = self._records[:]  # other threads append to this very list
             del self._records[: len(packed)]
-            part = records.part(self._keys, self._run_id, self._noted, packed, keep=self._keep_records)
-            self._noted += len(packed)
-            parts.insert(0, part)
+            parts.insert(0, records.part(self._keys, self._run_id, packed, keep=self._keep_records))
         if self._events:
             told, self._events = self._events, []
             parts.append(self._of_events(told))
-            self._told += len(told)
         return parts
 
     def _of_events(self, told: list[tuple[str, bytes]]) -> Part:
+        now = self._loop.time()
+        listed = self._listed_at is not None and now < self._listed_at + events.LISTED_FOR_S
+        self._listed_at = self._listed_at if listed else now
         return events.part(
-            self._keys, self._run_id, self._told, told, keep=self._keep_events, thread_id=self._thread_id
+            self._keys, self._run_id, told, keep=self._keep_events, thread_id=self._thread_id, listed=listed
         )

@@ -10,6 +10,7 @@
 --@include clock
 --@include branches
 --@include line
+--@include hash
 --@include thread
 --@include webhook
 local state = redis.call('HMGET', KEYS[1], 'phase', 'started_at', 'cancel')
@@ -36,16 +37,19 @@ redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('ZREM', KEYS[11], ARGV[1])
-redis.call('HSET', KEYS[2], 'updated_at', at)
+local thread = open_thread(KEYS[2])
+set_in(thread, 'updated_at', at)
 -- Cut off between two slices, the graph has something left to do. One that never began leaves the thread as it was.
-if state[2] and action ~= 'rollback' then leave(KEYS[2], KEYS[1], 'interrupted', ARGV[8], '{}') end
+if state[2] and action ~= 'rollback' then leave(thread, KEYS[1], 'interrupted', ARGV[8], '{}') end
 local following = {}
 if action == 'rollback' then
   redis.call('ZADD', KEYS[10], at, ARGV[1])
-  redis.call('HSET', KEYS[2], 'rest', 'idle', 'error', '')
+  set_in(thread, 'rest', 'idle')
+  set_in(thread, 'error', '')
 else
-  following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[4], ARGV[1], at)
+  following = admit_next(thread, KEYS[3], KEYS[5], ARGV[4], ARGV[1], at)
 end
+write_hash(thread)
 settle(KEYS[1], KEYS[8], KEYS[7], ARGV[1], 'cancelled', ARGV[5], at, tonumber(ARGV[3]))
 if ARGV[7] ~= '' and action ~= 'rollback' then
   remember(KEYS[12], KEYS[2])

@@ -102,43 +102,45 @@ def checkpoint_part(
     run_id: str = "",
     run_key: str | None = None,
     step: int | None = None,
+    listed: bool = False,
+    first: bool = True,
 ) -> Part:
     """A checkpoint to save: ``values`` are the field and value of each new version, ``emptied`` the fields of versions
     that have none. ``run_key`` and ``step`` together: the run is told that it has come this far.
 
-    Of a graph within the run's only whoever holds the fence is told, for the count of crashes.
+    Of a graph within the run's only whoever holds the fence is told, for the count of crashes; ``first`` forgets that,
+    and tells the run that its input is saved: not needed where the caller has told it so, and put none of such a graph
+    since. ``listed``: the caller has put another checkpoint of the namespace before, and no writes for this one.
     """
     key = place.checkpoint(checkpoint_id)
-    known = run_key is not None and step is not None
-    tell = known and not place.namespace
+    tell: str | int = ""
+    if run_key is not None and step is not None:
+        tell = place.depth or ("first" if first else "run")
     return Part(
         "checkpoint",
         (
             place.checkpoints,
             key,
             place.channels,
-            place.namespaces,
-            place.loose,
             place.partition.run_checkpoints(run_id) if run_id else key,
-            run_key if tell and run_key is not None else key,
+            *(() if listed else (place.namespaces, place.loose)),
         ),
         (
-            place.namespace,
             checkpoint_id,
-            place.loose_member(checkpoint_id),
             body,
             metadata,
             parent_id,
             versions,
             run_id,
             place.run_member(checkpoint_id) if run_id else "",
-            step if tell and step is not None else "",
-            place.depth if known else 0,
+            tell,
             step or 0,
             len(values),
             *values,
             *emptied,
+            *(() if listed else (place.namespace, place.loose_member(checkpoint_id))),
         ),
+        run_key,
     )
 
 
@@ -150,20 +152,20 @@ def writes_part(
     run_key: str | None = None,
     entered: bool = False,
     taken: tuple[str, str, str] | None = None,
+    there: bool = False,
 ) -> Part:
     """What a task wrote, to save. ``entered``: these writes are the run's input, so that it need not be given again.
 
     ``taken``: the answer that the task has taken, as the key of a checkpoint of this thread and a field there, and the
-    field of these writes that says so: the answer goes when that field changes.
+    field of these writes that says so: the answer goes when that field changes. ``there``: the checkpoint has been put.
     """
     key = place.checkpoint(checkpoint_id)
     tell = "" if run_key is None else "entered" if entered else "progress"
-    answer_key, answer, taking = taken or (key, "", "")
-    return Part(
-        "writes",
-        (key, place.loose, run_key or key, answer_key),
-        (place.loose_member(checkpoint_id), tell, answer, taking, *writes),
-    )
+    if there and taken is None:
+        return Part("writes", (key,), (tell, *writes), run_key)
+    answer, fields = (taken[:1], taken[1:]) if taken is not None else ((), ())
+    words = (tell, place.loose_member(checkpoint_id), *fields, *writes)
+    return Part("writes", (key, place.loose, *answer), words, run_key)
 
 
 def get_checkpoint(place: Place, checkpoint_id: str | None) -> Call[list[Any] | None]:

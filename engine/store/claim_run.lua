@@ -11,12 +11,18 @@
 --@include clock
 --@include line
 local at = now_ms()
-local state = redis.call('HMGET', KEYS[1], 'phase', 'nonce', 'lease', 'rewoken', 'queue', 'tenant', 'priority', 'gave',
-  'jumped')
-local phase, queue, tenant = state[1], state[5], state[6] or ''
+local function state_of(run)
+  local names = {'phase', 'nonce', 'lease', 'rewoken', 'queue', 'tenant', 'priority', 'gave', 'thread_id', 'token',
+    'started_at', 'timeout_ms', 'deadline_at'}
+  local state = {}
+  for i, value in ipairs(redis.call('HMGET', run, unpack(names))) do state[names[i]] = value end
+  return state
+end
+local state = state_of(KEYS[1])
+local phase, queue, tenant = state.phase, state.queue, state.tenant or ''
 if not phase then return false end
 local since = redis.call('ZSCORE', KEYS[3], ARGV[1])
-local woken = not state[4] and since
+local woken = not state.rewoken and since
 local lines = lines_of(KEYS[1], queue)
 local lined = redis.call('EXISTS', lines) == 1
 -- first_of(tenant): the first in a line that still waits, and its place.
@@ -31,7 +37,7 @@ local function first_of(other)
 end
 -- choose(): whose turn it is, and of which tenant.
 local function choose()
-  local place = phase == 'waiting' and place_of(state[7], since or at)
+  local place = phase == 'waiting' and place_of(state.priority, since or at)
   for _, other in ipairs(redis.call('ZRANGE', lines, 0, 9)) do
     local first, before = first_of(other)
     if place and other == tenant and not (first and before < place) then return ARGV[1], other end
@@ -40,14 +46,10 @@ local function choose()
   end
   return place and ARGV[1], tenant
 end
--- namespaces_of(run): where the checkpoints of its thread are listed; known only here, with the partition's hash tag.
-local function namespaces_of(run)
-  return string.match(run, '^(.-}):') .. ':thread:' .. redis.call('HGET', run, 'thread_id') .. ':namespaces'
-end
 local run_id = ARGV[1]
-local gave = state[8] and string.match(state[8], '^' .. ARGV[3] .. ' (.+)$')
+local gave = state.gave and string.match(state.gave, '^' .. ARGV[3] .. ' (.+)$')
 if gave then run_id = gave
-elseif not (state[3] and state[2] == ARGV[3]) then
+elseif not (state.lease and state.nonce == ARGV[3]) then
   local whose = tenant
   if phase == 'waiting' or redis.call('HDEL', KEYS[1], 'jumped') == 1 then
     run_id = phase == 'waiting' and ARGV[1]
@@ -58,7 +60,7 @@ elseif not (state[3] and state[2] == ARGV[3]) then
     redis.call('HSET', KEYS[1], 'gave', ARGV[3] .. ' ' .. run_id)
     redis.call('HSET', ARGV[5] .. run_id, 'jumped', 1)
     if phase == 'waiting' then
-      redis.call('ZADD', line_of(KEYS[1], queue, tenant), 'NX', place_of(state[7], since or at), ARGV[1])
+      redis.call('ZADD', line_of(KEYS[1], queue, tenant), 'NX', place_of(state.priority, since or at), ARGV[1])
       redis.call('ZADD', lines, 'NX', at, tenant)
     end
   end
@@ -69,18 +71,24 @@ elseif not (state[3] and state[2] == ARGV[3]) then
   end
 end
 local run = ARGV[5] .. run_id
-since = redis.call('ZSCORE', KEYS[3], run_id)
-if redis.call('HGET', run, 'nonce') ~= ARGV[3] or redis.call('HEXISTS', run, 'lease') == 0 then
-  if redis.call('HGET', run, 'phase') ~= 'waiting' then return false end
-  local token = redis.call('HINCRBY', run, 'token', 1)
-  redis.call('HSETNX', run, 'started_at', at)
-  redis.call('HSET', run, 'phase', 'leased', 'lease', token, 'owner', ARGV[2], 'nonce', ARGV[3], 'updated_at', at)
+if run_id ~= ARGV[1] then
+  state, since = state_of(run), redis.call('ZSCORE', KEYS[3], run_id)
+end
+if state.nonce ~= ARGV[3] or not state.lease then
+  if state.phase ~= 'waiting' then return false end
+  local token = tonumber(state.token or '0') + 1
+  local words = {'phase', 'leased', 'lease', token, 'token', token, 'owner', ARGV[2], 'nonce', ARGV[3], 'updated_at', at}
+  if not state.started_at then words[#words + 1], words[#words + 2] = 'started_at', at end
+  if state.timeout_ms and not state.deadline_at then
+    local ends = at + tonumber(state.timeout_ms)
+    words[#words + 1], words[#words + 2] = 'deadline_at', ends
+    redis.call('ZADD', KEYS[4], ends, run_id)
+  end
+  redis.call('HSET', run, unpack(words))
   redis.call('ZADD', KEYS[2], at + tonumber(ARGV[4]), run_id)
   redis.call('ZREM', KEYS[3], run_id)
-  local timeout = redis.call('HGET', run, 'timeout_ms')
-  if timeout and redis.call('HSETNX', run, 'deadline_at', at + tonumber(timeout)) == 1 then
-    redis.call('ZADD', KEYS[4], at + tonumber(timeout), run_id)
-  end
 end
+-- Where the checkpoints of its thread are listed is known only here; it has the partition's hash tag.
+local namespaces = string.match(run, '^(.-}):') .. ':thread:' .. state.thread_id .. ':namespaces'
 return {at, redis.call('HGETALL', run), redis.call('HGETALL', run .. ':branches'), tonumber(woken or 0),
-  redis.call('EXISTS', namespaces_of(run)), tonumber(since or 0)}
+  redis.call('EXISTS', namespaces), tonumber(since or 0)}

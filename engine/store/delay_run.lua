@@ -4,13 +4,14 @@
 -- Returns 'due', or 'cancelling' when its end was asked for in the meantime (then nothing was changed).
 --@include clock
 --@include fence
+--@include hash
 --@include release
-if not held(KEYS[1], 'lease', ARGV[2]) then
-  return already_released(KEYS[1], ARGV[2]) and 'due' or lease_lost()
-end
-if redis.call('HEXISTS', KEYS[1], 'cancel') == 1 then return 'cancelling' end
+local run = open_run(KEYS[1])
+if run.holds.lease ~= ARGV[2] then return run.holds.released == ARGV[2] and 'due' or lease_lost() end
+if run.holds.cancel then return 'cancelling' end
 local at = now_ms()
-release(KEYS[1], KEYS[2], ARGV[1], ARGV[2], 'due', at)
-redis.call('HSET', KEYS[1], 'due_at', at + tonumber(ARGV[3]))
+release(run, KEYS[2], ARGV[1], ARGV[2], 'due', at)
+set_in(run, 'due_at', at + tonumber(ARGV[3]))
+write_hash(run)
 redis.call('ZADD', KEYS[3], at + tonumber(ARGV[3]), ARGV[1])
 return 'due'

@@ -9,6 +9,7 @@
 --@include clock
 --@include branches
 --@include line
+--@include hash
 --@include thread
 --@include tenant
 local at = now_ms()
@@ -37,7 +38,9 @@ redis.call('ZREM', KEYS[11], ARGV[1])
 redis.call('ZREM', KEYS[13], ARGV[1])
 redis.call('ZREM', KEYS[19], ARGV[1])
 redis.call('ZREM', KEYS[20], ARGV[1])
-local following = admit_next(KEYS[2], KEYS[4], KEYS[5], ARGV[2], ARGV[1], at)
+local thread = open_thread(KEYS[2])
+local following = admit_next(thread, KEYS[4], KEYS[5], ARGV[2], ARGV[1], at)
+write_hash(thread)
 if redis.call('HGET', KEYS[2], 'hidden') == '1' and redis.call('EXISTS', KEYS[3]) == 0 then
   redis.call('DEL', KEYS[2])
   redis.call('ZREM', threads, ARGV[3])

@@ -6,11 +6,11 @@
 -- In `branches`: <name> the token of its lease ('' nobody, 'done'), <name>:queue, <name>:tasks, <name>:result; `left`.
 --@include clock
 --@include fence
+--@include hash
 --@include release
-if not held(KEYS[1], 'lease', ARGV[2]) then
-  return already_released(KEYS[1], ARGV[2]) and 'dispatched' or lease_lost()
-end
-if redis.call('HEXISTS', KEYS[1], 'cancel') == 1 then return 'cancelling' end
+local run = open_run(KEYS[1])
+if run.holds.lease ~= ARGV[2] then return run.holds.released == ARGV[2] and 'dispatched' or lease_lost() end
+if run.holds.cancel then return 'cancelling' end
 local at = now_ms()
 redis.call('DEL', KEYS[4])
 local left = 0
@@ -21,5 +21,6 @@ for i = 4, #ARGV, 3 do
 end
 redis.call('HSET', KEYS[4], 'left', left)
 if ARGV[3] ~= '' then redis.call('ZADD', KEYS[5], ARGV[3], ARGV[1]) end
-release(KEYS[1], KEYS[2], ARGV[1], ARGV[2], 'dispatched', at)
+release(run, KEYS[2], ARGV[1], ARGV[2], 'dispatched', at)
+write_hash(run)
 return 'dispatched'

@@ -15,6 +15,8 @@
 -- Returns {next run id, its queue} or {}; {} too when it was ended by this token before.
 --@include clock
 --@include fence
+--@include hash
+--@include told
 --@include release
 --@include branches
 --@include line
@@ -28,32 +30,35 @@
 --@include note
 --@include save
 --@include values
-if not held(KEYS[1], 'lease', ARGV[2]) then
-  if already_released(KEYS[1], ARGV[2]) then return {} end
-  return lease_lost()
-end
-local at = now_ms()
-save_parts({key = KEYS[1], field = 'lease', value = ARGV[2]}, 18, 19)
-release(KEYS[1], KEYS[4], ARGV[1], ARGV[2], ARGV[3], at)
-if ARGV[5] ~= '' and ARGV[3] ~= 'cancelled' then redis.call('HSET', KEYS[1], 'error', ARGV[5]) end
+local run = open_run(KEYS[1])
+if run.holds.lease ~= ARGV[2] then return run.holds.released == ARGV[2] and {} or lease_lost() end
+local at, thread = now_ms(), open_thread(KEYS[2])
+fence_key, fence_field, run_key = KEYS[1], 'lease', KEYS[1]
+save_parts(17, 19)
+for i = 1, #told, 2 do set_in(run, told[i], told[i + 1]) end
+release(run, KEYS[4], ARGV[1], ARGV[2], ARGV[3], at)
+if ARGV[5] ~= '' and ARGV[3] ~= 'cancelled' then set_in(run, 'error', ARGV[5]) end
+write_hash(run)
 drop_branches(KEYS[9], KEYS[4], KEYS[5], ARGV[1])
-redis.call('HSET', KEYS[2], 'updated_at', at)
-redis.call('ZREM', KEYS[11], ARGV[1])
+if run.holds.deadline_at then redis.call('ZREM', KEYS[11], ARGV[1]) end
 if ARGV[12] == '1' then bury(KEYS[12], KEYS[1], ARGV[1], at) end
-redis.call('ZADD', listing_of(KEYS[7], KEYS[1]), at, redis.call('HGET', KEYS[1], 'thread_id'))
+redis.call('ZADD', listing_for(KEYS[7], run.holds.tenant), at, run.holds.thread_id)
+set_in(thread, 'updated_at', at)
 local following = {}
-local rolls_back = ARGV[11] == '1' or (ARGV[3] == 'cancelled' and redis.call('HGET', KEYS[1], 'cancel') == 'rollback')
+local rolls_back = ARGV[11] == '1' or (ARGV[3] == 'cancelled' and run.holds.cancel == 'rollback')
 if rolls_back then
   redis.call('ZADD', KEYS[10], at, ARGV[1])
-  redis.call('HSET', KEYS[2], 'rest', 'idle', 'error', '')
+  set_in(thread, 'rest', 'idle')
+  set_in(thread, 'error', '')
 else
-  leave(KEYS[2], KEYS[1], ARGV[4], ARGV[5], ARGV[7])
+  leave(thread, KEYS[1], ARGV[4], ARGV[5], ARGV[7])
   if ARGV[6] ~= '' then
     local kept = {run = ARGV[15], before = ARGV[16], back = ARGV[17], edit = ARGV[18]}
     show_values(KEYS[2], KEYS[17], ARGV[6], kept, at, tonumber(ARGV[9]))
   end
-  following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[10], ARGV[1], at)
+  following = admit_next(thread, KEYS[3], KEYS[5], ARGV[10], ARGV[1], at)
 end
+write_hash(thread)
 settle(KEYS[1], KEYS[8], KEYS[6], ARGV[1], ARGV[3], ARGV[8], at, tonumber(ARGV[9]))
 if ARGV[12] == '1' then redis.call('ZREM', KEYS[6], ARGV[1]) end  -- kept as long as dead letters are
 if ARGV[14] == '1' then redis.call('ZADD', KEYS[16], at, ARGV[1]) end

@@ -24,6 +24,8 @@ _KEPT = re.compile(rb'\{"status":"\w+","kept":true,"asked":(.*)\}', re.DOTALL)
 START = "0-0"
 #: How long a thread's log outlives the beginning of its newest run.
 LOG_TTL_MS = 86_400_000
+#: How long whoever has seen it name a run takes it to do so, in seconds.
+LISTED_FOR_S = 3_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +60,27 @@ class Begun:
 def part(
     keys: Keys,
     run_id: str,
-    already: int,
     events: Sequence[tuple[str, bytes]],
     *,
     keep: int,
     thread_id: str | None = None,
+    listed: bool = False,
 ) -> Part:
-    """Events to save; ``already`` is how many the same fence appended before. Without any, readers of the thread learn
-    that the run has begun.
+    """Events to save. Without any, readers of the thread learn that the run has begun.
 
     About ``keep`` entries stay in the stream: a reader that falls further behind misses the oldest. Readers of the
-    thread see the run only when ``thread_id`` is given.
+    thread see the run only when ``thread_id`` is given; ``listed``: their log is sure to name it.
     """
     at = keys.of_run(run_id)
-    words: list[str | bytes | int] = [already, keep, run_id, LOG_TTL_MS]
+    wanted, words = [at.events(run_id)], list[str | bytes | int]([keep])
+    if thread_id:
+        wanted.append(at.thread(thread_id))
+        if not listed:
+            wanted.append(at.thread_log(thread_id))
+            words += (run_id, LOG_TTL_MS)
     for name, data in events:
         words += (name, keys.seal(data, run_id))
-    numbered = (at.thread(thread_id), at.thread_log(thread_id)) if thread_id else ()
-    return Part("events", (at.events(run_id), *numbered), tuple(words))
+    return Part("events", tuple(wanted), tuple(words))
 
 
 def read(keys: Keys, run_id: str, after: str, *, count: int = 500) -> Call[list[Event]]:

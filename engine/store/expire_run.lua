@@ -8,6 +8,7 @@
 --@include clock
 --@include branches
 --@include line
+--@include hash
 --@include thread
 --@include tenant
 --@include webhook
@@ -28,9 +29,11 @@ redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('ZREM', KEYS[10], ARGV[1])
 bury(KEYS[11], KEYS[1], ARGV[1], at)
-redis.call('HSET', KEYS[2], 'updated_at', at)
-leave(KEYS[2], KEYS[1], 'error', ARGV[6], '{}')
-local following = admit_next(KEYS[2], KEYS[3], KEYS[5], ARGV[4], ARGV[1], at)
+local thread = open_thread(KEYS[2])
+set_in(thread, 'updated_at', at)
+leave(thread, KEYS[1], 'error', ARGV[6], '{}')
+local following = admit_next(thread, KEYS[3], KEYS[5], ARGV[4], ARGV[1], at)
+write_hash(thread)
 settle(KEYS[1], KEYS[8], KEYS[7], ARGV[1], 'timed_out', ARGV[5], at, tonumber(ARGV[3]))
 redis.call('ZREM', KEYS[7], ARGV[1])  -- kept as long as dead letters are
 if ARGV[7] ~= '' then

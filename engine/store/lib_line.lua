@@ -11,13 +11,16 @@ end
 local function place_of(priority, at)
   return at - (tonumber(priority or '0') or 0) * 1e13
 end
--- join_line(...): let a run that waits since `at` be found by wake-ups of other runs. What it was parked for is kept for
--- it for a moment only, so one that was parked (`at` is 0) goes before its tenant's others.
+-- join_line_of(...): let a run that waits since `at` be found by wake-ups of other runs. What it was parked for is kept for
+-- it for a moment only, so one that was parked (`at` is 0) goes before its tenant's others. join_line reads what is
+-- needed of the run.
+local function join_line_of(run, run_id, at, queue, tenant, priority)
+  local lines = lines_of(run, queue)
+  if at > 0 and tenant == '' and not priority and redis.call('EXISTS', lines) == 0 then return end
+  redis.call('ZADD', line_of(run, queue, tenant), place_of(priority, at), run_id)
+  redis.call('ZADD', lines, 'NX', at, tenant)
+end
 local function join_line(run, run_id, at)
   local of = redis.call('HMGET', run, 'queue', 'tenant', 'priority')
-  local queue, tenant = of[1], of[2] or ''
-  local lines = lines_of(run, queue)
-  if at > 0 and tenant == '' and not of[3] and redis.call('EXISTS', lines) == 0 then return end
-  redis.call('ZADD', line_of(run, queue, tenant), place_of(of[3], at), run_id)
-  redis.call('ZADD', lines, 'NX', at, tenant)
+  join_line_of(run, run_id, at, of[1], of[2] or '', of[3])
 end

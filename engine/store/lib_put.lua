@@ -1,31 +1,40 @@
--- save_checkpoint(fence, keys, args): store a checkpoint, its new channel values, and that its run has come this far.
--- keys 1 checkpoints of the namespace  2 the checkpoint  3 channels of the namespace  4 namespaces  5 loose
---      6 checkpoints of the run  7 the run   (6 and 7 repeat 2 when not used)
--- args 1 namespace  2 checkpoint id  3 member of loose  4 body  5 metadata  6 parent id or ''
---      7 channels and versions (see checkpoints.py)  8 run id or ''  9 member of 6
---      10 step of the run, '' = the run is not to be told  11 depth of a graph within the run's, 0 = none  12 its step
---      13 how many of the following are values  14, 15 ... field of 3 and value, then the fields of versions that have none
+-- save_checkpoint(keys, k, a, last): store a checkpoint, its new channel values, and that its run has come this far.
+-- KEYS k+ 1 checkpoints of the namespace  2 the checkpoint  3 channels of the namespace  4 checkpoints of the run (2 again
+--      when it is in none)  5 namespaces  6 loose (these two when it may be the first of its namespace, or had writes)
+-- ARGV a+ 1 checkpoint id  2 body  3 metadata  4 parent id or ''  5 channels and versions (see checkpoints.py)
+--      6 run id or ''  7 member of 4
+--      8 who is told: '' = nobody  'run' = the run  'first' = the run, that its input is saved, too  a number = the fence,
+--      of a graph so deep within the run's  9 its step  10 how many of the following are values
+--      11, 12 ... field of 3 and value, then the fields of versions that have none, at last with keys 5 and 6 the
+--      namespace and the member of loose
 -- Done again it changes nothing: a checkpoint that is there already does not tell its run anew. Needs the libraries
--- clock and depth.
-local function save_checkpoint(fence, keys, args)
-  if redis.call('ZADD', keys[1], 0, args[2]) == 1 then
-    redis.call('SADD', keys[4], args[1])
-    redis.call('SREM', keys[5], args[3])
-    if args[10] ~= '' then
-      redis.call('HSET', keys[7], 'entered', 'checkpoint', 'progress_at', now_ms(), 'step', args[10], 'lease:depth', '')
-      redis.call('HSETNX', keys[7], 'base_step', args[10])
-    elseif args[11] ~= '0' then
-      note_depth(fence.key, fence.field, tonumber(args[11]), tonumber(args[12]))
+-- clock, depth and told.
+local function save_checkpoint(keys, k, a, last)
+  local key, tell = KEYS[k + 2], ARGV[a + 8]
+  if redis.call('ZADD', KEYS[k + 1], 0, ARGV[a + 1]) == 1 then
+    if keys == 6 then
+      redis.call('SADD', KEYS[k + 5], ARGV[last - 1])
+      redis.call('SREM', KEYS[k + 6], ARGV[last])
     end
+    if tell == 'run' or tell == 'first' then
+      tell_run('progress_at', now_ms())
+      tell_run('step', ARGV[a + 9])
+      if tell == 'first' then
+        tell_run('entered', 'checkpoint')
+        input_saved = true
+        tell_run('lease:depth', '')
+        redis.call('HSETNX', run_key, 'base_step', ARGV[a + 9])
+      end
+    elseif tell ~= '' then note_depth(fence_key, fence_field, tonumber(tell), tonumber(ARGV[a + 9])) end
   end
-  if args[8] == '' then
-    redis.call('HSET', keys[2], 'c', args[4], 'm', args[5], 'p', args[6], 'f', args[7])
+  if ARGV[a + 6] == '' then
+    redis.call('HSET', key, 'c', ARGV[a + 2], 'm', ARGV[a + 3], 'p', ARGV[a + 4], 'f', ARGV[a + 5])
   else
-    redis.call('HSET', keys[2], 'c', args[4], 'm', args[5], 'p', args[6], 'f', args[7], 'r', args[8])
-    redis.call('SADD', keys[6], args[9])
+    redis.call('HSET', key, 'c', ARGV[a + 2], 'm', ARGV[a + 3], 'p', ARGV[a + 4], 'f', ARGV[a + 5], 'r', ARGV[a + 6])
+    redis.call('SADD', KEYS[k + 4], ARGV[a + 7])
   end
   -- A thousand at a time: more than a few thousand arguments are too many for one call.
-  local last = 13 + tonumber(args[13])
-  for i = 14, last, 1000 do redis.call('HSET', keys[3], unpack(args, i, math.min(i + 999, last))) end
-  for i = last + 1, #args, 1000 do redis.call('HDEL', keys[3], unpack(args, i, math.min(i + 999, #args))) end
+  local first, fields = a + 11 + tonumber(ARGV[a + 10]), keys == 6 and last - 2 or last
+  for i = a + 11, first - 1, 1000 do redis.call('HSET', KEYS[k + 3], unpack(ARGV, i, math.min(i + 999, first - 1))) end
+  for i = first, fields, 1000 do redis.call('HDEL', KEYS[k + 3], unpack(ARGV, i, math.min(i + 999, fields))) end
 end

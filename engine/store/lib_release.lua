@@ -1,13 +1,15 @@
+-- open_run(key): a run to be let go of, with what that needs of it. Needs the library hash.
+local function open_run(key)
+  return open_hash(key, 'lease', 'released', 'cancel', 'slices', 'phase', 'thread_id', 'tenant', 'deadline_at')
+end
 -- release(...): let go of a run's lease. 'released' keeps the token, so that a repeated script knows its own work;
 -- 'came_from' tells the next slice how the last one ended.
 local function release(run, leases, run_id, token, phase, at)
-  redis.call('HSET', run, 'phase', phase, 'updated_at', at, 'released', token, 'came_from', phase)
-  redis.call('HDEL', run, 'lease', 'owner', 'events:lease:' .. token,
-    'records:lease:' .. token)
-  redis.call('HINCRBY', run, 'slices', 1)
+  set_in(run, 'phase', phase)
+  set_in(run, 'updated_at', at)
+  set_in(run, 'released', token)
+  set_in(run, 'came_from', phase)
+  set_in(run, 'slices', tonumber(run.holds.slices or '0') + 1)
+  drop_from(run, 'lease', 'owner', 'saved:lease:' .. token)
   redis.call('ZREM', leases, run_id)
-end
--- already_released(run, token): whether this very caller did so before and its reply was lost.
-local function already_released(run, token)
-  return redis.call('HGET', run, 'released') == token
 end

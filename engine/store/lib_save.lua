@@ -1,17 +1,15 @@
--- save_parts(fence, key, arg): save the parts that are described by KEYS and ARGV from these positions on. Each part is its
--- name (checkpoint, writes, events, records or fields), how many keys and how many arguments it has, and its arguments.
--- Needs the libraries clock, depth, put, writes, tell and note.
-local function save_parts(fence, key, arg)
-  while arg <= #ARGV do
-    local part, many_keys, many = ARGV[arg], tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 2])
-    local keys, args = {}, {}
-    for i = 1, many_keys do keys[i] = KEYS[key + i - 1] end
-    for i = 1, many do args[i] = ARGV[arg + 2 + i] end
-    if part == 'checkpoint' then save_checkpoint(fence, keys, args)
-    elseif part == 'writes' then save_writes(keys, args)
-    elseif part == 'events' then save_events(fence, keys, args)
-    elseif part == 'fields' then redis.call('HSET', keys[1], unpack(args))
-    else save_records(fence, keys, args) end
-    key, arg = key + many_keys, arg + 3 + many
+-- save_parts(k, a): save the parts whose keys begin after KEYS[k], and whose arguments after ARGV[a]: that one says for
+-- each part its name (checkpoint, writes, events, records or fields), how many keys and how many arguments it has.
+-- Needs the libraries clock, told, depth, put, writes, tell and note.
+local function save_parts(k, a)
+  for part, keys, many in string.gmatch(ARGV[a], '(%a+) (%d+) (%d+)') do
+    keys = tonumber(keys)
+    local last = a + many
+    if part == 'checkpoint' then save_checkpoint(keys, k, a, last)
+    elseif part == 'writes' then save_writes(keys, k, a, last)
+    elseif part == 'events' then save_events(keys, k, a, last)
+    elseif part == 'records' then save_records(k, a, last)
+    else for i = a + 1, last, 2 do tell_run(ARGV[i], ARGV[i + 1]) end end
+    k, a = k + keys, last
   end
 end

@@ -1,34 +1,26 @@
--- save_events(fence, keys, args): append events to a run's stream, each exactly once, and number them through the thread.
--- keys 1 events  2 thread  3 thread's log; without the last two nothing is numbered
--- args 1 how many events this writer appended before these  2 most entries to keep  3 run id
---      4 ms the thread's log is kept  5.. name, JSON of each event
--- `events:<field>` in the fence's hash counts them, so that what is done again appends only what is missing. Readers are
--- told through the channels named like the stream and the log.
+-- save_events(keys, k, a, last): append events to a run's stream, and number them through the thread.
+-- KEYS k+ 1 events  2 thread  3 thread's log (when it may not name the run)  without 2 nothing is numbered
+-- ARGV a+ 1 most entries to keep  with key 3: 2 run id  3 ms the thread's log is kept  then name, JSON of each event
+-- Readers are told through the channels named like the stream and the log.
 -- A run's beginning has a number, too, and so has its `end`: that is written by the script that ends the run, and takes
 -- the number after the run's last event, which the next run therefore leaves out.
-local function save_events(fence, keys, args)
-  local counter = 'events:' .. fence.field .. ':' .. fence.value
-  local have = tonumber(redis.call('HGET', fence.key, counter) or '0')
-  local first = 5 + 2 * math.max(0, have - tonumber(args[1]))
-  local fresh = (#args - first + 1) / 2
-  local number = 0
-  local begins = redis.call('EXISTS', keys[1]) == 0
-  if keys[2] and (fresh > 0 or begins) then
-    local more = begins and 1 + redis.call('HEXISTS', keys[2], 'seq') or 0
-    number = redis.call('HINCRBY', keys[2], 'seq', fresh + more) - fresh
-    if begins or redis.call('EXISTS', keys[3]) == 0 then
-      redis.call('XADD', keys[3], 'MAXLEN', '~', 1000, '*', 'r', args[3], 's', number)
-      redis.call('PEXPIRE', keys[3], args[4])
-      redis.call('PUBLISH', keys[3], 'run')
+local function save_events(keys, k, a, last)
+  local events, thread, first = KEYS[k + 1], KEYS[k + 2], a + (keys == 3 and 4 or 2)
+  local fresh, number = (last - first + 1) / 2, 0
+  local begins = keys == 3 and redis.call('EXISTS', events) == 0
+  if keys > 1 and (fresh > 0 or begins) then
+    local newest = redis.call('HINCRBY', thread, 'seq', begins and fresh + 1 or fresh)
+    if begins and newest > fresh + 1 then newest = redis.call('HINCRBY', thread, 'seq', 1) end
+    number = newest - fresh
+    if begins or (keys == 3 and redis.call('EXISTS', KEYS[k + 3]) == 0) then
+      redis.call('XADD', KEYS[k + 3], 'MAXLEN', '~', 1000, '*', 'r', ARGV[a + 2], 's', number)
+      redis.call('PEXPIRE', KEYS[k + 3], ARGV[a + 3])
+      redis.call('PUBLISH', KEYS[k + 3], 'run')
     end
   end
-  for i = first, #args, 2 do
+  for i = first, last, 2 do
     number = number + 1
-    redis.call('XADD', keys[1], 'MAXLEN', '~', args[2], '*', 'e', args[i], 'd', args[i + 1], 's', number)
+    redis.call('XADD', events, 'MAXLEN', '~', ARGV[a + 1], '*', 'e', ARGV[i], 'd', ARGV[i + 1], 's', number)
   end
-  local total = tonumber(args[1]) + (#args - 4) / 2
-  if total > have then
-    redis.call('HSET', fence.key, counter, total)
-    redis.call('PUBLISH', keys[1], 'event')
-  end
+  if fresh > 0 then redis.call('PUBLISH', events, 'event') end
 end

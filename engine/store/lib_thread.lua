@@ -1,35 +1,42 @@
--- admit_next(...): hand the thread to the run that waits behind `run_id`, if that one had it.
+-- open_thread(key): a thread to be handed on, with what that needs of it. Needs the library hash.
+local function open_thread(key)
+  return open_hash(key, 'active', 'fingerprint', 'degraded')
+end
+-- admit_next(...): hand the thread, an open one, to the run that waits behind `run_id`, if that one had it.
 -- Returns {next run id, its queue} or {}. The next run's key is made from `run_prefix`: it is known only here, and it
--- shares the hash tag of all the others. Needs the library line.
+-- shares the hash tag of all the others. Needs the libraries hash and line.
 local function admit_next(thread, thread_queue, waiting, run_prefix, run_id, at)
-  if redis.call('HGET', thread, 'active') ~= run_id then return {} end
+  if thread.holds.active ~= run_id then return {} end
   local popped = redis.call('ZPOPMIN', thread_queue)
   if #popped == 0 then
-    redis.call('HDEL', thread, 'active')
+    drop_from(thread, 'active')
     return {}
   end
   local following = run_prefix .. popped[1]
-  redis.call('HSET', thread, 'active', popped[1])
+  set_in(thread, 'active', popped[1])
   redis.call('HSET', following, 'phase', 'waiting', 'updated_at', at)
   redis.call('ZADD', waiting, at, popped[1])
   join_line(following, popped[1], at)
   return {popped[1], redis.call('HGET', following, 'queue')}
 end
--- leave(...): how an ended run leaves its thread. One that is rolled back leaves it idle, with the state from before.
+-- leave(...): how an ended run leaves its thread, an open one. One that is rolled back leaves it idle, with the state from before.
 -- What it did without is left to the run that goes on with it. One that never ran leaves the graph's version as it was.
 local function leave(thread, run, rest, error, interrupts)
   local of_run = redis.call('HMGET', run, 'graph_id', 'assistant_id', 'fingerprint')
-  redis.call('HSET', thread, 'rest', rest, 'error', error, 'interrupts', interrupts,
-    'graph_id', of_run[1] or '', 'assistant_id', of_run[2] or '',
-    'fingerprint', of_run[3] or redis.call('HGET', thread, 'fingerprint') or '')
+  set_in(thread, 'rest', rest)
+  set_in(thread, 'error', error)
+  set_in(thread, 'interrupts', interrupts)
+  set_in(thread, 'graph_id', of_run[1] or '')
+  set_in(thread, 'assistant_id', of_run[2] or '')
+  set_in(thread, 'fingerprint', of_run[3] or thread.holds.fingerprint or '')
   local without = {}
   if rest == 'interrupted' then
     for _, field in ipairs(redis.call('HKEYS', run)) do
       if string.sub(field, 1, 9) == 'degraded:' then without[#without + 1] = redis.call('HGET', run, field) end
     end
   end
-  if #without > 0 then redis.call('HSET', thread, 'degraded', '[' .. table.concat(without, ',') .. ']')
-  else redis.call('HDEL', thread, 'degraded') end
+  if #without > 0 then set_in(thread, 'degraded', '[' .. table.concat(without, ',') .. ']')
+  elseif thread.holds.degraded then drop_from(thread, 'degraded') end
 end
 -- tell_end(events, run_id, id, report): tell whoever waits for this run's end alone, through the one channel of its
 -- partition: the run, and its last event, unless that is large; then who waits reads it. A channel is no key; its name

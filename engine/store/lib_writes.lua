@@ -1,25 +1,25 @@
--- save_writes(keys, args): store what a task wrote, under the checkpoint it ran on.
--- keys 1 the checkpoint  2 loose  3 the run  4 the checkpoint whose waiting answer was taken   (3 and 4 repeat 1 when not
---      used)
--- args 1 member of loose  2 'progress': tell the run  'entered': and that its input is saved  '' = neither
---      3 the field of that answer in 4, '' = none  4 the field below that says who took it: when it changes, 3 goes
---      5, 6 ... field and value: a field that begins with w is kept when it is there, one with x is replaced
--- Done again it changes nothing. Needs the library clock.
-local function save_writes(keys, args)
-  local changed = false
-  for i = 5, #args, 2 do
-    if string.byte(args[i]) == 119 then
-      if redis.call('HSETNX', keys[1], args[i], args[i + 1]) == 1 then changed = true end
-    elseif redis.call('HGET', keys[1], args[i]) ~= args[i + 1] then
-      redis.call('HSET', keys[1], args[i], args[i + 1])
-      if args[3] ~= '' and args[i] == args[4] then redis.call('HDEL', keys[4], args[3]) end
+-- save_writes(keys, k, a, last): store what a task wrote, under the checkpoint it ran on.
+-- KEYS k+ 1 the checkpoint  2 loose (when the checkpoint may not be there yet, or with 3)
+--      3 the checkpoint whose waiting answer was taken (if one was)
+-- ARGV a+ 1 '' or what the run is told: 'progress', 'entered' that its input is saved, too
+--      with key 2: 2 member of loose   with key 3: 3 the field of that answer  4 the field below that says who took it:
+--      when it changes, 3 goes
+--      then field and value: a field that begins with w is kept when it is there, one with x is replaced
+-- Done again it changes nothing. Needs the libraries clock and told.
+local function save_writes(keys, k, a, last)
+  local key, first, changed = KEYS[k + 1], a + (keys == 1 and 2 or keys == 2 and 3 or 5), false
+  for i = first, last, 2 do
+    local field = ARGV[i]
+    if string.byte(field) == 119 then
+      if redis.call('HSETNX', key, field, ARGV[i + 1]) == 1 then changed = true end
+    elseif redis.call('HGET', key, field) ~= ARGV[i + 1] then
+      redis.call('HSET', key, field, ARGV[i + 1])
+      if keys == 3 and field == ARGV[a + 4] then redis.call('HDEL', KEYS[k + 3], ARGV[a + 3]) end
       changed = true
     end
   end
-  if changed and redis.call('HEXISTS', keys[1], 'c') == 0 then redis.call('SADD', keys[2], args[1]) end
-  if args[2] == '' then return end
-  if changed then redis.call('HSET', keys[3], 'progress_at', now_ms()) end
-  if args[2] == 'entered' and redis.call('HGET', keys[3], 'entered') ~= 'checkpoint' then
-    redis.call('HSET', keys[3], 'entered', 'writes')
-  end
+  if keys > 1 and changed and redis.call('HEXISTS', key, 'c') == 0 then redis.call('SADD', KEYS[k + 2], ARGV[a + 2]) end
+  local tell = ARGV[a + 1]
+  if tell ~= '' and changed then tell_run('progress_at', now_ms()) end
+  if tell == 'entered' and not input_saved and redis.call('HGET', run_key, 'entered') ~= 'checkpoint' then tell_run('entered', 'writes') end
 end

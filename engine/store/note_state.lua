@@ -5,13 +5,20 @@
 -- Returns 1, or 0 when there is no such thread or it has an active run.
 --@include clock
 --@include tenant
+--@include hash
 --@include values
-if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('HEXISTS', KEYS[1], 'active') == 1 then return 0 end
+local thread = open_hash(KEYS[1], 'thread_id', 'active', 'tenant', 'graph_id')
+if not thread.holds.thread_id or thread.holds.active then return 0 end
 local at = now_ms()
 show_values(KEYS[1], KEYS[3], ARGV[2], {run = ''}, at, tonumber(ARGV[7]))
-redis.call('HSET', KEYS[1], 'rest', ARGV[5], 'interrupts', ARGV[6], 'error', '', 'updated_at', at)
-if (redis.call('HGET', KEYS[1], 'graph_id') or '') == '' then
-  redis.call('HSET', KEYS[1], 'graph_id', ARGV[3], 'assistant_id', ARGV[4])
+set_in(thread, 'rest', ARGV[5])
+set_in(thread, 'interrupts', ARGV[6])
+set_in(thread, 'error', '')
+set_in(thread, 'updated_at', at)
+if (thread.holds.graph_id or '') == '' then
+  set_in(thread, 'graph_id', ARGV[3])
+  set_in(thread, 'assistant_id', ARGV[4])
 end
-redis.call('ZADD', listing_of(KEYS[2], KEYS[1]), at, ARGV[1])
+write_hash(thread)
+redis.call('ZADD', listing_for(KEYS[2], thread.holds.tenant), at, ARGV[1])
 return 1

@@ -5,20 +5,23 @@
 -- was asked for in the meantime (then nothing was changed).
 --@include clock
 --@include fence
+--@include hash
 --@include release
-if not held(KEYS[1], 'lease', ARGV[2]) then
-  if not already_released(KEYS[1], ARGV[2]) then return lease_lost() end
-  return redis.call('HGET', KEYS[1], 'phase') == 'waiting' and 'waiting' or 'parked'
+local run = open_run(KEYS[1])
+if run.holds.lease ~= ARGV[2] then
+  if run.holds.released ~= ARGV[2] then return lease_lost() end
+  return run.holds.phase == 'waiting' and 'waiting' or 'parked'
 end
-if redis.call('HEXISTS', KEYS[1], 'cancel') == 1 then return 'cancelling' end
+if run.holds.cancel then return 'cancelling' end
 local at = now_ms()
-release(KEYS[1], KEYS[2], ARGV[1], ARGV[2], 'parked', at)
-redis.call('HSET', KEYS[1], 'parked', ARGV[4])
+release(run, KEYS[2], ARGV[1], ARGV[2], 'parked', at)
+set_in(run, 'parked', ARGV[4])
 if redis.call('HDEL', KEYS[1], 'unparked') == 1 then
-  redis.call('HSET', KEYS[1], 'phase', 'waiting')
+  set_in(run, 'phase', 'waiting')
   redis.call('ZADD', KEYS[4], at, ARGV[1])
-  return 'waiting'
+else
+  set_in(run, 'due_at', at + tonumber(ARGV[3]))
+  redis.call('ZADD', KEYS[3], at + tonumber(ARGV[3]), ARGV[1])
 end
-redis.call('HSET', KEYS[1], 'due_at', at + tonumber(ARGV[3]))
-redis.call('ZADD', KEYS[3], at + tonumber(ARGV[3]), ARGV[1])
-return 'parked'
+write_hash(run)
+return run.holds.phase

@@ -24,7 +24,7 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', at, 'LIMIT'
       local number = redis.call('HINCRBY', run, 'slices', 1)
       redis.call('HSET', run, 'lost_slice', number, 'lost_from', redis.call('HGET', run, 'updated_at'),
         'lost_worker', redis.call('HGET', run, 'owner') or '', 'phase', 'waiting', 'updated_at', at, 'came_from', 'crash')
-      redis.call('HDEL', run, 'lease', 'owner', 'events:lease:' .. held)
+      redis.call('HDEL', run, 'lease', 'owner', 'saved:lease:' .. held)
     end
     redis.call('ZADD', KEYS[2], at, member)
     woken[#woken + 1] = member

@@ -505,7 +505,7 @@ def thread_left(keys: Keys, thread_id: str) -> Call[tuple[str, list[dict[str, An
 def fields_part(keys: Keys, run_id: str, fields: Mapping[str, str | int]) -> Part:
     """Fields of a run that is in hand, to save with what else it saves."""
     words = tuple(word for pair in fields.items() for word in pair)
-    return Part("fields", (keys.of_run(run_id).run(run_id),), words)
+    return Part("fields", (), words, keys.of_run(run_id).run(run_id))
 
 
 def set_fields(keys: Keys, run_id: str, fence: Fence, fields: Mapping[str, str | bytes | int]) -> Call[int]:

@@ -22,41 +22,41 @@ class Part:
     name: str
     keys: tuple[str, ...]
     args: tuple[Arg, ...]
+    #: The run's hash, where the run is told something.
+    run: str | None = None
 
 
-def save(fence: Fence | None, parts: Sequence[Part]) -> Call[None]:
-    """Save ``parts`` in their order. Without a fence nothing is checked, and only checkpoints and writes may be saved.
+def save(fence: Fence | None, parts: Sequence[Part], number: int | None = None) -> Call[None]:
+    """Save ``parts`` in their order. Without a fence nothing is checked. ``number``: which save this is of those under
+    this fence, from 1; without one only checkpoints and writes may be saved: nobody knows when it is sent anew.
 
     Raises LeaseLost.
     """
     key = fence.key if fence is not None else parts[0].keys[0]
     held: tuple[Arg, ...] = (fence.field, fence.value) if fence is not None else ("", "")
+    run = next((part.run for part in parts if part.run is not None), key)
     keys, words = spelled(parts)
-    return Call(script("save"), (key, *keys), (*held, *words), _nothing)
+    return Call(script("save"), (key, run, *keys), (*held, number or "", *words), _nothing)
 
 
 def spelled(parts: Sequence[Part]) -> tuple[list[str], list[Arg]]:
     """Parts as keys and arguments for a script."""
     keys: list[str] = []
-    words: list[Arg] = []
+    words: list[Arg] = [" ".join([f"{part.name} {len(part.keys)} {len(part.args)}" for part in parts])]
     for part in parts:
         keys += part.keys
-        words += (part.name, len(part.keys), len(part.args), *part.args)
+        words += part.args
     return keys, words
 
 
 def part_names(call: Call[Any]) -> list[str]:
     """The names of the parts that a call saves, in order: one of :func:`save`, or one that ends a run."""
-    names: list[str] = []
-    at = _FIRST.get(call.script.name, len(call.args)) if call.script else len(call.args)
-    while at < len(call.args):
-        names.append(str(call.args[at]))
-        at += 3 + int(call.args[at + 2])
-    return names
+    at = _FIRST.get(call.script.name) if call.script else None
+    return [] if at is None else str(call.args[at]).split(" ")[::3]
 
 
-#: Where the parts begin among the arguments of the scripts that save them.
-_FIRST = {"save": 2, "end_run": 18}
+#: Where the arguments of the scripts that save parts describe them.
+_FIRST = {"save": 3, "end_run": 18}
 
 
 def _nothing(_: Any) -> None:

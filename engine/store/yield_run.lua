@@ -4,14 +4,15 @@
 -- Returns 'waiting', or 'cancelling' when its end was asked for in the meantime (then nothing was changed).
 --@include clock
 --@include fence
+--@include hash
 --@include release
 --@include line
-if not held(KEYS[1], 'lease', ARGV[2]) then
-  return already_released(KEYS[1], ARGV[2]) and 'waiting' or lease_lost()
-end
-if redis.call('HEXISTS', KEYS[1], 'cancel') == 1 then return 'cancelling' end
+local run = open_run(KEYS[1])
+if run.holds.lease ~= ARGV[2] then return run.holds.released == ARGV[2] and 'waiting' or lease_lost() end
+if run.holds.cancel then return 'cancelling' end
 local at = now_ms()
-release(KEYS[1], KEYS[2], ARGV[1], ARGV[2], 'waiting', at)
+release(run, KEYS[2], ARGV[1], ARGV[2], 'waiting', at)
+write_hash(run)
 redis.call('ZADD', KEYS[3], at, ARGV[1])
 join_line(KEYS[1], ARGV[1], at)
 return 'waiting'

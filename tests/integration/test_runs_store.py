@@ -166,14 +166,14 @@ def _dead(bench: Bench) -> Run:
 def _save(bench: Bench, scene: Scene) -> Call[None]:
     place, run_id, run_key = _place(bench, scene), scene.run.run_id, bench.at.run(scene.run.run_id)
     return save(scene.fence, [
-        records.part(bench.keys, run_id, 0, [b'{"kind":"tool"}', b'{"kind":"model"}'], keep=100),
+        records.part(bench.keys, run_id, [b'{"kind":"tool"}', b'{"kind":"model"}'], keep=100),
         checkpoint_calls.writes_part(place, "c1", ("wtask\x000", b"v"), run_key=run_key),
         checkpoint_calls.checkpoint_part(
             place, "c1", body=b"{}", metadata=b"{}", parent_id="", versions="", values=("f", b"v"), emptied=("g",),
             run_id=run_id, run_key=run_key, step=1,
         ),
-        events.part(bench.keys, run_id, 0, [("values", b"{}")], keep=100, thread_id=scene.run.thread_id),
-    ])  # fmt: skip
+        events.part(bench.keys, run_id, [("values", b"{}")], keep=100, thread_id=scene.run.thread_id),
+    ], 1)  # fmt: skip
 
 
 #: Every script that a worker sends under its lease.
@@ -359,7 +359,7 @@ def test_a_claim_whose_reply_was_lost_is_answered_again_and_a_stranger_is_refuse
     assert bench.claim(run, nonce="other") is None
 
 
-def test_a_repeated_append_adds_only_what_is_missing(bench: Bench) -> None:
+def test_a_save_that_is_sent_again_adds_nothing_whatever_was_saved_after_it(bench: Bench) -> None:
     run = bench.create()
     fence = bench.claimed(run).fence
 
@@ -369,9 +369,10 @@ def test_a_repeated_append_adds_only_what_is_missing(bench: Bench) -> None:
 
     assert append(0, "a", "b") == ["a", "b"]
     assert append(0, "a", "b") == ["a", "b"]
-    assert append(0, "a", "b", "c") == ["a", "b", "c"]  # the first two are known
     assert append(2, "c") == ["a", "b", "c"]
-    assert append(2, "c", "d") == ["a", "b", "c", "d"]
+    assert append(0, "a", "b") == ["a", "b", "c"]
+    assert append(2, "c") == ["a", "b", "c"]
+    assert append(3, "d") == ["a", "b", "c", "d"]
 
 
 def test_the_next_holder_of_a_run_counts_its_events_from_zero_and_they_follow_the_others(bench: Bench) -> None:
@@ -381,7 +382,7 @@ def test_the_next_holder_of_a_run_counts_its_events_from_zero_and_they_follow_th
         bench.do(bench.told(run, fence, 0, (name, b"{}")))
         bench.do(runs.give_back(bench.keys, run.run_id, fence))
     assert [event.name for event in bench.do(events.read(bench.keys, run.run_id, events.START))] == ["a", "b"]
-    assert not [field for field in bench.client.hkeys(bench.at.run(run.run_id)) if field.startswith(b"events:")]
+    assert not [field for field in bench.client.hkeys(bench.at.run(run.run_id)) if field.startswith(b"saved:")]
 
 
 # --- branches

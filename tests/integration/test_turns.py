@@ -41,9 +41,8 @@ def test_one_tenant_with_ten_thousand_runs_does_not_hold_up_anothers_first(bench
     theirs = [made_at[run_id or ""] for run_id in order if run_id != first.run_id]
     assert theirs == sorted(theirs), "theirs keep their order"
     assert len(theirs) == 9
-    assert taken(bench, first) in {run.run_id for run in crowd[:10]}, (
-        "its own wake-up is spent on the one that made way"
-    )
+    made_way = taken(bench, first)  # runs of the same ms have no order among them
+    assert made_at[made_way or ""] <= crowd[9].created_at, "its own wake-up is spent on the one that made way"
 
 
 def test_two_busy_tenants_take_turns(bench: Bench) -> None:

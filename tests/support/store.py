@@ -70,8 +70,8 @@ class Bench:
     ) -> Call[None]:
         """Events that a run tells, after ``already`` of the same fence; ``numbered`` through its thread."""
         thread_id = run.thread_id if numbered else None
-        part = events.part(self.keys, run.run_id, already, parts, keep=keep, thread_id=thread_id)
-        return save(fence, [part])
+        part = events.part(self.keys, run.run_id, parts, keep=keep, thread_id=thread_id)
+        return save(fence, [part], already + 1)
 
     def recovery(self, name: str = "me", *, depth: Callable[[str], int | None] = lambda _: None) -> Recovery:
         saver = RedisSaver(self.keys, sync_store=self.store)
