@@ -15,7 +15,17 @@ PARTS = (
     ("serializer (msgpack, zstd, JSON)", ("/store/serde.py", "/checkpoint/serde/", "/ormsgpack/", "engine/wire.py")),
     ("saver", ("engine/saver.py", "/store/checkpoint")),
     ("Redis client", ("/redis/", "/store/client.py", "/hiredis/", "/store/scripts.py")),
-    ("seam, slice, feed", ("engine/seam/", "engine/slice.py", "engine/feed.py", "engine/advance.py")),
+    (
+        "seam, slice, feed",
+        (
+            "engine/seam/",
+            "engine/slice.py",
+            "engine/prepared.py",
+            "engine/given.py",
+            "engine/feed.py",
+            "engine/advance.py",
+        ),
+    ),
     ("engine, the rest", ("/engine/",)),
     (
         "Celery, kombu",

@@ -22,22 +22,13 @@ from runyard.engine.doom import killed_for
 from runyard.engine.errors import LeaseLost
 from runyard.engine.feed import Feed
 from runyard.engine.gate import Parks
+from runyard.engine.given import answers
 from runyard.engine.leases import Held, Stop
 from runyard.engine.node import NodeRunner, WaitsForRetry
+from runyard.engine.prepared import Prepared, begun_in, check_shape, prepare
 from runyard.engine.run import Parked
 from runyard.engine.saver import RedisSaver
-from runyard.engine.slice import (
-    NOT_AN_OUTCOME,
-    Prepared,
-    answers,
-    begun_in,
-    check_shape,
-    failure,
-    prepare,
-    quarantined,
-    raise_if_no_outcome,
-    stream,
-)
+from runyard.engine.slice import NOT_AN_OUTCOME, failure, quarantined, raise_if_no_outcome, stream
 from runyard.engine.store import runs
 from runyard.engine.worker import Worker
 

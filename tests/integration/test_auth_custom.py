@@ -11,7 +11,7 @@ import pytest
 
 from runyard.engine.api_keys import ApiKeys
 from runyard.engine.errors import ConfigError
-from runyard.engine.slice import config_of
+from runyard.engine.given import config_of
 from tests.support.web import Web
 
 AUTH = """

@@ -12,10 +12,10 @@ from runyard.engine import bulk
 from runyard.engine.assistants import Assistants
 from runyard.engine.dead_letters import DeadLetters
 from runyard.engine.errors import InvalidInput, NotFound, ThreadExists, ThreadNotFound
+from runyard.engine.given import config_of
 from runyard.engine.items import RedisItems
 from runyard.engine.run import Phase, RunRequest
 from runyard.engine.service import Service
-from runyard.engine.slice import config_of
 from runyard.engine.tenancy import shown, stored
 from tests.support.store import Bench
 
