@@ -6,23 +6,23 @@ The count of attempts is the store's, by run and task, so neither a crash nor an
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NoReturn
 
 from langgraph.errors import GraphBubbleUp, NodeTimeoutError
-from langgraph.types import Command, PregelExecutableTask, RetryPolicy
+from langgraph.types import PregelExecutableTask, RetryPolicy
 
-from runyard.engine import redact, seam, wire
+from runyard.engine import seam, wire
+from runyard.engine.attempt import Clock, record_of
 from runyard.engine.doom import foretell, timeout_of
 from runyard.engine.effects import Journal, journal
 from runyard.engine.errors import BudgetExceeded, CircuitOpen, LeaseLost, Recorded, StoreUnavailable
 from runyard.engine.fanout import CutOff, Fanout, Verdict, fanouts
 from runyard.engine.gate import MOMENT_S, Gate
+from runyard.engine.instead import by_hand, fallback_of, missing_of
 from runyard.engine.ledger import Ledger
 from runyard.engine.policy import NodePolicy, stale_of
 from runyard.engine.retry import GiveUp, TryAgain, decide
@@ -32,34 +32,12 @@ from runyard.engine.store import runs
 from runyard.engine.store.fence import Fence
 from runyard.engine.worker import Graph, Worker
 
-#: What a missing task was sent is told up to this size, in bytes of JSON.
-LARGEST_INPUT = 2000
 _TEN_YEARS_S = 10 * 366 * 86400.0
 _NO_POLICY = NodePolicy()
 
 
 class WaitsForRetry(GraphBubbleUp):
     """The next attempt is not due yet: the task stays without writes, its siblings go on."""
-
-
-class _Clock:
-    """When an attempt began: on the wall, and to measure by; and where, if not here."""
-
-    def __init__(self) -> None:
-        self.start()
-
-    def start(self) -> None:
-        self.worker = ""
-        self.began_at, self._began = time.time(), time.monotonic()
-
-    def began_before(self, seconds: float, *, worker: str) -> None:
-        """It began so long ago, in a process that was killed."""
-        self.worker = worker
-        self.began_at -= seconds
-        self._began -= seconds
-
-    def took_s(self) -> float:
-        return time.monotonic() - self._began
 
 
 class LeftOpen(WaitsForRetry):
@@ -104,7 +82,7 @@ class NodeRunner:
         #: Tasks whose last attempt is noted, while it is not known whether they may be missing.
         self._parts = set(run.parts)
         #: The attempt that each task is in, and when it began.
-        self._trying: dict[str, tuple[int, _Clock]] = {}
+        self._trying: dict[str, tuple[int, Clock]] = {}
         #: What this process may be killed for: task id to its attempt.
         self._running: dict[str, dict[str, Any]] = {}
         self._kept = Kept(worker.store, worker.keys, run, graph.checkpointer.serde)  # type: ignore[union-attr]
@@ -164,7 +142,7 @@ class NodeRunner:
             return await self._supply(task, supplied)
         self._check_has_attempt(task)
         attempt = self._run.attempts.get(task.id, 0) + 1
-        clock = _Clock()
+        clock = Clock()
         error: Exception | None = self._killed(task, attempt, clock)
         while True:
             if self._ledger.began(task, attempt):
@@ -189,7 +167,7 @@ class NodeRunner:
             await self._wait(task, decision, attempt + 1)
             attempt, error = attempt + 1, None
 
-    def _killed(self, task: PregelExecutableTask, attempt: int, clock: _Clock) -> NodeTimeoutError | None:
+    def _killed(self, task: PregelExecutableTask, attempt: int, clock: Clock) -> NodeTimeoutError | None:
         """The failure of this attempt, if the process that made it was killed for its deadline."""
         error = timeout_of(self._doom, task.name, task.id, attempt)
         if error is not None and self._doom is not None:
@@ -198,7 +176,7 @@ class NodeRunner:
 
     async def _supply(self, task: PregelExecutableTask, supplied: dict[str, Any]) -> None:
         try:
-            await seam.stand_in(task, _by_hand(supplied))
+            await seam.stand_in(task, by_hand(supplied))
         except (GraphBubbleUp, LeaseLost, StoreUnavailable):
             raise
         except Exception as error:  # noqa: BLE001 - what an operator gave does not fit; the letter names the node
@@ -211,12 +189,12 @@ class NodeRunner:
         self.wait_if_early(task)
 
     def _once_there_is_room(
-        self, task: PregelExecutableTask, once: seam.Once, attempt: int, clock: _Clock
+        self, task: PregelExecutableTask, once: seam.Once, attempt: int, clock: Clock
     ) -> Awaitable[Any]:
         policy, noted = self._policy(task), partial(self._noted, task, once, attempt, clock)
         return self.gate.passed(task, policy, attempt, noted) if policy.is_gated else noted()
 
-    async def _noted(self, task: PregelExecutableTask, once: seam.Once, attempt: int, clock: _Clock) -> Any:
+    async def _noted(self, task: PregelExecutableTask, once: seam.Once, attempt: int, clock: Clock) -> Any:
         """One attempt, with its place in the ledger unless it fails: then a decision belongs to it."""
         clock.start()
         self._trying[task.id] = attempt, clock
@@ -335,7 +313,7 @@ class NodeRunner:
     def _too_late(self, fanout: Fanout, task: PregelExecutableTask) -> _Exhausted:
         """The time of the rest is over."""
         error = CutOff(fanout.told())
-        attempt, clock = self._trying.get(task.id) or (self._run.attempts.get(task.id, 0) + 1, _Clock())
+        attempt, clock = self._trying.get(task.id) or (self._run.attempts.get(task.id, 0) + 1, Clock())
         if task.id in self._trying and seam.is_sync(task):
             self._worker.abandon(task.name)
         record = self._record(task, attempt, error, clock, GiveUp(exhausted=False))
@@ -466,27 +444,16 @@ class NodeRunner:
                 value, age_s = await self._kept.recall(task, stale)
                 how = {"instead": "stale", "age_s": round(age_s, 3)}
             else:
-                value = await self._fallback(task, fallback, error)
+                value = await fallback_of(self._graph, task, fallback, error)
             await seam.stand_in(task, value)
         await self._note_missing(task, record, how)
 
     async def _note_missing(self, task: PregelExecutableTask, record: dict[str, Any], how: dict[str, Any]) -> None:
         """Note what the run does without, for itself, for the nodes that follow and for its answer."""
-        missing = {key: record[key] for key in ("task_id", "node", "attempt", "error", "message")}
-        missing |= {**_sent(task), **how}
+        missing = missing_of(task, record, how)
         record = {**record, "decision": f"gave up; {how['instead']} in its place"}
         await self._note(record, degraded=missing, is_news=task.id not in self._parts)
         self._degraded.append(missing)
-
-    async def _fallback(self, task: PregelExecutableTask, fallback: Any, error: Exception) -> Any:
-        """What the fallback gives: a constant, another node of the graph, or a function of the input and the error."""
-        if isinstance(fallback, dict):
-            return fallback["value"]
-        if isinstance(fallback, str):
-            return await self._graph.nodes[fallback].bound.ainvoke(task.input, task.config)
-        given = (task.input, error, task.config)[: len(inspect.signature(fallback).parameters)]
-        made = fallback(*given)
-        return await made if inspect.isawaitable(made) else made
 
     async def _note(
         self,
@@ -516,41 +483,11 @@ class NodeRunner:
             self._ledger.flush()
         await self._worker.store.do(call)
 
+    def _record(
+        self, task: PregelExecutableTask, attempt: int, error: Exception, clock: Clock, decision: GiveUp | TryAgain
+    ) -> dict[str, Any]:
+        worker, slice_ = self._worker.worker_id, self._run.slices + 1
+        return record_of(task, attempt, error, clock, decision, worker=worker, slice_=slice_)
+
     def _policy(self, task: PregelExecutableTask) -> NodePolicy:
         return self._policies.get(task.name, _NO_POLICY)
-
-    def _record(
-        self,
-        task: PregelExecutableTask,
-        attempt: int,
-        error: Exception,
-        clock: _Clock,
-        decision: GiveUp | TryAgain,
-    ) -> dict[str, Any]:
-        again = f"again in {decision.wait_s:.1f} s" if isinstance(decision, TryAgain) else "gave up"
-        return {
-            "task_id": task.id,
-            "node": task.name,
-            "attempt": attempt,
-            **wire.error_of(error),
-            "traceback": redact.text("".join(traceback.format_exception(error))[-10_000:], 10_000),
-            "started_at": round(clock.began_at * 1000),
-            "duration_ms": round(clock.took_s() * 1000, 1),
-            "worker": clock.worker or self._worker.worker_id,
-            "slice": self._run.slices + 1,
-            "decision": again,
-        }
-
-
-def _sent(task: PregelExecutableTask) -> dict[str, Any]:
-    """Which of its node's tasks this one is: what it was sent, unless that is too much to carry along."""
-    if not seam.is_sent(task):
-        return {}
-    known = wire.encode(task.input)
-    return {"input": wire.decode(known)} if len(known) <= LARGEST_INPUT else {}
-
-
-def _by_hand(supplied: dict[str, Any]) -> Any:
-    if "goto" in supplied:
-        return Command(goto=supplied["goto"], update=supplied.get("value"))
-    return supplied.get("value")
