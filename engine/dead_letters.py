@@ -9,17 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any
 
 import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
-from runyard.engine import stand_in, state
+from runyard.engine import dead_search, stand_in, state
 from runyard.engine.errors import Conflict, EngineError, InvalidInput, InvalidTransition, NotFound, RunInFlight
-from runyard.engine.letter import Filter, Repair, error_of, failed_at, is_parked, summary
+from runyard.engine.letter import Filter, Repair, error_of, is_parked, summary
 from runyard.engine.record import ids_of
-from runyard.engine.run import REVIVABLE, Phase, Run, Wake
+from runyard.engine.run import Phase, Run, Wake
 from runyard.engine.service import Service
 from runyard.engine.store import runs
 from runyard.engine.store.fence import Fence
@@ -30,10 +31,6 @@ log = structlog.get_logger(__name__)
 Json = dict[str, Any]
 #: The graph of a run, for a repair that needs it.
 OpenGraph = Callable[[Run], AbstractContextManager[Graph]]
-#: A filter looks at no more than this many of a partition's newest dead letters.
-DEPTH = 10_000
-#: So many records are read in one round trip.
-BATCH = 500
 #: What became of one letter in a bulk replay when all went well.
 REPLAYED = "replayed"
 
@@ -45,9 +42,17 @@ class DeadLetters:
         self._service, self._store, self._keys = service, service.store, service.keys
 
     def search(self, wanted: Filter | None = None, *, limit: int = 20, offset: int = 0) -> tuple[list[Run], int]:
-        """Dead letters that match, newest first, and how many match in all."""
-        matching = self._matching(wanted or Filter())
-        return matching[offset : offset + limit], len(matching)
+        """Dead letters that match, newest first, and how many match: of those after the page only the next is counted
+        when more is asked for than an age."""
+        wanted, ends = wanted or Filter(), offset + limit
+        found = list(islice(dead_search.newest(self._service, wanted, first=ends + 1), ends + 1))
+        total = dead_search.how_many(self._service, wanted)
+        return found[offset:ends], len(found) if total is None else max(total, len(found))
+
+    def count(self, wanted: Filter) -> int:
+        """How many match. Reads all of them when more is asked for than an age."""
+        total = dead_search.how_many(self._service, wanted)
+        return len(self._matching(wanted)) if total is None else total
 
     def get(self, run_id: str) -> Json:
         """All that is known of a dead letter. Raises RunNotFound; InvalidTransition when it is none."""
@@ -140,17 +145,7 @@ class DeadLetters:
             return None
 
     def _matching(self, wanted: Filter) -> list[Run]:
-        tenant, every = self._service.tenant or "", self._keys.all()
-        batches = self._store.do_all(
-            [runs.dead(self._keys, at.number, tenant=tenant, limit=DEPTH) for at in every]
-            + [runs.waiting_for_a_time(self._keys, at.number, limit=DEPTH) for at in every]
-        )
-        ids = [run_id for batch in batches for run_id in batch]
-        now_ms, known, sees = time.time() * 1000, [], self._service.sees
-        for start in range(0, len(ids), BATCH):
-            found = self._store.do_all([runs.get(self._keys, run_id) for run_id in ids[start : start + BATCH]])
-            known += [run for run in found if run and _is_letter(run) and wanted.takes(run, now_ms) and sees(run)]
-        return sorted(known, key=lambda run: failed_at(run) or 0, reverse=True)
+        return list(dead_search.newest(self._service, wanted))
 
     def _letter(self, run_id: str) -> Run:
         """A dead letter, or a run that waits for an operator all the same."""
@@ -238,10 +233,6 @@ class DeadLetters:
         except Exception as error:
             # The graph's own reducers and branches run here, and refuse what they cannot take in any way they like.
             raise InvalidInput(f"values: the graph does not take them: {type(error).__name__}: {error}") from error
-
-
-def _is_letter(run: Run) -> bool:
-    return run.phase in REVIVABLE or is_parked(run)
 
 
 def _is_plumbing(channel: str) -> bool:

@@ -44,7 +44,8 @@ LINES = "application/x-ndjson"
 @blueprint.response(200, LetterSummary(many=True))
 @needs("dead-letters:read")
 def search(query: Json) -> Response:
-    """Dead letters that fit all filters, newest first. Headers tell how many fit, and where the next page begins."""
+    """Dead letters that fit all filters, newest first. Headers tell where the next page begins, and how
+    many fit: with filters other than ages no further than the next page's first."""
     limit, offset = query["limit"], query["offset"]
     found, total = letters().search(to_filter(query), limit=limit, offset=offset)
     return answers.page([of_letter(letter) for letter in found], total=total, limit=limit, offset=offset)

@@ -98,7 +98,7 @@ def _replay_all(
     door: Door, wanted: Filter, repair: Repair, open_graph: OpenGraph, *, rate: float, limit: int, as_json: bool
 ) -> int:
     letters = DeadLetters(door.service)
-    total = min(limit, letters.search(wanted, limit=0)[1])
+    total = min(limit, letters.count(wanted))
     told = letters.replay_all(wanted, repair, per_second=rate, limit=limit, open_graph=open_graph)
     refused = 0
     for number, (run_id, word) in enumerate(told, 1):

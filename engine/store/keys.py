@@ -77,7 +77,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:ends` | channel | each run that has just ended, to all web processes: `<run>`, and with it ` <id> <data>` of its last event, unless that is above 8 kB | – |
 | `P:deadlines` | sorted set | runs that must have ended by a time, by that ms | with their end |
 | `P:dead` | sorted set | dead letters: runs that failed for good, by the ms of their end | revived, discarded or pruned |
-| `P:dead:<tenant>` | sorted set | those of a tenant other than the default, which are in the list above, too | revived, discarded or pruned |
+| `P:dead:<tenant>` | sorted set | those of a tenant, nothing for the default one; they are in the list above, too | revived, discarded or pruned |
 | `P:cron:<cron>` | hash | a cron: what it says as JSON, when it fires next, the run it started last | deleted by the client, or with its thread |
 | `P:crons` | sorted set | crons by the ms of their making | with the cron |
 | `P:crons_due` | sorted set | crons that are to fire, by the ms of the next time | disabled, past their end, or with the cron |
@@ -373,8 +373,9 @@ class Partition:
     def threads_of(self, tenant: str) -> str:
         return f"{self.threads}:{tenant}" if tenant else self.threads
 
-    def dead_of(self, tenant: str) -> str:
-        return f"{self.dead}:{tenant}" if tenant else self.dead
+    def dead_of(self, tenant: str | None) -> str:
+        """Those of a tenant, "" for the default; None: all."""
+        return self.dead if tenant is None else f"{self.dead}:{tenant}"
 
     @property
     def item_namespaces(self) -> str:

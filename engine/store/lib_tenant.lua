@@ -6,13 +6,14 @@ end
 local function listing_of(listing, owner)
   return listing_for(listing, redis.call('HGET', owner, 'tenant'))
 end
--- bury(...), dig_up(...): a dead letter stands in the listing of all, by which it is pruned, and in its tenant's.
+-- bury(...), dig_up(...): a dead letter stands in the listing of all, by which it is pruned, and in its tenant's, also in
+-- the default tenant's.
 local function bury(dead, run, run_id, at)
   redis.call('ZADD', dead, at, run_id)
-  redis.call('ZADD', listing_of(dead, run), at, run_id)
+  redis.call('ZADD', dead .. ':' .. (redis.call('HGET', run, 'tenant') or ''), at, run_id)
 end
 local function dig_up(dead, run, run_id)
   local removed = redis.call('ZREM', dead, run_id)
-  redis.call('ZREM', listing_of(dead, run), run_id)
+  redis.call('ZREM', dead .. ':' .. (redis.call('HGET', run, 'tenant') or ''), run_id)
   return removed
 end

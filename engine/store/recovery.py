@@ -8,7 +8,7 @@ from typing import Any
 
 from runyard.engine.store.client import Call
 from runyard.engine.store.keys import Keys, Partition
-from runyard.engine.store.runs import Woken, _any, _woken
+from runyard.engine.store.runs import Woken, _any, _woken, scored
 from runyard.engine.store.scripts import script
 
 #: A worker that gave no sign for this long is gone (it gives one every second), and is remembered for the second time.
@@ -104,13 +104,7 @@ def consumed(keys: Keys) -> Call[dict[str, int]]:
 def holding(keys: Keys) -> Call[dict[str, int]]:
     """For each queue until when, in ms, some worker is believed to have wake-ups of it that it has not acted on."""
     words = ("ZRANGE", keys.holding, 0, -1, "WITHSCORES")
-    return Call.command(*words, parse=lambda reply: {queue.decode(): int(float(ms)) for queue, ms in _scored(reply)})
-
-
-def _scored(reply: Any) -> Sequence[tuple[bytes, Any]]:
-    """WITHSCORES answers pairs, or in a client that does not convert a flat list."""
-    pairs = not reply or isinstance(reply[0], (list, tuple))
-    return reply if pairs else list(zip(reply[::2], reply[1::2], strict=True))
+    return Call.command(*words, parse=lambda reply: {queue.decode(): int(float(ms)) for queue, ms in scored(reply)})
 
 
 def clock() -> Call[int]:

@@ -443,12 +443,19 @@ def waiting_for_a_time(keys: Keys, partition: int, *, limit: int) -> Call[list[s
 
 
 def dead(
-    keys: Keys, partition: int, *, tenant: str = "", newest_ms: float | str = "+inf", limit: int
-) -> Call[list[str]]:
-    """Ids of a partition's dead letters, newest first: all of them, or those of a tenant other than the default."""
-    key = keys.all()[partition].dead_of(tenant)
-    words = ("ZREVRANGEBYSCORE", key, newest_ms, "-inf", "LIMIT", 0, limit)
-    return Call.command(*words, parse=lambda ids: [i.decode() for i in ids])
+    keys: Keys, partition: int, tenant: str | None, lowest: str, highest: str, *, limit: int, offset: int = 0
+) -> Call[list[tuple[float, str]]]:
+    """A partition's dead letters, newest first: the ms of their end, and ids; of all, or of a tenant. ``lowest`` and
+    ``highest`` bound the ms, in the notation of ZREVRANGEBYSCORE."""
+    words = ("ZREVRANGEBYSCORE", keys.all()[partition].dead_of(tenant), highest, lowest, "WITHSCORES")
+    return Call.command(
+        *words, "LIMIT", offset, limit, parse=lambda reply: [(float(ms), i.decode()) for i, ms in scored(reply)]
+    )
+
+
+def count_dead(keys: Keys, partition: int, tenant: str | None, lowest: str, highest: str) -> Call[int]:
+    """How many those are."""
+    return Call.command("ZCOUNT", keys.all()[partition].dead_of(tenant), lowest, highest, parse=int)
 
 
 def delete(keys: Keys, run_id: str, thread_id: str) -> Call[Woken]:
@@ -646,6 +653,12 @@ def _any(reply: Any) -> dict[str, bytes]:
     if isinstance(reply, Mapping):
         return {key.decode(): value for key, value in reply.items()}
     return _flat(reply)
+
+
+def scored(reply: Any) -> Sequence[tuple[bytes, Any]]:
+    """WITHSCORES answers pairs, or in a client that does not convert a flat list."""
+    pairs = not reply or isinstance(reply[0], (list, tuple))
+    return reply if pairs else list(zip(reply[::2], reply[1::2], strict=True))
 
 
 def _woken(reply: Sequence[bytes]) -> Woken:
