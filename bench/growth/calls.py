@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from bench.growth.alone import kb_each
 from bench.growth.bulk import Way, way_into
 from bench.growth.found import Found, Size
 from bench.growth.stage import Stage, stage
@@ -29,7 +30,8 @@ def measure(size: Size, tell: Tell) -> Found:
                 "clients as fast "
                 "as they are accepted, in one worker process that takes as many; appendfsync always. Late: from "
                 "the end of the "
-                "node's wait to the end of the run in the store."
+                "node's wait to the end of the run in the store. LangGraph alone: as many in a process of their own, "
+                "with its memory saver."
             ),
         ]
     )
@@ -40,6 +42,8 @@ def measure(size: Size, tell: Tell) -> Found:
             on.run(_wait_for_all(found, on, way, size, tell))
         finally:
             way.close()
+    tell("the same with LangGraph alone")
+    found.add("waiting_alone_kb", "the same, LangGraph alone", kb_each(size.waiting), "kB", count=size.waiting)
     return found
 
 
@@ -101,7 +105,7 @@ def _say(
               goal=size.waiting)  # fmt: skip
     found.add("waiting_mb", f"{title}: memory of the worker at most", most_mb, "MB", count=count, goal=MEMORY_GOAL_MB)
     each_kb = (most_mb - idle_mb) * 1024 / watch.most  # the others waited in the store
-    found.add("waiting_kb_each", "memory for each in hand", each_kb, "kB", count=count)
     found.add("waiting_late_s", f"{title}: the latest is late by", max(late), "s", count=count, goal=LATE_GOAL_S)
     found.add("waiting_late_p50_s", "half of them are late by less than", percentile(late, 50), "s", count=count)
     found.add("waiting_accepted_s", "accepted meanwhile", accepted_s, "runs/s", count=count, better="higher")
+    found.add("waiting_kb_each", "memory for each in hand", each_kb, "kB", count=count)

@@ -196,7 +196,7 @@ def test_a_guarded_project_guards_every_node_and_the_other_none(bench: Any) -> N
 @pytest.fixture(scope="module")
 def growth(bench: Any) -> Iterator[Any]:
     pytest.importorskip("simpy")
-    names = ("found", "graphs", "paper", "session", "sse", "turns")
+    names = ("alone", "found", "graphs", "paper", "session", "sse", "turns")
     sys.path.insert(0, str(ROOT))
     yield SimpleNamespace(**{name: importlib.import_module(f"bench.growth.{name}") for name in names})
     sys.path.remove(str(ROOT))
@@ -259,6 +259,10 @@ async def test_a_turn_adds_what_was_said_and_an_answer(growth: Any, graph: str) 
     messages = state["messages"]
     assert [len(message["text"]) for message in messages] == [80, 400]
     assert messages[1]["turn"] == "1"
+
+
+def test_what_runs_that_wait_take_with_langgraph_alone_is_measured_in_a_process_of_its_own(growth: Any) -> None:
+    assert 10 < growth.alone.kb_each(300) < 200
 
 
 def test_a_frame_is_an_event_and_a_heartbeat_is_none(growth: Any) -> None:
