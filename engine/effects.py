@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from runyard.engine import wire
@@ -40,9 +39,10 @@ class EffectInDoubt(EngineError):
     code = "effect_in_doubt"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Journal:
-    """Where the effects of the node that runs now are noted."""
+    """Where the effects of the node that runs now are noted: by ``once`` in the block that is entered with it, and by
+    whatever that starts."""
 
     keys: Keys
     run_id: str
@@ -50,6 +50,14 @@ class Journal:
     fence: Fence
     store: AsyncStore
     sync_store: SyncStore | None
+    _token: Token[Journal | None] | None = field(default=None, init=False)
+
+    def __enter__(self) -> None:
+        self._token = _journal.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            _journal.reset(self._token)
 
     def field(self, key: str) -> str:
         return f"{self.task_id}:{key}"
@@ -75,16 +83,6 @@ class Journal:
 
 
 _journal: ContextVar[Journal | None] = ContextVar("runyard_journal", default=None)
-
-
-@contextmanager
-def journal(of_node: Journal) -> Iterator[None]:
-    """Let ``once`` note effects here, in the block and whatever it starts."""
-    token = _journal.set(of_node)
-    try:
-        yield
-    finally:
-        _journal.reset(token)
 
 
 async def aonce(key: str, fn: Callable[[], T | Awaitable[T]], *, in_doubt: InDoubt = "repeat") -> T:

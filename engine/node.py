@@ -18,7 +18,7 @@ from langgraph.types import PregelExecutableTask, RetryPolicy
 from runyard.engine import seam, wire
 from runyard.engine.attempt import Clock, record_of
 from runyard.engine.doom import foretell, timeout_of
-from runyard.engine.effects import Journal, journal
+from runyard.engine.effects import Journal
 from runyard.engine.errors import BudgetExceeded, CircuitOpen, LeaseLost, Recorded, StoreUnavailable
 from runyard.engine.fanout import CutOff, Fanout, Verdict, fanouts
 from runyard.engine.gate import MOMENT_S, Gate
@@ -360,7 +360,7 @@ class NodeRunner:
             raise NodeTimeoutError(task.name, elapsed, kind="run", run_timeout=deadline_s) from None
 
     async def _try(self, task: PregelExecutableTask, once: seam.Once, attempt: int) -> Any:
-        with self._worker.attempting(task), journal(self._journal(task)):
+        with self._worker.attempting(task), self._journal(task):
             return await once(seam.single(task, attempt))
 
     def _journal(self, task: PregelExecutableTask) -> Journal:

@@ -44,6 +44,7 @@ from runyard.engine.webhooks import Verdict, Webhooks
 log = structlog.get_logger(__name__)
 
 Graph = Pregel[Any, Any, Any, Any]
+_NOTHING: AbstractContextManager[None] = nullcontext()
 #: Told of a run that has just become a dead letter: how it ended, and the exception where it was raised here.
 OnDeath = Callable[[Run, Mapping[str, Any], BaseException | None], None]
 #: Given by whoever wires the process: the compiled graph of an id for a run's config, for as long as the block lasts.
@@ -110,9 +111,9 @@ class Worker:
     #: Whether this process has one thing in hand at a time and may be killed for it (a prefork child).
     expendable: bool = False
     #: In such a process: kills it so many seconds after the block was entered, should the block not have ended.
-    killed_after: Callable[[float], AbstractContextManager[None]] = lambda _: nullcontext()
+    killed_after: Callable[[float], AbstractContextManager[None]] = lambda _: _NOTHING
     #: Entered around every attempt of a node, once it has been counted: a crash test dies here.
-    attempting: Callable[[PregelExecutableTask], AbstractContextManager[None]] = lambda _: nullcontext()
+    attempting: Callable[[PregelExecutableTask], AbstractContextManager[None]] = lambda _: _NOTHING
     #: Entered around every slice and branch ("" for a slice): gives what is told of its outcome once that is saved.
     slicing: Callable[[Run, str], AbstractContextManager[Callable[[Any], None]]] = lambda *_: nullcontext(
         lambda _: None

@@ -88,6 +88,7 @@ def test_a_worker_that_is_set_to_drain_for_longer_gets_longer() -> None:
     assert longer["worker"] == 110
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system lets no process choose its core")
 def test_several_workers_keep_to_a_core_each_where_there_are_as_many() -> None:
     place = Place(host="127.0.0.1", port=1, flower_port=2, redis_url="redis://h", data=None)
 
