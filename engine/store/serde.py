@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import zstandard
@@ -28,6 +28,8 @@ _KINDS = {tag[0]: kind for kind, tag in _TAGS.items()}
 _NAMED = ord("t")
 _CAPITAL = ord("a") - ord("A")
 _DEEPEST = 100
+#: About as many graphs as one process serves.
+MOST_ALLOWLISTS = 256
 
 
 class _Zstd(threading.local):
@@ -51,6 +53,20 @@ class StrictSerializer(JsonPlusSerializer):
     def __init__(self, max_value_bytes: int = MAX_VALUE_BYTES) -> None:
         super().__init__(pickle_fallback=False, allowed_msgpack_modules=None)
         self.max_value_bytes = max_value_bytes
+        self._allowing: dict[frozenset[Any], JsonPlusSerializer] = {}
+
+    def with_msgpack_allowlist(self, extra_allowlist: Iterable[tuple[str, ...] | type]) -> JsonPlusSerializer:
+        """One that revives these types, too: the same each time, since LangGraph asks twice for every run."""
+        extra = frozenset(extra_allowlist)
+        known = self._allowing.get(extra)
+        if known is None:
+            known = super().with_msgpack_allowlist(extra)
+            if known is not self:
+                known._allowing = {extra: known}  # type: ignore[attr-defined]  # noqa: SLF001 - a clone of this one
+            if len(self._allowing) >= MOST_ALLOWLISTS:
+                self._allowing.clear()
+            self._allowing[extra] = known
+        return known
 
 
 def strict_serde(max_value_bytes: int = MAX_VALUE_BYTES) -> StrictSerializer:

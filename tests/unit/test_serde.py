@@ -11,7 +11,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Interrupt, Send
 
 from runyard.engine.errors import Unserializable
-from runyard.engine.store.serde import COMPRESS_FROM_BYTES, decode, encode, strict_serde
+from runyard.engine.store.serde import COMPRESS_FROM_BYTES, MOST_ALLOWLISTS, decode, encode, strict_serde
 
 
 @dataclass
@@ -132,3 +132,19 @@ def test_a_value_that_contains_itself_is_an_error_and_not_a_hang() -> None:
     loop.append(loop)
     with pytest.raises(Unserializable, match="is a builtins"):
         encode(strict_serde(), "key", loop)
+
+
+def test_a_serializer_with_a_list_of_types_is_made_once_and_revives_those_only() -> None:
+    plain, mine, others = strict_serde(), {("decimal", "Decimal")}, {("fractions", "Fraction")}
+    allowing = plain.with_msgpack_allowlist(mine)
+    assert plain.with_msgpack_allowlist(set(mine)) is allowing
+    assert allowing.with_msgpack_allowlist(mine) is allowing
+    assert plain.with_msgpack_allowlist(others) is not allowing
+    assert plain.with_msgpack_allowlist(()) is plain
+    both = allowing.with_msgpack_allowlist(others)
+    assert both is allowing.with_msgpack_allowlist(others) is not allowing
+    assert both._allowed_msgpack_modules == mine | others
+    assert allowing._allowed_msgpack_modules == mine
+    for number in range(2 * MOST_ALLOWLISTS):
+        plain.with_msgpack_allowlist({("made", f"T{number}")})
+    assert len(plain._allowing) <= MOST_ALLOWLISTS
