@@ -429,7 +429,7 @@ class Service:
         for _ in range(10):
             thread = self.get_thread(thread_id)
             merged = {**wire.decode(thread.raw_metadata), **metadata}
-            if edited := self.store.do(threads.edit(self.keys, thread, {"metadata": wire.encode(merged)})):
+            if edited := self.store.do(threads.edit(self.keys, thread, merged)):
                 return edited
         raise Conflict(f"Thread {thread_id} is being changed by many at once; try again.")
 

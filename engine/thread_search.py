@@ -12,13 +12,15 @@ from typing import Any
 
 from runyard.engine import wire
 from runyard.engine.run import ThreadStatus
-from runyard.engine.store import threads
+from runyard.engine.store import labels, threads
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.threads import Thread
 
 #: A search looks at no more than this many of a partition's newest threads.
 SEARCH_DEPTH = 10_000
+#: A label that no more threads have is looked up; the newest that have one of more are soon found among all.
+FEW = 2_000
 #: Threads whose records are read in one round trip, at most.
 BATCH = 500
 #: A first batch as small as this is read at once: most of it may match.
@@ -39,7 +41,7 @@ class Wanted:
     @property
     def plain_labels(self) -> dict[str, str | int]:
         """Those of the labels that the store can compare as they are."""
-        return {name: value for name, value in (self.metadata or {}).items() if _is_plain(value)}
+        return {name: value for name, value in (self.metadata or {}).items() if labels.is_plain(value)}
 
     def takes(self, thread: Thread) -> bool:
         return (
@@ -56,15 +58,31 @@ def newest(store: SyncStore, keys: Keys, wanted: Wanted, *, limit: int, offset: 
     counted, and none is read. What changes meanwhile may be missed, and never comes twice.
     """
     ends = offset + limit
-    matching = _matching(store, keys, newest_ids(store, keys), wanted, first=ends + 1)
+    matching = _matching(store, keys, _candidates(store, keys, wanted), wanted, first=ends + 1)
     found = list(islice(matching, ends + 1))
     return found[offset:ends], len(found)
 
 
 def all_of(store: SyncStore, keys: Keys, ids: Iterable[str] | None, wanted: Wanted) -> list[Thread]:
     """All that match, among ``ids`` or all that there are: every record is read."""
-    among = newest_ids(store, keys) if ids is None else iter(ids)
+    among = _candidates(store, keys, wanted) if ids is None else iter(ids)
     return list(_matching(store, keys, among, wanted, first=BATCH))
+
+
+def _candidates(store: SyncStore, keys: Keys, wanted: Wanted) -> Iterator[str]:
+    """Ids of the threads that may match, last changed first: those with a label that few have, else all."""
+    asked = list(dict.fromkeys(labels.wanted(wanted.metadata or {}).values()))
+    numbers = range(keys.partitions)
+    if not asked:
+        return newest_ids(store, keys)
+    counts = [labels.count(keys, number, label) for label in (*asked, labels.MANY) for number in numbers]
+    are_kept, *found = store.do_all([labels.are_kept(keys), *counts])
+    *many, others = [sum(found[start : start + len(numbers)]) for start in range(0, len(found), len(numbers))]
+    few, label = min(zip(many, asked, strict=True))
+    if not are_kept or few + others > FEW:
+        return newest_ids(store, keys)
+    places = store.do_all([labels.find(keys, number, label) for number in numbers])
+    return iter([thread_id for _, thread_id in sorted((place for page in places for place in page), reverse=True)])
 
 
 def newest_ids(store: SyncStore, keys: Keys) -> Iterator[str]:
@@ -94,25 +112,20 @@ def _matching(
     store: SyncStore, keys: Keys, ids: Iterator[str], wanted: Wanted, *, first: int
 ) -> Iterator[Thread]:  # fmt: skip
     """Those that match, in the order of ``ids``. ``first``: how many records are read before more than that are."""
-    size, labels = min(first, BATCH), wanted.plain_labels
+    size, plain = min(first, BATCH), wanted.plain_labels
     while some := list(islice(ids, size)):
-        read = _sifted(store, keys, some, labels) if labels and size > SIFTED_ABOVE else some
+        read = _sifted(store, keys, some, plain) if plain and size > SIFTED_ABOVE else some
         yield from filter(wanted.takes, _records(store, keys, read))
         size = BATCH
 
 
-def _sifted(store: SyncStore, keys: Keys, ids: Sequence[str], labels: Mapping[str, str | int]) -> list[str]:
+def _sifted(store: SyncStore, keys: Keys, ids: Sequence[str], plain: Mapping[str, str | int]) -> list[str]:
     by_partition: dict[int, list[str]] = defaultdict(list)
     for thread_id in ids:
         by_partition[keys.of_thread(thread_id).number].append(thread_id)
-    calls = [threads.sift(keys, number, some, labels) for number, some in by_partition.items()]
+    calls = [threads.sift(keys, number, some, plain) for number, some in by_partition.items()]
     left = {thread_id for batch in store.do_all(calls) for thread_id in batch}
     return [thread_id for thread_id in ids if thread_id in left]
-
-
-def _is_plain(value: Any) -> bool:
-    """Words, and whole numbers: such as a float holds exactly, since Lua has no others, and that equal no truth."""
-    return isinstance(value, str) or (isinstance(value, int) and value not in (0, 1) and abs(value) < 2**53)
 
 
 def _records(store: SyncStore, keys: Keys, ids: Sequence[str]) -> Iterator[Thread]:

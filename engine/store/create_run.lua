@@ -7,7 +7,8 @@
 --      5 delay in ms  6 JSON metadata for a thread that is made here  7 tenant, '' the default
 --      8 digest of the request, for its idempotency key  9 ms that the key is kept
 --      10 the wake-up to send when the run can start at once, '' = none  11 JSON config for the thread to show
---      12.. field, value of the run, assistant_id, graph_id and queue among them
+--      12 labels of a thread that is made here, see the library label
+--      13.. field, value of the run, assistant_id, graph_id and queue among them
 -- Returns {phase, ms now, run id, JSON metadata of the thread there was or ''}; the same again when sent twice. When the
 -- idempotency key has made a run before, that run's id, and nothing is recorded. Errors THREAD_NOT_FOUND, also for
 -- another tenant's, THREAD_BUSY, IDEMPOTENCY_CONFLICT when the key stands for another request.
@@ -17,5 +18,6 @@
 --@include tenant
 --@include line
 --@include hash
+--@include label
 --@include create
 return create_run(KEYS, ARGV)

@@ -12,6 +12,7 @@
 --@include hash
 --@include thread
 --@include tenant
+--@include label
 local at = now_ms()
 local phase = redis.call('HGET', KEYS[1], 'phase')
 local threads = listing_of(KEYS[12], KEYS[2])
@@ -42,6 +43,7 @@ local thread = open_thread(KEYS[2])
 local following = admit_next(thread, KEYS[4], KEYS[5], ARGV[2], ARGV[1], at)
 write_hash(thread)
 if redis.call('HGET', KEYS[2], 'hidden') == '1' and redis.call('EXISTS', KEYS[3]) == 0 then
+  label(KEYS[2], redis.call('HGET', KEYS[2], 'tenant'), ARGV[3], '')
   redis.call('DEL', KEYS[2])
   redis.call('ZREM', threads, ARGV[3])
 end

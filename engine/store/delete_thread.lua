@@ -3,8 +3,11 @@
 -- ARGV 1 thread id
 -- Returns 1, or 0 when it has runs: one was accepted in the meantime. Deleting it again does nothing.
 --@include tenant
+--@include label
 if redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
-redis.call('ZREM', listing_of(KEYS[2], KEYS[1]), ARGV[1])
+local tenant = redis.call('HGET', KEYS[1], 'tenant')
+redis.call('ZREM', listing_for(KEYS[2], tenant), ARGV[1])
+label(KEYS[1], tenant, ARGV[1], '')
 redis.call('DEL', KEYS[1], KEYS[5], KEYS[6])
 redis.call('ZREM', KEYS[4], ARGV[1])
 return 1

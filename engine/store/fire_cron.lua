@@ -7,6 +7,7 @@
 --@include tenant
 --@include line
 --@include hash
+--@include label
 --@include create
 local known = redis.call('HMGET', KEYS[1], 'next_at', 'last_run_id')
 if known[2] == ARGV[4] then return create_run({unpack(KEYS, 3)}, {unpack(ARGV, 4)}) end

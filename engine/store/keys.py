@@ -8,7 +8,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 
 | key | type | content | gone when |
 |---|---|---|---|
-| `<prefix>:meta` | hash | number of partitions and version of this layout, checked at start | never |
+| `<prefix>:meta` | hash | number of partitions and version of this layout, checked at start; whether all threads are in the sets of their labels | never |
 | `<prefix>:encryption` | hash | ids of the keys that values may be encrypted under, and their fingerprints | `runyard encryption renew` found no value under it any more |
 | `<prefix>:leader` | string | the worker process that runs recovery now | it expires a few seconds after its last renewal |
 | `<prefix>:queues` | hash | for each queue the ms of the newest wake-up that was consumed from it | never |
@@ -67,6 +67,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:thread:<thread>:channels:<ns>` | hash | `<channel>\\0<version>`: one value, stored once for all checkpoints that need it | no checkpoint needs it |
 | `P:threads` | sorted set | threads by the ms of their last change | with the thread |
 | `P:threads:<tenant>` | sorted set | the same of a tenant other than the default, which are not in the list above | with the thread |
+| `P:labels:<tenant>:<label>` | set | threads with a label of their metadata, named by a digest of it (`labels.py`), or by `many`: with more labels than are kept; nothing for the default tenant | the threads' labels change, or with the threads |
 | `P:leases` | sorted set | runs and branches in hand, by the ms their lease ends | the slice ends, or recovery reaps it |
 | `P:waiting` | sorted set | runs and branches that were woken, by the ms of the wake-up | a worker claims them |
 | `P:lines:<queue>` | sorted set | tenants with waiting runs, by the ms of their last turn; only where some have a tenant or a priority | its lines are empty |
@@ -372,6 +373,10 @@ class Partition:
 
     def threads_of(self, tenant: str) -> str:
         return f"{self.threads}:{tenant}" if tenant else self.threads
+
+    def labels_of(self, tenant: str, label: str) -> str:
+        """Its name is made by lib_label.lua, too."""
+        return f"{self.tag}:labels:{tenant}:{label}"
 
     def dead_of(self, tenant: str | None) -> str:
         """Those of a tenant, "" for the default; None: all."""

@@ -1,5 +1,6 @@
 -- create_run(keys, args): record a run, or refuse it, with the keys and arguments of the script create_run. Its errors:
--- THREAD_NOT_FOUND, THREAD_BUSY, IDEMPOTENCY_CONFLICT. Needs the libraries clock, tenant, line and hash.
+-- THREAD_NOT_FOUND, THREAD_BUSY, IDEMPOTENCY_CONFLICT. Needs the libraries clock, tenant, line, hash and
+-- label.
 local function create_run(keys, args)
   local known = redis.call('HMGET', keys[1], 'phase', 'created_at', 'thread_metadata')
   if known[1] then return {known[1], tonumber(known[2]), args[1], known[3] or ''} end
@@ -14,7 +15,8 @@ local function create_run(keys, args)
   end
   local thread = open_hash(keys[2], 'thread_id', 'hidden', 'tenant', 'metadata', 'graph_id', 'active', 'delayed')
   local there, labels, busy = thread.holds, '', false
-  if not there.thread_id then
+  local is_new = not there.thread_id
+  if is_new then
     if args[4] == '' then return redis.error_reply('THREAD_NOT_FOUND Thread not found.') end
     set_in(thread, 'thread_id', args[2])
     set_in(thread, 'created_at', at)
@@ -33,7 +35,7 @@ local function create_run(keys, args)
     end
   end
   local phase, given = 'waiting', {}
-  for i = 12, #args, 2 do given[args[i]] = args[i + 1] end
+  for i = 13, #args, 2 do given[args[i]] = args[i + 1] end
   local delay = tonumber(args[5])
   if delay > 0 then
     phase, given.due_at = 'due', at + delay
@@ -65,6 +67,7 @@ local function create_run(keys, args)
     set_in(thread, 'assistant_id', given.assistant_id)
   end
   write_hash(thread)
+  if is_new and args[12] ~= '' then label(keys[2], args[7], args[2], args[12]) end
   redis.call('ZADD', listing_for(keys[7], there.tenant), at, args[2])
   if keyed then
     redis.call('HSET', keys[8], 'run_id', args[1], 'digest', args[8])

@@ -23,12 +23,14 @@ def keys_of(settings: Settings) -> Keys:
 
 def open_store(store: SyncStore, keys: Keys) -> Keys:
     """Mark a new store with its number of partitions and layout, and check an old one. Raises ConfigError."""
-    store.do_all(
+    is_new, _ = store.do_all(
         [
             Call.command("HSETNX", keys.meta, "partitions", keys.partitions),
             Call.command("HSETNX", keys.meta, "layout", LAYOUT),
         ]
     )
+    if is_new:  # one from before threads had labels goes without them
+        store.do(Call.command("HSET", keys.meta, "labels", 1))
     known = {name: int(value) for name, value in store.do(Call.command("HGETALL", keys.meta, parse=_any)).items()}
     if known["partitions"] != keys.partitions:
         raise ConfigError(

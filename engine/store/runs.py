@@ -25,6 +25,7 @@ from runyard.engine.run import (
     ThreadStatus,
     status_of,
 )
+from runyard.engine.store import labels
 from runyard.engine.store.client import Call
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
@@ -133,7 +134,8 @@ def create(
          letter[0] if letter else at.run(run.run_id)),
         (run.run_id, thread_id, run.strategy, if_missing, delay_ms, wire.encode(thread_metadata or {}), run.tenant,
          idempotency.digest if idempotency else "", KEPT_MS, letter[1] if letter else b"",
-         keys.seal(_shown_config(run), thread_id), *_fields(keys, run)),
+         keys.seal(_shown_config(run), thread_id), "" if run.temporary else labels.of(thread_metadata or {}),
+         *_fields(keys, run)),
         _created,
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from runyard.engine import wire
 from runyard.engine.run import ThreadStatus
+from runyard.engine.store import labels
 from runyard.engine.store.client import Call
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys, Partition
@@ -75,7 +76,7 @@ def create(
     wanted = (fields or {"config": b"{}"}).items()
     words = [word for name, value in wanted for word in (name, _kept(keys, thread_id, name, value))]
     mode = "do_nothing" if exist_ok else "raise"
-    arguments = (thread_id, wire.encode(metadata), mode, tenant, *words)
+    arguments = (thread_id, wire.encode(metadata), mode, tenant, labels.of(metadata), *words)
     return Call(script("create_thread"), (at.thread(thread_id), at.threads), arguments, lambda r: decode(_flat(r)))
 
 
@@ -98,10 +99,10 @@ def from_replies(fields: Mapping[str, bytes], queued: int) -> Thread | None:
     return decode(fields, queued=queued) if fields else None
 
 
-def edit(keys: Keys, thread: Thread, fields: Mapping[str, bytes | str]) -> Call[Thread | None]:
-    """Change fields if the thread's metadata is still what ``thread`` holds; else None: read and try again."""
+def edit(keys: Keys, thread: Thread, metadata: dict[str, Any]) -> Call[Thread | None]:
+    """Change the thread's metadata if it is still what ``thread`` holds; else None: read and try again."""
     at = keys.of_thread(thread.thread_id)
-    words = [word for pair in fields.items() for word in pair]
+    words = (labels.of(metadata), "metadata", wire.encode(metadata))
     return Call(
         script("edit_thread"),
         (at.thread(thread.thread_id), at.threads),
@@ -199,10 +200,10 @@ def newest(keys: Keys, partition: int, *, limit: int, offset: int = 0) -> Call[P
     return Call.command(*words, parse=lambda reply: [(member.decode(), float(ms)) for member, ms in reply])
 
 
-def sift(keys: Keys, partition: int, ids: Sequence[str], labels: Mapping[str, str | int]) -> Call[list[str]]:
+def sift(keys: Keys, partition: int, ids: Sequence[str], wanted: Mapping[str, str | int]) -> Call[list[str]]:
     """Those of a partition's threads that may have all of these labels; the others do not have them."""
     at = keys.all()[partition]
-    words: tuple[str | bytes, ...] = (at.thread(""), wire.encode(dict(labels)), *ids)
+    words: tuple[str | bytes, ...] = (at.thread(""), wire.encode(dict(wanted)), *ids)
     return Call(script("sift_threads"), (at.threads,), words, lambda left: [i.decode() for i in left])
 
 

@@ -25,7 +25,7 @@ def made_by(of: Keys | Partition, prefix: str) -> dict[str, str]:
     words = {
         "run_id": "<run>", "thread_id": "<thread>", "namespace": "<ns>", "checkpoint_id": "<id>", "worker_id": "<id>",
         "assistant_id": "<id>", "fingerprint": "<fingerprint>", "name": "<name>", "queue": "<queue>",
-        "tenant": "<tenant>", "day": "<day>",
+        "tenant": "<tenant>", "day": "<day>", "label": "<label>",
         "key_id": "<id>", "node": "<node>", "digest": "<digest>",
         "cron_id": "<cron>", "id_": "<id>",
     }  # fmt: skip
