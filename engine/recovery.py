@@ -7,7 +7,7 @@ All of it may happen twice or be cut off at any point: each step is one script, 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ from runyard.engine.service import Service
 from runyard.engine.settings import Settings
 from runyard.engine.store import limits, recovery as calls, runs, webhooks as webhook_calls
 from runyard.engine.store.client import SyncStore
-from runyard.engine.store.keys import Keys
+from runyard.engine.store.keys import Keys, Partition
 from runyard.engine.store.plans import carry_out
 from runyard.engine.worker import OnDeath
 
@@ -89,20 +89,21 @@ class Recovery:
         self.leads = leads
         if not leads:
             return []
-        woken, limited = self._sweep(now_ms)
-        wakes = self._named([_wake(member, queue) for member, queue in woken if queue]) + self._tell()
+        todo = self._look_around(now_ms)
+        woken, limited = self._sweep(now_ms, todo)
+        wakes = self._named([_wake(member, queue) for member, queue in woken if queue]) + self._tell(todo)
         if wakes:
             log.info("recovery.woke", runs=[wake.run_id for wake in wakes][:20], count=len(wakes))
             self._wake(wakes)
         self._serve(limited)
-        self._expire(now_ms)
+        self._expire(now_ms, [at for at, one in todo.items() if one.deadlines])
         self._crons.sweep(now_ms)
         self._prune(now_ms)
         return wakes
 
-    def _expire(self, now_ms: int) -> None:
+    def _expire(self, now_ms: int, among: Sequence[Partition]) -> None:
         """End runs whose deadline has passed: at once those that no worker has, after a grace those that one has."""
-        for batch in self._store.do_all([calls.overdue(at, now_ms, most=_BATCH) for at in self._keys.all()]):
+        for batch in self._store.do_all([calls.overdue(at, now_ms, most=_BATCH) for at in among]):
             for run_id in batch:
                 if run := self._store.do(runs.get(self._keys, run_id)):
                     ttl_ms = self._settings.keep_events_s * 1000
@@ -122,31 +123,43 @@ class Recovery:
         found = self._store.do_all([runs.graph_id(self._keys, wake.run_id) for wake in wakes]) if wakes else []
         return [replace(wake, label=name) for wake, name in zip(wakes, found, strict=True)]
 
-    def _tell(self) -> list[Wake]:
+    def _tell(self, todo: Mapping[Partition, calls.ToDo]) -> list[Wake]:
         """Wake-ups for webhooks whose time has come."""
-        found = self._store.do_all([webhook_calls.wake(at, most=_BATCH) for at in self._keys.all()])
+        among = [at for at, one in todo.items() if one.webhooks]
+        found = self._store.do_all([webhook_calls.wake(at, most=_BATCH) for at in among])
         return [webhooks.wake_of(run_id, queue) for batch in found for run_id, queue in batch]
 
-    def _sweep(self, now_ms: int) -> tuple[runs.Woken, list[str]]:
-        partitions, lost_before = self._keys.all(), self._lost_before(now_ms)
+    def _look_around(self, now_ms: int) -> dict[Partition, calls.ToDo]:
+        """What there is to do, by partition: one script for each, and most often none after it."""
+        partitions = self._keys.all()
         before_ms = now_ms - self._slack_ms
+        found = self._store.do_all([calls.look_around(at, before_ms=before_ms) for at in partitions])
+        return dict(zip(partitions, found, strict=True))
+
+    def _sweep(self, now_ms: int, todo: Mapping[Partition, calls.ToDo]) -> tuple[runs.Woken, list[str]]:
+        due, cuts, leases, waiting = (
+            [at for at, one in todo.items() if getattr(one, name)] for name in ("due", "cuts", "leases", "waiting")
+        )
+        lost_before, before_ms = self._lost_before(now_ms) if waiting else {}, now_ms - self._slack_ms
+        self._skip = {at.number: self._skip.get(at.number, 0) for at in waiting}
         answers = self._store.do_all(
-            [calls.promote(at, most=_BATCH) for at in partitions]
-            + [calls.cut(self._keys, at, most=_BATCH) for at in partitions]
-            + [calls.reap(at, most=_BATCH) for at in partitions]
+            [calls.promote(at, most=_BATCH) for at in due]
+            + [calls.cut(self._keys, at, most=_BATCH) for at in cuts]
+            + [calls.reap(at, most=_BATCH) for at in leases]
             + [
-                calls.find_lost(at, lost_before, before_ms=before_ms, most=_BATCH, skip=self._skip.get(at.number, 0))
-                for at in partitions
+                calls.find_lost(at, lost_before, before_ms=before_ms, most=_BATCH, skip=self._skip[at.number])
+                for at in waiting
             ]
             + [limits.known(self._keys)]
         )
-        reaped: list[runs.Woken] = answers[2 * len(partitions) : 3 * len(partitions)]
+        others = len(due) + len(cuts) + len(leases)
+        reaped: list[runs.Woken] = answers[others - len(leases) : others]
         metrics.inc("runyard_leases_recovered_total", by=sum(map(len, reaped)))
-        lost: list[calls.Lost] = answers[3 * len(partitions) : -1]
-        for at, found in zip(partitions, lost, strict=True):
+        lost: list[calls.Lost] = answers[others:-1]
+        for at, found in zip(waiting, lost, strict=True):
             self._skip[at.number] = found.skip
             self._queues.update(found.unknown)
-        batches = answers[: 3 * len(partitions)] + [found.woken for found in lost]
+        batches = answers[:others] + [found.woken for found in lost]
         return [pair for batch in batches for pair in batch], answers[-1]
 
     def _serve(self, names: Sequence[str]) -> None:

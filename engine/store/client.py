@@ -182,6 +182,8 @@ class SyncStore:
 
     def replies(self, calls: Sequence[Call[Any]]) -> list[Any]:
         """Raw replies in order, errors among them as values."""
+        if not calls:
+            return []
         try:
             replies = self._send(calls, source=False)
             unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from runyard.engine.store.client import Call
 from runyard.engine.store.keys import Keys, Partition
@@ -34,6 +34,23 @@ class Lost:
     woken: Woken
     #: Queues that were not named, of members that might be lost.
     unknown: list[str]
+
+
+class ToDo(NamedTuple):
+    """What of a partition has had its time."""
+
+    due: bool
+    cuts: bool
+    leases: bool
+    webhooks: bool
+    deadlines: bool
+    waiting: bool
+
+
+def look_around(at: Partition, *, before_ms: int) -> Call[ToDo]:
+    """See what there is to do in one partition; wake-ups after ``before_ms`` are too young to be lost."""
+    looked_at = (at.due, at.cuts, at.leases, at.webhooks, at.deadlines, at.waiting)
+    return Call(script("look_around"), looked_at, (before_ms,), lambda reply: ToDo(*(one == 1 for one in reply)))
 
 
 def promote(at: Partition, *, most: int) -> Call[Woken]:

@@ -47,6 +47,17 @@ def now_ms(bench: Bench) -> int:
     return seconds * 1000 + micros // 1000
 
 
+def test_where_there_is_nothing_to_do_one_script_for_each_partition_sees_so(bench: Bench) -> None:
+    bench.create()  # waits, but is too young to be lost
+    bench.claimed(bench.create())
+    bench.create(delay_ms=60_000)
+    sweeper = bench.recovery()
+    sweeper.sweep()
+    bench.client.config_resetstat()
+    sweeper.sweep()
+    assert bench.client.info("commandstats")["cmdstat_evalsha"]["calls"] == 1 + bench.keys.partitions
+
+
 # --- due
 
 

@@ -250,7 +250,7 @@ TIMED_OR_READING = {
     "read_result",
     *("set_ttl", "expire_thread", "note_state", "keep_run"),
     *("wake_webhooks", "resend_webhook", "resend_notice"),
-    *("find_labelled", "measure_hashes", "sift_threads"),
+    *("find_labelled", "look_around", "measure_hashes", "sift_threads"),
 }
 
 
