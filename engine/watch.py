@@ -232,21 +232,20 @@ class Watch:
                 time.sleep(0.2)
 
     def _hear(self, channel: str, data: bytes) -> None:
-        told = None
-        if channel.endswith(":ends"):
-            run_id, told = self._told(data)
-            channel = _end_of(self.channel_of(run_id))
+        is_end = channel.endswith(":ends")
+        name = _end_of(self.channel_of(events.ended(data))) if is_end else channel
         with self._lock:
-            bells = list(self._bells.get(channel, ()))
+            bells = list(self._bells.get(name, ()))
+        told = self._told(data) if is_end and bells else None
         for bell in bells:
             bell.told = told
             bell.set()
 
-    def _told(self, data: bytes) -> tuple[str, Event | None]:
+    def _told(self, data: bytes) -> Event | None:
         try:
             return events.told_end(self._keys, data)
-        except Sealed:  # who reads it is told why
-            return data.partition(b" ")[0].decode(), None
+        except Sealed:  # who then reads it is told why
+            return None
 
 
 def _end_of(channel: str) -> str:

@@ -97,19 +97,20 @@ def end(keys: Keys, run_id: str) -> Call[list[Event]]:
     )
 
 
-def told_end(keys: Keys, told: bytes) -> tuple[str, Event | None]:
-    """Which run has ended, as the channel of ends tells it, and its last event, if that was told with it.
+def ended(told: bytes) -> str:
+    """Which run has ended, as the channel of ends tells it."""
+    return told.partition(b" ")[0].decode()
 
-    Raises Sealed for one that cannot be decrypted.
-    """
+
+def told_end(keys: Keys, told: bytes) -> Event | None:
+    """The run's last event, if the channel of ends tells it, too. Raises Sealed for one that cannot be decrypted."""
     name, _, rest = told.partition(b" ")
     event_id, _, data = rest.partition(b" ")
-    run_id = name.decode()
     if not event_id:
-        return run_id, None
+        return None
     if keys.vault is not None:
-        data = keys.vault.open(data, lambda owner: owner == run_id)
-    return run_id, Event(event_id.decode(), END, data)
+        data = keys.vault.open(data, lambda owner: owner == name.decode())
+    return Event(event_id.decode(), END, data)
 
 
 def result_in(event: Event) -> bytes | None:
