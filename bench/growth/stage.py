@@ -38,6 +38,14 @@ class Stage:
         """Bytes that the store uses for data and all else."""
         return int(self.store.info("memory")["used_memory"])
 
+    def data(self) -> int:
+        """Bytes of it that keys and what they hold take: no buffers, which come and go. Reads them all."""
+        keys = list(self.store.scan_iter(count=1000))
+        asked = self.store.pipeline(transaction=False)
+        for key in keys:
+            asked.memory_usage(key, samples=0)
+        return sum(size or 0 for size in asked.execute())
+
     def cpu(self) -> dict[str, float]:
         """CPU in ms until now: store, web, workers, client."""
         known = cpu_of(self.stack)

@@ -81,16 +81,17 @@ async def _talk(on: Stage, graph: str, size: Size, tell: Tell) -> list[dict[str,
     for start in range(_WARM, size.turns, size.window):
         tell(f"{TALKS[graph]}: turn {start} of {size.turns:,}")
         ends = min(start + size.window, size.turns)
-        cpu, memory, began = on.cpu(), on.memory(), time.perf_counter()
+        memory = on.data()
+        cpu, began = on.cpu(), time.perf_counter()
         for turn in range(start, ends):
             await _turn(on, graph, thread_id, turn)
         count, wall_ms = ends - start, (time.perf_counter() - began) * 1000
-        grown = on.memory() - memory
-        await _forget_events(on, thread_id, count)
         spent = {part: (ms - cpu[part]) / count for part, ms in on.cpu().items()}
+        grown = on.data() - memory
+        await _forget_events(on, thread_id, count)
         points.append({
             "x": ends, "all": sum(spent[part] for part in ("store", "web", "workers")), **spent,
-            "turn_ms": wall_ms / count, "bytes": (on.memory() - memory) / count, "with_events_bytes": grown / count,
+            "turn_ms": wall_ms / count, "bytes": (on.data() - memory) / count, "with_events_bytes": grown / count,
             "status_ms": await _quickest(on, f"/threads/{thread_id}/runs?limit=1"),
             "thread_ms": await _quickest(on, f"/threads/{thread_id}"),
             "history_ms": await _quickest(on, f"/threads/{thread_id}/history?limit=1"),
@@ -115,7 +116,7 @@ async def _forget_events(on: Stage, thread_id: str, count: int) -> None:
     """What retention does with the events of runs after a while: what lasts is the history and the records."""
     runs = await on.http.ask("GET", f"/threads/{thread_id}/runs?limit={count}")
     keys = Keys(partitions=16)
-    on.store.unlink(*(keys.of_run(run["run_id"]).events(run["run_id"]) for run in runs))
+    on.store.delete(*(keys.of_run(run["run_id"]).events(run["run_id"]) for run in runs))
 
 
 async def _quickest(on: Stage, path: str) -> float:
