@@ -19,8 +19,9 @@ from runyard.engine.store.threads import Thread
 
 #: A search looks at no more than this many of a partition's newest threads.
 SEARCH_DEPTH = 10_000
-#: A label that no more threads have is looked up; the newest that have one of more are soon found among all.
-FEW = 2_000
+#: A label that no more threads have is looked up; the newest that have one of more are soon found among all. Of each
+#: partition its part.
+FEW = 4_000
 #: Threads whose records are read in one round trip, at most.
 BATCH = 500
 #: A first batch as small as this is read at once: most of it may match.
@@ -71,18 +72,15 @@ def all_of(store: SyncStore, keys: Keys, ids: Iterable[str] | None, wanted: Want
 
 def _candidates(store: SyncStore, keys: Keys, wanted: Wanted) -> Iterator[str]:
     """Ids of the threads that may match, last changed first: those with a label that few have, else all."""
-    asked = list(dict.fromkeys(labels.wanted(wanted.metadata or {}).values()))
-    numbers = range(keys.partitions)
+    asked = sorted(set(labels.wanted(wanted.metadata or {}).values()))
     if not asked:
         return newest_ids(store, keys)
-    counts = [labels.count(keys, number, label) for label in (*asked, labels.MANY) for number in numbers]
-    are_kept, *found = store.do_all([labels.are_kept(keys), *counts])
-    *many, others = [sum(found[start : start + len(numbers)]) for start in range(0, len(found), len(numbers))]
-    few, label = min(zip(many, asked, strict=True))
-    if not are_kept or few + others > FEW:
+    most = FEW // keys.partitions
+    finds = [labels.find(keys, number, asked, most=most) for number in range(keys.partitions)]
+    are_kept, *pages = store.do_all([labels.are_kept(keys), *finds])
+    if not are_kept or None in pages:
         return newest_ids(store, keys)
-    places = store.do_all([labels.find(keys, number, label) for number in numbers])
-    return iter([thread_id for _, thread_id in sorted((place for page in places for place in page), reverse=True)])
+    return iter([thread_id for _, thread_id in sorted((place for page in pages for place in page), reverse=True)])
 
 
 def newest_ids(store: SyncStore, keys: Keys) -> Iterator[str]:

@@ -9,7 +9,7 @@ other.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runyard.engine.store.client import Call
@@ -56,17 +56,15 @@ def are_kept(keys: Keys) -> Call[bool]:
     return Call.command("HGET", keys.meta, "labels", parse=lambda reply: reply is not None)
 
 
-def count(keys: Keys, partition: int, label: str) -> Call[int]:
-    """How many threads of the keys' tenant are in a set."""
-    return Call.command("SCARD", keys.all()[partition].labels_of(keys.tenant, label), parse=int)
-
-
-def find(keys: Keys, partition: int, label: str) -> Call[list[tuple[float, str]]]:
-    """Threads of the keys' tenant that may have a label: the ms of their last change, and ids, in no order."""
+def find(keys: Keys, partition: int, asked: Sequence[str], *, most: int) -> Call[list[tuple[float, str]] | None]:
+    """Threads of the keys' tenant that may have all of some labels: the ms of their last change, and ids, in no order.
+    None: in one partition more than ``most`` have each of them."""
     at = keys.all()[partition]
-    sets = (at.labels_of(keys.tenant, label), at.labels_of(keys.tenant, MANY), at.threads_of(keys.tenant))
+    sets = (at.labels_of(keys.tenant, label) for label in (MANY, *asked))
 
-    def parse(flat: list[bytes]) -> list[tuple[float, str]]:
+    def parse(flat: list[bytes] | None) -> list[tuple[float, str]] | None:
+        if flat is None:
+            return None
         return [(float(ms), thread_id.decode()) for thread_id, ms in zip(flat[::2], flat[1::2], strict=True)]
 
-    return Call(script("find_labelled"), sets, (), parse)
+    return Call(script("find_labelled"), (at.threads_of(keys.tenant), *sets), (most,), parse)
