@@ -250,29 +250,25 @@ def test_nodes_and_clients_find_each_others_items_by_what_they_mean(client: Sync
 
 def test_a_worker_of_a_project_that_cannot_be_used_ends_and_names_what_is_wrong(tmp_path: Path) -> None:
     with EmbeddedServer() as store:
-        _ends_and_says_why(Stack(store.url, tmp_path), tmp_path)
+        wrong = Stack(store.url, tmp_path)
+        told = json.loads((tmp_path / "langgraph.json").read_text())
+        told["store"] = {"index": {"dims": 2, "embed": "./web_graphs.py:nothing"}}
+        (tmp_path / "langgraph.json").write_text(json.dumps(told))
+        assert "store.index.embed: './web_graphs.py:nothing' cannot be loaded" in _last_words(wrong)
 
 
 def test_a_worker_that_is_to_keep_to_a_core_that_there_is_not_ends_and_says_so(tmp_path: Path) -> None:
     with EmbeddedServer() as store:
         wrong = Stack(store.url, tmp_path, RUNYARD_WORKER_CORE=4096)
-        try:
-            wrong.start(WORKER)
-            eventually(lambda: not wrong.members[0].is_running(), timeout_s=60, what="the worker has ended")
-            assert "worker.cannot_start" in wrong.tails()
-            assert "RUNYARD_WORKER_CORE is not valid: 4096" in wrong.tails()
-        finally:
-            wrong.close()
+        assert "RUNYARD_WORKER_CORE is not valid: 4096" in _last_words(wrong)
 
 
-def _ends_and_says_why(wrong: Stack, folder: Path) -> None:
-    told = json.loads((folder / "langgraph.json").read_text())
-    told["store"] = {"index": {"dims": 2, "embed": "./web_graphs.py:nothing"}}
-    (folder / "langgraph.json").write_text(json.dumps(told))
+def _last_words(wrong: Stack) -> str:
+    """What a worker said that cannot start."""
     try:
         wrong.start(WORKER)
         eventually(lambda: not wrong.members[0].is_running(), timeout_s=60, what="the worker has ended")
         assert "worker.cannot_start" in wrong.tails()
-        assert "store.index.embed: './web_graphs.py:nothing' cannot be loaded" in wrong.tails()
+        return wrong.tails()
     finally:
         wrong.close()
