@@ -88,9 +88,9 @@ async def _run(worker: Worker, prepared: Prepared, claim: runs.BranchClaim, held
         prepared.policies,
         prepared.degraded,
         prepared.ledger,
+        steps,
         claim.doom,
         branch.name,
-        steps.tell,
         now_ms=claim.now_ms,
     )
     runner = seam.TaskRunner(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NoReturn
@@ -28,6 +28,7 @@ from runyard.engine.policy import NodePolicy, stale_of
 from runyard.engine.retry import GiveUp, TryAgain, decide
 from runyard.engine.run import Parked, RetryLater, Run
 from runyard.engine.stale import Kept, NothingKept
+from runyard.engine.steps import Steps
 from runyard.engine.store import runs
 from runyard.engine.store.fence import Fence
 from runyard.engine.worker import Graph, Worker
@@ -64,16 +65,16 @@ class NodeRunner:
         policies: dict[str, NodePolicy],
         degraded: list[dict[str, Any]],
         ledger: Ledger,
+        steps: Steps,
         doom: dict[str, Any] | None = None,
         branch: str | None = None,
-        tell: Callable[[str, bytes], None] = lambda *_: None,
         *,
         now_ms: int,
     ) -> None:
         """``now_ms`` is the store's clock; in a branch nothing is decided that depends on tasks of other branches."""
         self._worker, self._run, self._fence, self._graph = worker, run, fence, graph
         self._policies, self._degraded, self._doom = policies, degraded, doom
-        self._ledger = ledger
+        self._ledger, self._steps = ledger, steps
         self._now_ms, self._in_branch = now_ms, branch is not None
         self._made_at = asyncio.get_running_loop().time()
         self.may_be_partial = any(policy.quorum is not None for policy in policies.values())
@@ -86,7 +87,7 @@ class NodeRunner:
         #: What this process may be killed for: task id to its attempt.
         self._running: dict[str, dict[str, Any]] = {}
         self._kept = Kept(worker.store, worker.keys, run, graph.checkpointer.serde)  # type: ignore[union-attr]
-        self.gate = Gate(worker, run, fence, branch, tell)
+        self.gate = Gate(worker, run, fence, branch, steps.tell)
         #: How many tasks are under way.
         self._at_work = 0
         #: How long each task that waits for its next attempt has to wait, in seconds.
@@ -129,12 +130,14 @@ class NodeRunner:
         self._at_work += 1
         if self._at_work == 1:
             self._worker.pace.node_at_work()
+            self._steps.node_at_work()
 
     def _ends(self) -> None:
         self.gate.busy -= 1
         self._at_work -= 1
         if self._at_work == 0:
             self._worker.pace.nodes_ended()
+            self._steps.nodes_ended()
 
     async def _attempts(self, task: PregelExecutableTask, once: seam.Once, policies: Sequence[RetryPolicy]) -> Any:
         """Try until the task succeeds. Raises _Exhausted when there is no further attempt."""

@@ -116,7 +116,7 @@ class _Slice:
             prepared.policies,
             prepared.degraded,
             prepared.ledger,
-            tell=self._steps.tell,
+            self._steps,
             now_ms=claim.now_ms,
         )
         self._forgets = seam.forgets(prepared.graph)

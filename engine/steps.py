@@ -21,6 +21,9 @@ from runyard.engine.store.save import Part, save
 WRITES_WAIT_S = 0.001
 #: How long an event may wait for it: nothing a person who reads along can see.
 EVENTS_WAIT_S = 0.003
+#: How long both may wait when no node is at work: the checkpoint follows as soon as the loop comes to it, which on a
+#: worker with many runs in hand takes longer than the above, and each save that goes out before is one more.
+BETWEEN_S = 0.05
 
 
 class Steps:
@@ -60,8 +63,9 @@ class Steps:
         #: Whether what is under way holds more than events and records.
         self._has_work = False
         self._timer: asyncio.TimerHandle | None = None
-        self._due_at = 0.0
+        self._due_at = self._waits_since = 0.0
         self._late = False
+        self._nodes_at_work = False
         self._error: Exception | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -98,16 +102,34 @@ class Steps:
         """Let readers of the thread know of the run with what is saved next, should it have nothing to tell itself."""
         self._parts.append(self._of_events([]))
 
-    def soon(self, within_s: float) -> None:
-        """Have what waits saved within a time, should nothing else take it along before."""
-        within_s = max(within_s, self._hold_s)
-        due_at = self._loop.time() + within_s
+    def node_at_work(self) -> None:
+        """The first node of a superstep begins: what is left from before does not wait for its end."""
+        self._nodes_at_work = True
         if self._timer is not None:
-            if self._due_at <= due_at:
-                return
+            self.soon(EVENTS_WAIT_S)
+
+    def nodes_ended(self) -> None:
+        """None is at work any more: a checkpoint, or the end, follows, and what waits goes with it."""
+        self._nodes_at_work = False
+        if self._timer is not None:
+            self._set_timer(self._waits_since + BETWEEN_S)
+
+    def soon(self, within_s: float) -> None:
+        """Have what waits saved within a time, should nothing else take it along before; with no node at work something
+        does, and it may take longer."""
+        within_s = max(within_s, self._hold_s, 0.0 if self._nodes_at_work else BETWEEN_S)
+        now = self._loop.time()
+        if self._timer is None:
+            self._waits_since = now
+        elif self._due_at <= now + within_s:
+            return
+        self._set_timer(now + within_s)
+
+    def _set_timer(self, due_at: float) -> None:
+        if self._timer is not None:
             self._timer.cancel()
         self._due_at = due_at
-        self._timer = self._loop.call_later(within_s, self._time_is_up)
+        self._timer = self._loop.call_at(due_at, self._time_is_up)
 
     def flush(self) -> asyncio.Future[Any] | None:
         """Send what waits, ahead of all that the store is asked for after it; its answer, if there was anything."""

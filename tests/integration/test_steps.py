@@ -10,7 +10,7 @@ import pytest
 
 from runyard.engine.errors import LeaseLost
 from runyard.engine.run import Phase
-from runyard.engine.steps import Steps
+from runyard.engine.steps import WRITES_WAIT_S, Steps
 from runyard.engine.store import checkpoint_calls, events, records, runs
 from runyard.engine.store.client import AsyncStore, Call
 from runyard.engine.store.save import Part, part_names
@@ -96,6 +96,45 @@ async def test_what_a_task_wrote_is_saved_though_no_checkpoint_follows(scene: Sc
     scene.steps.wrote(scene.writes())
     await eventually_async(scene.comes_to_be_saved)
     assert scene.sent == [["writes"]]
+
+
+async def passes_on_a_busy_loop(count: int = 5) -> None:
+    """Turns of the loop that each take longer than what a task wrote waits while nodes are at work."""
+    loop = asyncio.get_running_loop()
+    for _ in range(count):
+        until = loop.time() + 2 * WRITES_WAIT_S
+        while loop.time() < until:
+            pass
+        await asyncio.sleep(0)
+
+
+async def test_what_is_left_when_the_last_node_has_ended_goes_with_the_checkpoint_however_busy_the_loop_is(
+    scene: Scene,
+) -> None:
+    scene.steps.tell("values", b"{}")  # of the superstep before
+    scene.steps.node_at_work()
+    scene.steps.nodes_ended()
+    scene.steps.wrote(scene.writes())
+    await passes_on_a_busy_loop()
+    assert scene.sent == []
+    await scene.steps.checkpoint(scene.checkpoint())
+    assert scene.sent == [["writes", "checkpoint", "events"]]
+
+
+async def test_what_one_node_has_left_does_not_wait_for_the_others(scene: Scene) -> None:
+    scene.steps.node_at_work()
+    scene.steps.wrote(scene.writes())
+    await passes_on_a_busy_loop()
+    assert scene.sent == [["writes"]]
+
+
+async def test_what_is_left_from_before_does_not_wait_for_a_node_that_takes_its_time(scene: Scene) -> None:
+    scene.steps.tell("values", b"{}")
+    await passes_on_a_busy_loop()
+    assert scene.sent == []
+    scene.steps.node_at_work()
+    await passes_on_a_busy_loop()
+    assert scene.sent == [["events"]]
 
 
 async def test_events_and_records_are_each_saved_once_however_many_saves_there_are(scene: Scene) -> None:
