@@ -36,7 +36,6 @@ from runyard.engine.store.embedded import EmbeddedServer
 from runyard.engine.store.meta import check_keys, encryption, keys_of
 from runyard.graphs.errors import GraphConfigError
 from runyard.graphs.project import load_project
-from runyard.tasks.cores import cores_for
 
 #: Web first, so that nothing new comes in; the store, which all of them need, after all of them.
 STOP_ORDER = ([WEB.name], [WORKER.name, WORKER_CPU.name], [FLOWER.name])
@@ -174,7 +173,6 @@ def programs(
 ) -> list[Program]:
     """The Procfile's lines as children with one environment. A shell expands the variables, then is replaced.
 
-    Several workers keep to a core each, where there are as many and the environment does not say otherwise.
     Raises ConfigError for a setting that no child would start with. Workers set to drain for longer get longer.
     """
     env = {
@@ -192,13 +190,11 @@ def programs(
     if config is not None:
         env["RUNYARD_CONFIG"] = str(config.absolute())
     spare_s = max(0.0, Settings.from_env(env).drain_s - DEFAULT_DRAIN_S)
-    made = []
-    for process in PROCESSES:
-        names = _names(process, workers)
-        for name, core in zip(names, cores_for(len(names)), strict=True):
-            own = {"RUNYARD_WORKER_CORE": core, **env} if core else env
-            made.append(Program(name, ["/bin/sh", "-c", f"exec {process.command}"], own, process.drain_s + spare_s))
-    return made
+    return [
+        Program(name, ["/bin/sh", "-c", f"exec {process.command}"], env, process.drain_s + spare_s)
+        for process in PROCESSES
+        for name in _names(process, workers)
+    ]
 
 
 def _names(process: Process, workers: int) -> list[str]:

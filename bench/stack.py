@@ -20,7 +20,6 @@ from runyard.app.place import free_port
 from runyard.app.processes import WEB, WORKER
 from runyard.engine.store.embedded import AppendFsync, EmbeddedServer
 from runyard.engine.tether import tethered
-from runyard.tasks.cores import cores_for
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Names of variables that would change what is measured.
@@ -132,9 +131,8 @@ class Stack(Processes):
     def __enter__(self) -> Self:
         super().__enter__()
         try:
-            for number, core in enumerate(cores_for(self._workers)):
-                env = {"RUNYARD_WORKER_CORE": core, **self.environment}
-                self.spawn(f"worker{number}", WORKER.command, env)
+            for number in range(self._workers):
+                self.spawn(f"worker{number}", WORKER.command, self.environment)
             if self._web:
                 self.spawn(WEB.name, WEB.command, self.environment)
                 self._wait_for_web(60.0)

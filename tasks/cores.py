@@ -1,7 +1,8 @@
 """Keeps a worker on one core of its machine, as ``RUNYARD_WORKER_CORE`` says.
 
 One lock lets one of a Python process's threads run at a time, and every time it changes hands across cores, or the
-kernel moves the process, what one core has near is fetched anew by the other. Threads for nodes that are plain
+kernel moves the process, what one core has near is fetched anew by the other. That is worth something on a machine where
+others compute as well. Threads for nodes that are plain
 functions are not kept there: code that lets go of the lock may use what cores there are.
 """
 
@@ -33,11 +34,3 @@ def spread() -> None:
     """Let this thread run on all cores that the process had at first."""
     if _everywhere is not None:
         os.sched_setaffinity(0, _everywhere)
-
-
-def cores_for(workers: int) -> list[str]:
-    """A core for each of so many workers of this machine; none where there are fewer cores, or just one worker."""
-    if workers < 2 or not hasattr(os, "sched_getaffinity"):
-        return [""] * workers
-    allowed = sorted(os.sched_getaffinity(0))
-    return [str(core) for core in allowed[:workers]] if workers <= len(allowed) else [""] * workers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -88,22 +87,12 @@ def test_a_worker_that_is_set_to_drain_for_longer_gets_longer() -> None:
     assert longer["worker"] == 110
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system lets no process choose its core")
-def test_several_workers_keep_to_a_core_each_where_there_are_as_many() -> None:
+def test_several_workers_have_names_of_their_own_and_are_started_alike() -> None:
     place = Place(host="127.0.0.1", port=1, flower_port=2, redis_url="redis://h", data=None)
-
-    def cores(workers: int, **env: str) -> list[tuple[str, str | None]]:
-        made = programs(place, None, env, workers=workers)
-        return [(one.name, one.env.get("RUNYARD_WORKER_CORE")) for one in made if one.name.startswith("worker")]
-
-    assert cores(1) == [("worker", None), ("worker-cpu", None)]
-    here = sorted(os.sched_getaffinity(0))
-    if len(here) > 1:
-        kept = [("worker", str(here[0])), ("worker-2", str(here[1])), ("worker-cpu", None)]
-        assert cores(2) == kept
-    names = ["worker", *(f"worker-{number}" for number in range(2, len(here) + 2)), "worker-cpu"]
-    assert cores(len(here) + 1) == [(name, None) for name in names]
-    assert cores(2, RUNYARD_WORKER_CORE="") == [("worker", ""), ("worker-2", ""), ("worker-cpu", "")]
+    made = [one for one in programs(place, None, {}, workers=3) if one.name.startswith("worker")]
+    assert [one.name for one in made] == ["worker", "worker-2", "worker-3", "worker-cpu"]
+    assert made[0].argv == made[2].argv
+    assert made[0].env == made[2].env
 
 
 def test_the_children_are_told_where_everything_is(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from runyard.engine.errors import ConfigError
-from runyard.tasks.cores import cores_for, keep_to
+from runyard.tasks.cores import keep_to
 
 PRINT = """
 import os
@@ -43,8 +43,3 @@ def test_a_core_that_there_is_not_is_refused_by_name_and_nothing_is_changed() ->
     with pytest.raises(ConfigError, match=r"RUNYARD_WORKER_CORE is not valid: 4096; it must be a core .*: .*0"):
         keep_to("4096")
     assert os.sched_getaffinity(threading.get_native_id()) == before
-
-
-@linux
-def test_a_lone_worker_may_go_anywhere() -> None:
-    assert cores_for(1) == [""]
