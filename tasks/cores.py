@@ -1,9 +1,9 @@
 """Keeps a worker on one core of its machine, as ``RUNYARD_WORKER_CORE`` says.
 
 One lock lets one of a Python process's threads run at a time, and every time it changes hands across cores, or the
-kernel moves the process, what one core has near is fetched anew by the other. That is worth something on a machine where
-others compute as well. Threads for nodes that are plain
-functions are not kept there: code that lets go of the lock may use what cores there are.
+kernel moves the process, what one core has near is fetched anew by the other. Not having that is worth something where
+others compute on the machine, too. Threads for nodes that are plain functions are not kept there: code that lets go of
+the lock may use what cores there are.
 """
 
 from __future__ import annotations
