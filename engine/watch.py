@@ -221,7 +221,7 @@ class Watch:
                 if not channel.subscribed:
                     time.sleep(0.01)
                     continue
-                if message := channel.get_message(timeout=1.0):  # that is how long it may not see that it is closed
+                if message := channel.get_message(timeout=30.0):
                     self._hear(message["channel"].decode(), message["data"])
             except (redis.RedisError, OSError, ValueError, TypeError, AttributeError):
                 # The last two: a subscription from another thread reconnects while this one reads. redis-py subscribes
@@ -230,8 +230,6 @@ class Watch:
             except Exception:  # without this thread no bell would ever ring again
                 log.exception("watch.failed")
                 time.sleep(0.2)
-        with suppress(redis.RedisError, OSError):
-            channel.close()  # again: a read that was under way may have connected and subscribed anew
 
     def _hear(self, channel: str, data: bytes) -> None:
         is_end = channel.endswith(":ends")
