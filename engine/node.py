@@ -364,7 +364,7 @@ class NodeRunner:
 
     async def _try(self, task: PregelExecutableTask, once: seam.Once, attempt: int) -> Any:
         with self._worker.attempting(task), self._journal(task):
-            return await once(seam.single(task, attempt))
+            return await once(attempt)
 
     def _journal(self, task: PregelExecutableTask) -> Journal:
         worker = self._worker

@@ -38,7 +38,6 @@ from runyard.engine.seam.tasks import (
     is_root,
     is_sent,
     is_sync,
-    single,
     stand_in,
     step_of,
 )
@@ -51,6 +50,6 @@ __all__ = [
     "CONTENT_BLOCKS", "ERROR", "INTERRUPT", "NULL_TASK_ID", "RUNNER_SUBMIT", "START", "Afterwards", "Begin", "Execute",
     "InsideNodes", "NotHere", "Once", "Routes", "Shape", "StepsLeft", "TaskRunner", "bind", "channel_at",
     "destinations", "difference", "failed_of", "fingerprint", "forgets", "interrupts_of", "is_root", "is_sent",
-    "is_sync", "may_stop", "node_metadata", "outputs_of", "routes", "runs_nothing_next", "shape", "single", "stand_in",
+    "is_sync", "may_stop", "node_metadata", "outputs_of", "routes", "runs_nothing_next", "shape", "stand_in",
     "step_of", "stopped_at_breakpoint", "waiting_nodes", "with_events", "writes_of",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from langgraph._internal._constants import CONFIG_KEY_RESUMING, CONFIG_KEY_RUNTIME
@@ -18,6 +18,7 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.runtime import RunControl, Runtime
 from langgraph.types import PregelExecutableTask, RetryPolicy
 
+from runyard.engine.seam.attempts import attempt
 from runyard.engine.seam.graphs import StepsLeft
 from runyard.engine.seam.tasks import (
     NAMESPACE_SEPARATOR,
@@ -46,8 +47,8 @@ class Afterwards(Exception):
         self.go_on = go_on
 
 
-#: Runs one attempt of a task.
-Once = Callable[[PregelExecutableTask], Awaitable[Any]]
+#: Makes the attempt of a task that has this number (1-based).
+Once = Callable[[int], Awaitable[Any]]
 Execute = Callable[[PregelExecutableTask, Once, Sequence[RetryPolicy]], Awaitable[Any]]
 #: Told of all tasks of a superstep before the first one starts.
 Begin = Callable[[Mapping[str, PregelExecutableTask]], None]
@@ -83,7 +84,7 @@ class TaskRunner:
     - ``begun(task)`` is asked in the first superstep of a slice: whether a subgraph of the task has saved something in
       this superstep. If not, subgraphs must not take the slice's going on for theirs: one that remembers
       (``checkpointer=True``) would go on from the last turn and ignore what it is given.
-    - ``execute(task, once, policies)`` runs a root task: ``once(task)`` is one attempt, without LangGraph's retries.
+    - ``execute(task, once, policies)`` runs a root task: ``once(number)`` is one attempt, without LangGraph's retries.
     - ``begin(tasks)`` is told of a superstep of root tasks, ``left(task)`` of each of them that is not run (any more).
     """
 
@@ -213,9 +214,8 @@ class TaskRunner:
             if self._execute is None:
                 return await fn(task, retry_policies, *args, **kwargs)
             try:
-                return await self._execute(
-                    task, lambda single: fn(single, None, *args, **kwargs), task.retry_policy or retry_policies or ()
-                )
+                once = partial(attempt, fn, task, **kwargs)
+                return await self._execute(task, once, task.retry_policy or retry_policies or ())
             except Afterwards as afterwards:
                 go_on = afterwards.go_on
         return await go_on()

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
-from langchain_core.runnables import RunnableConfig
-from langgraph._internal._config import patch_configurable
-from langgraph._internal._constants import CONFIG_KEY_CALL, CONFIG_KEY_RESUMING, CONFIG_KEY_RUNTIME, PUSH, TASKS
+from langgraph._internal._constants import CONFIG_KEY_CALL, PUSH, TASKS
 from langgraph.graph.state import _CHANNEL_BRANCH_TO
-from langgraph.pregel._retry import _reset_interrupt_counter
 from langgraph.pregel._task_status import CONTROL_WRITES
 from langgraph.pregel._utils import _runnable_has_native_async
 from langgraph.types import PregelExecutableTask
-
-from runyard.engine.seam.untold import untold
 
 NAMESPACE_SEPARATOR = "|"
 #: The channel of an edge begins so, and ends with the node it leads to.
@@ -79,36 +73,6 @@ def destinations(task: PregelExecutableTask) -> tuple[list[str], int]:
         elif not channel.startswith("__"):
             written += 1
     return targets, written
-
-
-def single(task: PregelExecutableTask, attempt: int) -> PregelExecutableTask:
-    """The task for its ``attempt``-th attempt (1-based), without LangGraph's retries, and without telling anybody of it
-    where nobody listens. It shares the task's writes."""
-    proc: Any = untold(task)
-    if attempt > 1:
-        proc = _Numbered(proc, attempt)
-    elif proc is task.proc and not task.retry_policy:
-        return task
-    return replace(task, retry_policy=(), proc=proc)
-
-
-class _Numbered:
-    """A node that is told which attempt this is; its subgraphs resume and its interrupts count from the first again."""
-
-    def __init__(self, proc: Any, attempt: int) -> None:
-        self._proc, self._attempt = proc, attempt
-
-    async def ainvoke(self, given: Any, config: RunnableConfig) -> Any:
-        return await self._proc.ainvoke(given, self._patched(config))
-
-    async def astream(self, given: Any, config: RunnableConfig) -> AsyncIterator[Any]:
-        async for part in self._proc.astream(given, self._patched(config)):
-            yield part
-
-    def _patched(self, config: RunnableConfig) -> RunnableConfig:
-        runtime = config["configurable"][CONFIG_KEY_RUNTIME].patch_execution_info(node_attempt=self._attempt)
-        changes = {CONFIG_KEY_RESUMING: True, CONFIG_KEY_RUNTIME: runtime}
-        return _reset_interrupt_counter(patch_configurable(config, changes))
 
 
 def is_sync(task: PregelExecutableTask) -> bool:

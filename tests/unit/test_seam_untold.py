@@ -69,8 +69,8 @@ def calling_graph() -> Any:
 
 
 async def heard_by(*handlers: Any) -> list[Any]:
-    async def execute(found: Any, once: seam.Once, _: Any) -> Any:
-        return await once(seam.single(found, 1))
+    async def execute(_: Any, once: seam.Once, __: Any) -> Any:
+        return await once(1)
 
     spy = Spy(calling_graph(), execute=execute)
     await spy.run({"out": []}, callbacks=list(handlers), tags=["told"], metadata={"asked_by": "me"})
