@@ -36,7 +36,7 @@ async def attempt(
     """
     proc, config = untold(task), patch_configurable(task.config, {**(configurable or {})})
     if stream or task.timeout is not None:
-        numbered = _Numbered(proc, number) if number > 1 else proc
+        numbered: Any = _Numbered(proc, number) if number > 1 else proc
         single = replace(task, proc=numbered, retry_policy=())
         return await run(single, None, stream=stream, configurable=configurable)
     task.writes.clear()
