@@ -26,7 +26,7 @@ from runyard.tasks import sentry
 Json = MutableMapping[str, Any]
 #: Tracebacks are longer than anything else in a log.
 MOST_TEXT = 20_000
-#: How long lines of records may wait to be written together, and how many.
+#: How long lines that are no warning may wait to be written together, and how many.
 HOLD_S, MOST_HELD = 0.1, 64
 #: Loggers of servers that bring handlers of their own.
 _SERVERS = ("celery", "celery.task", "celery.worker", "gunicorn.error", "gunicorn.access", "flower", "tornado")
@@ -123,8 +123,9 @@ class _Modules:
 class _Pipe:
     """Standard output, in whole lines: processes share it.
 
-    Lines of records come many at a time and cost a system call each. They are held for a moment, to go with the next
-    line of another kind, or together; a process that is killed takes them along, and the ledger has them.
+    A line costs a system call, and in a process of many threads a turn at the interpreter's lock. What goes as it
+    should is held for a moment, to be told together, or with what does not; a process that is killed takes it along,
+    and the run and its ledger have it.
     """
 
     def __init__(self) -> None:
@@ -158,7 +159,8 @@ class _Pipe:
             self._some.wait()
             time.sleep(HOLD_S)
             self._some.clear()
-            self.flush()
+            with suppress(ValueError, OSError, AttributeError):  # standard output was closed, or replaced: a test
+                self.flush()
 
     def _out(self, line: bytes) -> None:
         held, self._held = self._held, []
@@ -177,14 +179,36 @@ class _Output:
         self.name = name
 
     def msg(self, line: str | bytes) -> None:
-        if isinstance(line, str):
-            line = line.encode(errors="replace")
         try:
-            _pipe.write(line + b"\n")
+            _pipe.write(_whole(line))
         except AttributeError:  # somebody put a stream without bytes there: a test, a notebook
-            print(line.decode())  # noqa: T201 - it is what was asked for
+            print(_whole(line).decode(), end="")  # noqa: T201 - it is what was asked for
 
-    log = debug = info = warn = warning = error = exception = critical = fatal = msg
+    def info(self, line: str | bytes) -> None:
+        if hasattr(sys.stdout, "buffer"):
+            _pipe.hold(_whole(line))
+        else:
+            self.msg(line)
+
+    debug = info
+    log = warn = warning = error = exception = critical = fatal = msg
+
+
+class _Text:
+    """The same for text, which logging's handlers write."""
+
+    def write(self, text: str) -> None:
+        try:
+            _pipe.write(text.encode(errors="replace"))
+        except AttributeError:
+            sys.stdout.write(text)
+
+    def flush(self) -> None:
+        """A line is out once it is written."""
+
+
+def _whole(line: str | bytes) -> bytes:
+    return (line.encode(errors="replace") if isinstance(line, str) else line) + b"\n"
 
 
 def _rendered(settings: Settings) -> Any:
@@ -197,7 +221,7 @@ def _to_json(_: Any, __: str, event: Json) -> bytes:
 
 def _take_in_libraries(settings: Settings, levels: Mapping[str, int]) -> None:
     """Celery's, gunicorn's and all other libraries' words through the same pipe."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(_Text())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
@@ -209,7 +233,7 @@ def _take_in_libraries(settings: Settings, levels: Mapping[str, int]) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 without_secrets,
-                _Text(_rendered(settings)),
+                _AsText(_rendered(settings)),
             ],
         )
     )
@@ -242,7 +266,7 @@ def _take_in_the_uncaught() -> None:
     sys.excepthook, threading.excepthook = uncaught, in_thread
 
 
-class _Text:
+class _AsText:
     """A renderer whose lines are text, as logging's handlers want them."""
 
     def __init__(self, render: Any) -> None:
