@@ -7,6 +7,7 @@ a sync face (through ``SyncStore``) and an async one (through ``AsyncStore``) ov
 from __future__ import annotations
 
 import copy
+import inspect
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -417,3 +418,7 @@ class RedisSaver(BaseCheckpointSaver[str]):
             taken=session.taken(place, writes, task_id) if session.answers else None,
             there=there,
         )
+
+
+#: LangGraph asks for it at the beginning of each run, and Python would work it out anew each time.
+RedisSaver.aput_writes.__signature__ = inspect.signature(RedisSaver.aput_writes)  # type: ignore[attr-defined]

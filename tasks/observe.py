@@ -132,7 +132,7 @@ class _Pipe:
         self._lock = threading.Lock()
         self._held: list[bytes] = []
         self._some = threading.Event()
-        self._pid = 0
+        self._lets_go = False
 
     def write(self, line: bytes) -> None:
         with self._lock:
@@ -140,8 +140,8 @@ class _Pipe:
 
     def hold(self, line: bytes) -> None:
         with self._lock:
-            if self._pid != os.getpid():  # threads do not outlive a fork
-                self._pid = os.getpid()
+            if not self._lets_go:
+                self._lets_go = True
                 threading.Thread(target=self._let_go, name="log", daemon=True).start()
             self._held.append(line)
             if len(self._held) >= MOST_HELD:
@@ -153,6 +153,11 @@ class _Pipe:
         with self._lock:
             if self._held:
                 self._out(b"")
+
+    def fork(self) -> None:
+        """In a child: threads do not outlive a fork, and whoever had the lock is not there to give it back. What was
+        held is the parent's to tell."""
+        self._lock, self._held, self._some, self._lets_go = threading.Lock(), [], threading.Event(), False
 
     def _let_go(self) -> None:
         while True:
@@ -170,6 +175,7 @@ class _Pipe:
 
 _pipe = _Pipe()
 atexit.register(_pipe.flush)
+os.register_at_fork(after_in_child=_pipe.fork)
 
 
 class _Output:
