@@ -210,7 +210,7 @@ class Settings:
     )
     worker_nice: int = setting(
         "RUNYARD_WORKER_NICE",
-        5,
+        10,
         "How far a worker gives way to others on its machine, 0 to 19: clients are answered while it is busy.",
         check=_nice,
     )

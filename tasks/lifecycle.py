@@ -69,6 +69,7 @@ from runyard.tasks import exporter, notify, sentry, tracing
 from runyard.tasks.celery import app
 from runyard.tasks.children import Watch
 from runyard.tasks.cores import keep_to, spread
+from runyard.tasks.giving_way import give_way
 from runyard.tasks.observe import log_to_stdout, observe, say_at_once, sinks
 from runyard.tasks.pool import the_loop, wait_for
 from runyard.tasks.wake import RunFailed, Waker
@@ -347,7 +348,7 @@ def _in_the_first_process(sender: Any, **_: Any) -> None:
     _queues = ",".join(sender.app.amqp.queues.consume_from)
     pool = sender.pool_cls.__module__.rpartition(".")[2]
     settings = Settings.from_env(os.environ)
-    os.nice(settings.worker_nice)
+    give_way(settings.worker_nice)
     log.info("worker.starts", worker=sender.hostname, queues=_queues, pool=pool, concurrency=sender.concurrency)
     if "prefork" in sender.pool_cls.__module__:
         _drain_pipe = os.pipe()
