@@ -29,7 +29,18 @@ PARTS = (
     ("engine, the rest", ("/engine/",)),
     (
         "Celery, kombu",
-        ("/celery/", "/kombu/", "/vine/", "/amqp/", "/billiard/", "/main/tasks/", "tasks/runs.py", "tasks/wake.py"),
+        (
+            "/celery/",
+            "/kombu/",
+            "/vine/",
+            "/amqp/",
+            "/billiard/",
+            "/main/tasks/",
+            "tasks/runs.py",
+            "tasks/wake.py",
+            "tasks/pool.py",
+            "tasks/coroutine.py",
+        ),
     ),
     ("logging", ("/structlog/", "/logging/")),
     (

@@ -70,8 +70,8 @@ from runyard.tasks.celery import app
 from runyard.tasks.children import Watch
 from runyard.tasks.cores import keep_to, spread
 from runyard.tasks.giving_way import give_way
+from runyard.tasks.loop import the_loop, wait_for
 from runyard.tasks.observe import log_to_stdout, observe, say_at_once, sinks
-from runyard.tasks.pool import the_loop, wait_for
 from runyard.tasks.wake import RunFailed, Waker
 
 log = structlog.get_logger(__name__)
@@ -98,12 +98,12 @@ class WorkerProcess:
         self._wire(queues)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do ``work`` on the loop and wait for it, as a task or from a thread."""
+        """Do ``work`` on the loop and wait for it, from another thread."""
         return wait_for(work, self.loop)
 
-    async def wake_after(self, work: Coroutine[Any, Any, list[Wake]]) -> None:
-        """Do ``work`` and send the wake-ups that it answers."""
-        if wakes := await work:
+    async def send(self, wakes: list[Wake]) -> None:
+        """Send wake-ups, which may take long."""
+        if wakes:
             await self.loop.run_in_executor(self._senders, self.wake, wakes)
 
     def end_if_spent(self) -> None:
@@ -294,9 +294,9 @@ _drain_pipe: tuple[int, int] | None = None
 _metrics_folder: Path | None = None
 
 
-def current() -> WorkerProcess:
+async def current() -> WorkerProcess:
     """This process's worker, wired on first use. Wiring needs the loop, so a task that comes first leaves it free."""
-    return _current or wait_for(asyncio.to_thread(_made), the_loop().loop)
+    return _current or await asyncio.to_thread(_made)
 
 
 def _made() -> WorkerProcess:

@@ -13,6 +13,7 @@ from runyard.engine.delivery import deliver
 from runyard.engine.outcomes import branch_in_words, failure_in_words, in_words
 from runyard.engine.run import Run
 from runyard.tasks.celery import app
+from runyard.tasks.coroutine import CoroutineTask
 from runyard.tasks.lifecycle import current
 from runyard.tasks.wake import ADVANCE, BRANCH, WEBHOOK, RunFailed
 
@@ -29,6 +30,8 @@ class Said:
 
 class Told:
     """What came of a wake-up."""
+
+    __slots__ = ("_failure", "_run_id", "_said", "_words")
 
     def __init__(self, run_id: str, words: Any = in_words) -> None:
         self._run_id, self._words = run_id, words
@@ -48,26 +51,26 @@ class Told:
         return Said(self._said)
 
 
-@app.task(name=ADVANCE, throws=(RunFailed,))
-def advance_run(run_id: str) -> Said:
+@app.task(base=CoroutineTask, name=ADVANCE, throws=(RunFailed,))
+async def advance_run(run_id: str) -> Said:
     """Take a run one slice forward."""
-    process, told = current(), Told(run_id)
-    process.run(process.wake_after(advance(process.worker, run_id, secrets.token_hex(8), told)))
+    process, told = await current(), Told(run_id)
+    await process.send(await advance(process.worker, run_id, secrets.token_hex(8), told))
     process.end_if_spent()
     return told.result()
 
 
-@app.task(name=BRANCH, throws=(RunFailed,))
-def run_branch(run_id: str, branch: str) -> Said:
+@app.task(base=CoroutineTask, name=BRANCH, throws=(RunFailed,))
+async def run_branch(run_id: str, branch: str) -> Said:
     """Run one branch of a superstep that was spread over workers."""
-    process, told = current(), Told(run_id, branch_in_words)
-    process.run(process.wake_after(advance_branch(process.worker, run_id, branch, secrets.token_hex(8), told)))
+    process, told = await current(), Told(run_id, branch_in_words)
+    await process.send(await advance_branch(process.worker, run_id, branch, secrets.token_hex(8), told))
     process.end_if_spent()
     return told.result()
 
 
-@app.task(name=WEBHOOK)
-def deliver_webhook(run_id: str) -> None:
+@app.task(base=CoroutineTask, name=WEBHOOK)
+async def deliver_webhook(run_id: str) -> None:
     """Tell a run's webhook of its end."""
-    process = current()
-    process.run(process.wake_after(deliver(process.worker, run_id)))
+    process = await current()
+    await process.send(await deliver(process.worker, run_id))

@@ -8,8 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
+from celery import Celery
 
 from runyard.app.processes import FLOWER, WEB, WORKER
+from runyard.engine.settings import Settings
 from runyard.engine.store.embedded import EmbeddedServer
 from tests.support.eventually import eventually
 from tests.support.stack import Stack, free_port
@@ -52,6 +54,8 @@ def test_flower_asks_who_it_is_and_shows_runs_as_people_know_them(server: Embedd
                 "asking": ("SUCCESS", "waits for a person"),
                 "failing": ("FAILURE", "fail, attempt 1: ValueError: kaboom"),
             }
+
+            shows_what_is_under_way(flower, stack, Settings.from_env({}, redis_url=server.url))
             assert flower.get("/tasks", auth=("me", "wrong")).status_code == 401
             assert flower.get("/api/tasks", auth=("", "")).status_code == 401
             assert flower.get("/healthcheck", auth=("", "")).status_code == 200
@@ -62,3 +66,20 @@ def test_flower_asks_who_it_is_and_shows_runs_as_people_know_them(server: Embedd
                 assert {"event", "level", "timestamp"} <= json.loads(line).keys(), line
     finally:
         stack.close()
+
+
+def shows_what_is_under_way(flower: httpx.Client, stack: Stack, settings: Settings) -> None:
+    """A task that waits is one that was started, for Flower and for Celery's own ``inspect``."""
+    path = stack.run(stack.thread(), "waiting", input={"text": "3"})
+    run_id = path.rpartition("/")[2]
+
+    def task_in(state: str) -> dict[str, Any] | None:
+        rows = flower.get("/api/tasks").json().values()
+        return next((row for row in rows if (row["args"], row["state"]) == (run_id, state)), None)
+
+    assert eventually(lambda: task_in("STARTED"), timeout_s=20, what="Flower shows it")["name"] == "waiting"
+    celery = Celery(broker=settings.celery_broker, set_as_current=False)
+    in_hand = [task for tasks in celery.control.inspect(timeout=1.5).active().values() for task in tasks]
+    assert [(task["name"], task["args"]) for task in in_hand] == [("waiting", [run_id])]
+    stack.status(path)
+    assert eventually(lambda: task_in("SUCCESS"), timeout_s=20, what="Flower shows its end")["runtime"] >= 3
