@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -47,16 +48,16 @@ class StepsLeft(int):
 def bind(
     graph: Pregel[Any, Any, Any, Any], saver: BaseCheckpointSaver[Any], **parts: Any
 ) -> Pregel[Any, Any, Any, Any]:
-    """A copy of a shared graph with a checkpointer of its own. Cheap (about 0.03 ms); ``parts`` go to the copy too.
+    """A copy of a shared graph with a checkpointer of its own; ``parts`` are the copy's, too. Cheap (about 0.003 ms, a
+    tenth of LangGraph's ``copy``, which makes the graph anew): all that does not change is shared.
 
-    The list of types the graph's state may hold goes along: LangGraph's own ``copy`` forgets it. And a superstep has a
-    time limit, if only one that is none: without it, or streams that cost a task that waits, a lone task would be run
-    past TaskRunner.
+    A superstep has a time limit, if only one that is none: without it, or streams that cost a task that waits, a lone
+    task would be run past TaskRunner.
     """
-    types = graph._serde_allowlist  # noqa: SLF001 - this module is where that is allowed
-    allowed = apply_checkpointer_allowlist(saver, types)
-    bound = graph.copy(update={"checkpointer": allowed, **parts})
-    bound._serde_allowlist = types  # noqa: SLF001
+    bound = copy.copy(graph)
+    bound.checkpointer = apply_checkpointer_allowlist(saver, graph._serde_allowlist)  # noqa: SLF001 - this module is where that is allowed
+    for name, part in parts.items():
+        setattr(bound, name, part)
     bound.step_timeout = graph.step_timeout or _UNLIMITED_S
     return bound
 

@@ -115,10 +115,14 @@ async def ended(build: Callable[[], Any], execute: Any, given: Any) -> list[Ende
             error = raised
         state = await spy.graph.aget_state(at())
         notes = tuple(note.rpartition(" ")[0] for note in getattr(error, "__notes__", ()))  # without the task's id
-        asked = [(task.name, [each.value for each in task.interrupts], repr(task.error)) for task in state.tasks]
-        text = repr(error).partition("after")[0]  # how long it took is no matter
-        came_to.append((text, notes, state.values, state.next, asked))
+        asked = [(task.name, [each.value for each in task.interrupts], timeless(task.error)) for task in state.tasks]
+        came_to.append((timeless(error), notes, state.values, state.next, asked))
     return came_to
+
+
+def timeless(error: object) -> str:
+    """An error in words, without how long it took."""
+    return repr(error).partition(" (elapsed")[0]
 
 
 async def our_attempt(_: Any, once: seam.Once, __: Any) -> Any:
