@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from contextlib import AsyncExitStack
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -25,7 +24,7 @@ from runyard.engine.gate import Parks
 from runyard.engine.given import answers
 from runyard.engine.leases import Held, Stop
 from runyard.engine.node import NodeRunner, WaitsForRetry
-from runyard.engine.prepared import Prepared, begun_in, check_shape, prepare
+from runyard.engine.prepared import Opened, Prepared, begun_in, check_shape, prepare
 from runyard.engine.run import Parked
 from runyard.engine.saver import RedisSaver
 from runyard.engine.slice import NOT_AN_OUTCOME, failure, quarantined, raise_if_no_outcome, stream
@@ -60,7 +59,7 @@ async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> Res
     if run.crashes >= worker.settings.max_crashes and killed_for(claim.doom) is None:
         known = {"node": claim.branch.nodes[0]} if len(set(claim.branch.nodes)) == 1 else {}
         return {"error": {**quarantined(run), **known}}
-    async with AsyncExitStack() as opened:
+    async with Opened() as opened:
         try:
             prepared = await prepare(worker, claim, opened, worker.steps(run, claim.fence), worker.branch_saver)
             await check_shape(worker, prepared, run)

@@ -50,7 +50,7 @@ class Feed:
         nodes that repeat themselves without saying so. ``nodes_only``: a branch tells only what its nodes do; what the
         whole superstep comes to is told by the run.
         """
-        self._asked = frozenset(request.stream_mode)
+        self._asked = tuple(request.stream_mode)
         self._told = tell
         self._skip_values = repeats
         self._skip_cached = repeats or nodes_only

@@ -81,7 +81,7 @@ class NodeRunner:
         #: The fan-out of each task of the superstep that is of one.
         self._fanouts: dict[str, Fanout] = {}
         #: Tasks whose last attempt is noted, while it is not known whether they may be missing.
-        self._parts = set(run.parts)
+        self._parts = list(run.parts)
         #: The attempt that each task is in, and when it began.
         self._trying: dict[str, tuple[int, Clock]] = {}
         #: What this process may be killed for: task id to its attempt.
@@ -97,7 +97,7 @@ class NodeRunner:
         #: Failed for good: task id, node and last attempt of each, in order.
         self.failed: list[tuple[str, str, int]] = []
         #: Nodes whose plain function was in its thread when the slice was cut off: nothing can stop it there.
-        self.left_running: set[str] = set()
+        self.left_running: list[str] = []
 
     async def __call__(self, task: PregelExecutableTask, once: seam.Once, policies: Sequence[RetryPolicy]) -> Any:
         """Bring a task to its end: what it returns, what stands in for it, or its last error.
@@ -350,7 +350,7 @@ class NodeRunner:
                     return await self._try(task, once, attempt)
         except asyncio.CancelledError:
             if seam.is_sync(task):  # its thread goes on, here until the process ends
-                self.left_running.add(task.name)
+                self.left_running.append(task.name)
                 if self._worker.expendable:
                     self._worker.abandon(task.name)
             raise
@@ -409,7 +409,7 @@ class NodeRunner:
                 error = raised
         if fanout is not None:
             await self._note(record, part=task, is_news=task.id not in self._parts)
-            self._parts.add(task.id)
+            self._parts.append(task.id)
             fanout.fail(task.id)
             raise seam.Afterwards(partial(self._await_verdict, fanout, task, error, record))
         if policy.when_exhausted == "park":

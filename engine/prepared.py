@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import PregelExecutableTask
@@ -57,10 +58,32 @@ class Prepared:
     at_input: bool = False
 
 
+class Opened:
+    """A graph that stays open as long as the block lasts, once it is."""
+
+    __slots__ = ("_manager",)
+
+    def __init__(self) -> None:
+        self._manager: AbstractAsyncContextManager[Graph] | None = None
+
+    async def graph(self, manager: AbstractAsyncContextManager[Graph]) -> Graph:
+        found = await manager.__aenter__()
+        self._manager = manager
+        return found
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await self._manager.__aexit__(kind, error, trace) if self._manager is not None else None
+
+
 async def prepare(
     worker: Worker,
     claim: runs.Claim | runs.BranchClaim,
-    opened: AsyncExitStack,
+    opened: Opened,
     steps: Steps,
     saver: RedisSaver | None = None,
 ) -> Prepared:
@@ -69,7 +92,7 @@ async def prepare(
     run, fence = claim.run, claim.fence
     config = config_of(run, worker.settings.recursion_limit)
     try:
-        shared = await opened.enter_async_context(worker.open_graph(run.graph_id, config))
+        shared = await opened.graph(worker.open_graph(run.graph_id, config))
     except Exception as error:  # whatever a user's module raises while it is imported
         raise GraphUnavailable(f"Graph {run.graph_id!r} cannot be loaded: {error}") from error
     run_key = worker.keys.of_run(run.run_id).run(run.run_id)

@@ -10,7 +10,6 @@ import dataclasses
 import traceback
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -28,7 +27,7 @@ from runyard.engine.gate import Parks
 from runyard.engine.given import given
 from runyard.engine.leases import Held, Stop
 from runyard.engine.node import NodeRunner, WaitsForRetry
-from runyard.engine.prepared import Prepared, begun_in, prepare, stop_before
+from runyard.engine.prepared import Opened, Prepared, begun_in, prepare, stop_before
 from runyard.engine.protocol import PROTOCOL
 from runyard.engine.run import (
     Advanced,
@@ -74,8 +73,8 @@ async def run_slice(worker: Worker, claim: runs.Claim, held: Held, steps: Steps)
         and (due := [result["retry_at"] for result in results if "retry_at" in result])
     ):
         return RetryLater(max(0, min(due) - claim.now_ms) / 1000)
-    answered = {task_id for result in results for task_id in result.get("interrupted", ())}
-    async with AsyncExitStack() as opened:
+    answered = [task_id for result in results for task_id in result.get("interrupted", ())]
+    async with Opened() as opened:
         try:
             prepared = await prepare(worker, claim, opened, steps)
             claim = await _without_grant(prepared, claim, results)
@@ -123,15 +122,17 @@ class _Slice:
         # Asked of every task about each of its siblings, so of most graphs it is better known beforehand.
         self._may_send_away = any(policy.may_leave_home for policy in prepared.policies.values())
         self._one_step = worker.settings.quantum_s == 0 and not self._forgets
+        #: When the slice is used up, on the loop's clock, if it ever is.
+        self._used_up_at = self._quantum_ends_at()
 
-    async def run(self, answered: set[str]) -> Outcome:
+    async def run(self, answered: Iterable[str]) -> Outcome:
         self._answered = {task_id: self._prepared.interrupts.get(task_id, ()) for task_id in answered}
         runner = self._runner()
         in_order = self._came_from not in ("", "crash")  # the last slice has told all there was to tell
         repeats = in_order or self._prepared.at_input
         self._feed = Feed(self._run.request, self._steps.tell, repeats=repeats, repeated=runner.restored)
         deadline = self._deadline()
-        with DrainedBy(self._worker, self._control, self._nodes_control, quantum_s=self._quantum_s()):
+        with DrainedBy(self._worker, self._control, self._nodes_control):
             try:
                 outcome = await self._consume(runner)
             finally:
@@ -143,7 +144,7 @@ class _Slice:
                 if self._prepared.meter is not None:
                     await self._prepared.meter.close()
         if self._nodes.left_running and isinstance(outcome, Cancelled | TimedOut):
-            names = ", ".join(sorted(self._nodes.left_running))
+            names = ", ".join(sorted({*self._nodes.left_running}))
             keys, run_id = self._worker.keys, self._run.run_id
             await self._worker.store.do(runs.set_fields(keys, run_id, self._held.fence, {"left_running": names}))
         return outcome
@@ -169,15 +170,23 @@ class _Slice:
         left_s = max(0.0, (self._run.deadline_at - self._now_ms) / 1000)
         return asyncio.get_running_loop().call_later(left_s, self._held.stop, Stop.TIMED_OUT)
 
-    def _quantum_s(self) -> float | None:
-        in_one = self._one_step or self._forgets or self._run.request.durability == "exit"
-        return None if in_one else self._worker.settings.quantum_s
+    def _quantum_ends_at(self) -> float | None:
+        quantum_s = self._worker.settings.quantum_s
+        in_one = not quantum_s or self._forgets or self._run.request.durability == "exit"
+        return None if in_one else asyncio.get_running_loop().time() + quantum_s
+
+    def _drain_if_used_up(self) -> None:
+        """Asked at both edges of a superstep: there is one part of the stream at its end at least, unless it wrote
+        nothing."""
+        if self._used_up_at is not None and asyncio.get_running_loop().time() >= self._used_up_at:
+            self._control.request_drain("quantum")
 
     async def _consume(self, runner: seam.TaskRunner) -> Outcome:  # noqa: C901, PLR0911 - one outcome each
         prepared = self._prepared
         try:
             async for part in stream(prepared, self._run, given(self._run), runner, self._control):
                 self._feed.take(*part)
+                self._drain_if_used_up()
         except GraphDrained:
             return Advanced()
         except (seam.NotHere, WaitsForRetry, Parks):
@@ -211,8 +220,10 @@ class _Slice:
         return failure(error, self._feed.values, self._nodes.failed)
 
     def _admit(self, task: PregelExecutableTask, siblings: list[PregelExecutableTask]) -> None:
-        if self._one_step and task.name != seam.START:
-            self._control.request_drain("one superstep")
+        if task.name != seam.START:
+            if self._one_step:
+                self._control.request_drain("one superstep")
+            self._drain_if_used_up()
         if task.id in self._answered:
             raise GraphInterrupt(self._answered[task.id])
         self._nodes.wait_if_early(task)
@@ -323,20 +334,13 @@ async def _with_namespace(
 
 
 class DrainedBy:
-    """Let the worker's end, and the end of the quantum, stop the slice at a superstep edge, as long as the block lasts.
+    """Let the worker's end stop the slice at a superstep edge, and what its nodes call at edges of theirs, as long as
+    the block lasts."""
 
-    Nodes and their subgraphs are told of the worker's end only: the quantum is nothing to them.
-    """
+    __slots__ = ("_controls", "_worker")
 
-    __slots__ = ("_controls", "_timer", "_worker")
-
-    def __init__(
-        self, worker: Worker, control: RunControl, nodes_control: RunControl, *, quantum_s: float | None
-    ) -> None:
+    def __init__(self, worker: Worker, control: RunControl, nodes_control: RunControl) -> None:
         self._worker, self._controls = worker, (control, nodes_control)
-        self._timer: asyncio.TimerHandle | None = None
-        if quantum_s:
-            self._timer = asyncio.get_running_loop().call_later(quantum_s, control.request_drain, "quantum")
 
     def __enter__(self) -> None:
         self._worker.controls.update(self._controls)
@@ -346,8 +350,6 @@ class DrainedBy:
 
     def __exit__(self, *_: object) -> None:
         self._worker.controls.difference_update(self._controls)
-        if self._timer is not None:
-            self._timer.cancel()
 
 
 class Stoppable:

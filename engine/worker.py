@@ -45,6 +45,7 @@ log = structlog.get_logger(__name__)
 
 Graph = Pregel[Any, Any, Any, Any]
 _NOTHING: AbstractContextManager[None] = nullcontext()
+_TELLS_NOBODY: AbstractContextManager[Callable[[Any], None]] = nullcontext(lambda _: None)
 #: Told of a run that has just become a dead letter: how it ended, and the exception where it was raised here.
 OnDeath = Callable[[Run, Mapping[str, Any], BaseException | None], None]
 #: Given by whoever wires the process: the compiled graph of an id for a run's config, for as long as the block lasts.
@@ -115,9 +116,7 @@ class Worker:
     #: Entered around every attempt of a node, once it has been counted: a crash test dies here.
     attempting: Callable[[PregelExecutableTask], AbstractContextManager[None]] = lambda _: _NOTHING
     #: Entered around every slice and branch ("" for a slice): gives what is told of its outcome once that is saved.
-    slicing: Callable[[Run, str], AbstractContextManager[Callable[[Any], None]]] = lambda *_: nullcontext(
-        lambda _: None
-    )
+    slicing: Callable[[Run, str], AbstractContextManager[Callable[[Any], None]]] = lambda *_: _TELLS_NOBODY
     #: Entered around every attempt to deliver a webhook: gives the trace context for its receiver, "" for none, and
     #: what is told how it went.
     delivering: Callable[[Run, int], AbstractContextManager[tuple[str, Callable[[Verdict], None]]]] = lambda run, _: (
