@@ -117,7 +117,7 @@ async def _consume(  # noqa: C901, PLR0911 - one result each
 ) -> Result:
     try:
         async for part in stream(prepared, claim.run, answers(claim.run), runner, RunControl()):
-            feed.take(*part)
+            feed.take_part(part)
     except (seam.NotHere, WaitsForRetry, Parks):
         pass
     except asyncio.CancelledError:

@@ -50,7 +50,7 @@ class Feed:
         nodes that repeat themselves without saying so. ``nodes_only``: a branch tells only what its nodes do; what the
         whole superstep comes to is told by the run.
         """
-        self._asked = tuple(request.stream_mode)
+        self._asked, self._nested = tuple(request.stream_mode), request.stream_subgraphs
         self._told = tell
         self._skip_values = repeats
         self._skip_cached = repeats or nodes_only
@@ -62,6 +62,15 @@ class Feed:
         self.values: Any = None
         #: Whether the graph stopped at an interrupt or a breakpoint.
         self.interrupted = False
+
+    def take_part(self, part: Any) -> None:
+        """One part of LangGraph's stream of the request, in the shape that this has asked for."""
+        if isinstance(part, dict):
+            self.take(part["ns"], part["type"], part["data"])
+        elif self._nested:
+            self.take(*part)
+        else:
+            self.take((), *part)
 
     def take(self, namespace: tuple[str, ...], mode: str, data: Any) -> None:
         """One part of the stream."""

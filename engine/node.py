@@ -345,9 +345,11 @@ class NodeRunner:
         try:
             async with asyncio.timeout(deadline_s) as limit:
                 if not self._worker.expendable:
-                    return await self._try(task, once, attempt)
+                    with self._worker.attempting(task), self._journal(task):
+                        return await once(attempt)
                 async with self._foretold(task, attempt, deadline_s):
-                    return await self._try(task, once, attempt)
+                    with self._worker.attempting(task), self._journal(task):
+                        return await once(attempt)
         except asyncio.CancelledError:
             if seam.is_sync(task):  # its thread goes on, here until the process ends
                 self.left_running.append(task.name)
@@ -361,10 +363,6 @@ class NodeRunner:
                 self._worker.abandon(task.name)
             elapsed = time.monotonic() - began
             raise NodeTimeoutError(task.name, elapsed, kind="run", run_timeout=deadline_s) from None
-
-    async def _try(self, task: PregelExecutableTask, once: seam.Once, attempt: int) -> Any:
-        with self._worker.attempting(task), self._journal(task):
-            return await once(attempt)
 
     def _journal(self, task: PregelExecutableTask) -> Journal:
         worker = self._worker

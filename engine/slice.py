@@ -185,7 +185,7 @@ class _Slice:
         prepared = self._prepared
         try:
             async for part in stream(prepared, self._run, given(self._run), runner, self._control):
-                self._feed.take(*part)
+                self._feed.take_part(part)
                 self._drain_if_used_up()
         except GraphDrained:
             return Advanced()
@@ -295,8 +295,8 @@ def stopped(held: Held, run: Run, session: SliceSession | None = None, values: A
 
 def stream(
     prepared: Prepared, run: Run, given_: Any, runner: seam.TaskRunner, control: RunControl
-) -> AsyncIterator[tuple[tuple[str, ...], str, Any]]:
-    """LangGraph's stream of a run, as (namespace, mode, data)."""
+) -> AsyncIterator[Any]:
+    """LangGraph's stream of a run, its parts as they are."""
     request = run.request
     blocks = PROTOCOL in request.stream_mode
     may_stop = seam.may_stop(prepared.graph, request.interrupt_before, request.interrupt_after)
@@ -318,19 +318,7 @@ def stream(
         subgraphs=request.stream_subgraphs,
         **({"version": "v2"} if blocks else {}),
     )
-    if as_events:
-        parts = seam.with_events(parts, nested=request.stream_subgraphs)
-    return _with_namespace(parts, nested=request.stream_subgraphs)
-
-
-async def _with_namespace(
-    parts: AsyncIterator[Any], *, nested: bool
-) -> AsyncIterator[tuple[tuple[str, ...], str, Any]]:
-    async for part in parts:
-        if isinstance(part, dict):
-            yield part["ns"], part["type"], part["data"]
-        else:
-            yield part if nested else ((), *part)
+    return seam.with_events(parts, nested=request.stream_subgraphs) if as_events else parts
 
 
 class DrainedBy:
