@@ -32,13 +32,13 @@ WEB = Process(
 #: by it.
 WORKER = Process(
     "worker",
-    "celery -A runyard.tasks.celery worker -n worker-$$@%h -P threads -c ${RUNYARD_CONCURRENCY:-1000}"
+    "runyard-worker -n worker-$$@%h -P threads -c ${RUNYARD_CONCURRENCY:-1000}"
     " -Q ${RUNYARD_QUEUE:-default} --without-mingle --without-gossip -E",
     drain_s=30.0,
 )
 WORKER_CPU = Process(
     "worker-cpu",
-    "celery -A runyard.tasks.celery worker -n worker-cpu-$$@%h -P prefork -c ${RUNYARD_CPU_CONCURRENCY:-2} -Q cpu"
+    "runyard-worker -n worker-cpu-$$@%h -P prefork -c ${RUNYARD_CPU_CONCURRENCY:-2} -Q cpu"
     " --without-mingle --without-gossip -E",
     drain_s=30.0,
 )

@@ -1,4 +1,4 @@
-"""The Celery application: ``celery -A runyard.tasks.celery worker``."""
+"""The Celery application: ``celery -A runyard.tasks.celery``. Workers are started by :mod:`runyard.tasks.worker`."""
 
 from __future__ import annotations
 

@@ -137,12 +137,12 @@ def test_killed_workers_and_a_killed_store_come_back_by_themselves(place: Place)
     stack = place.stack()
     with stack.store() as client:
         client.set("answered", "kept")
-    killed = stack.finds("valkey-server") | stack.finds("celery", "threads") | stack.finds("celery", "prefork")
+    killed = stack.finds("valkey-server") | stack.finds("worker", "threads") | stack.finds("worker", "prefork")
     assert len(killed) >= 3
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: not any(map(is_alive, killed)))
-    for words in (["valkey-server"], ["celery", "threads"], ["celery", "prefork"]):
+    for words in (["valkey-server"], ["worker", "threads"], ["worker", "prefork"]):
         eventually(lambda words=words: stack.finds(*words), timeout_s=30, what=f"{words} is back")
     eventually(stack.is_ready, timeout_s=30)
     with stack.store() as client:

@@ -151,3 +151,11 @@ def test_a_command_that_asks_about_runs_loads_neither_langgraph_nor_celery() -> 
     slow = {"langgraph.graph", "langgraph.types", "langchain_core.runnables", "langsmith", "celery"}
     assert "runyard.engine.service" in ran.stdout.split()
     assert not slow & set(ran.stdout.split())
+
+
+def test_a_worker_loads_neither_flower_nor_an_interactive_prompt() -> None:
+    code = "import runyard.tasks.worker, runyard.tasks.lifecycle, sys; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    idle = {"celery.bin.celery", "flower", "prompt_toolkit", "flask"}
+    assert "celery.bin.worker" in ran.stdout.split()
+    assert not idle & set(ran.stdout.split())

@@ -74,7 +74,7 @@ def test_a_command_is_one_program_without_further_shell(process: Process) -> Non
     ).stdout.splitlines()
     plain = [re.sub(r"^(worker.*-)\d+@", r"\1$$@", word) for word in expanded]
     assert plain == shlex.split(re.sub(r"\$\{\w+:-([^}]+)\}", r"\1", process.command))
-    assert expanded[0] in {"gunicorn", "celery", "runyard"}
+    assert expanded[0] in {"gunicorn", "runyard", "runyard-worker"}
 
 
 def test_the_services_are_the_processes_and_the_store() -> None:
