@@ -45,8 +45,12 @@ class Program:
 
 
 class Child:
-    """One program and, most of the time, its process. Each has a session of its own, so a Ctrl-C in the
-    terminal reaches the supervisor alone, and a kill reaches the grandchildren too."""
+    """One program and, most of the time, its process. Each has a process group of its own, so a Ctrl-C in the
+    terminal reaches the supervisor alone, and a kill reaches the grandchildren too.
+
+    Not a session: Linux shares the cores among sessions first, and a worker is to give way to the web beside it, not to
+    whatever else the machine does.
+    """
 
     def __init__(self, program: Program, show: Print) -> None:
         self.program = program
@@ -79,7 +83,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
-            start_new_session=True,
+            process_group=0,
         )
         if self._process.stdout is None:
             raise RuntimeError("a child was started without a pipe for its output")

@@ -31,14 +31,15 @@ class NotReady(RuntimeError):
 
 
 class Child:
-    """A process in a session of its own, with its output in a file. It does not outlive the bench."""
+    """A process in a group of its own, as `runyard up` has them, with its output in a file. It does not outlive the
+    bench."""
 
     def __init__(self, name: str, command: str, env: Mapping[str, str], folder: Path) -> None:
         self.name, self._log = name, folder / f"{name}.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 tethered(["/bin/sh", "-c", f"exec {command}"]), env=dict(env), cwd=ROOT,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, process_group=0,
             )  # fmt: skip
 
     @property

@@ -1,9 +1,10 @@
 """Lets a worker give way to the web and the store on its machine, as ``RUNYARD_WORKER_NICE`` says.
 
 Where Linux groups processes by session (``sched_autogroup_enabled``, on most machines), niceness is compared inside a
-session alone, and sessions share the cores evenly: three processes of which each has its own, as ``runyard up`` and
-most supervisors start them, are as important as each other, however nice one is. So a worker that leads its session
-makes that nicer, too. In a container there are no such groups: what its processes may take is said from outside.
+session alone, and sessions share the cores evenly. ``runyard up`` has its processes in one session. Three of which each
+has its own, as many supervisors start them, are as important as each other, however nice one is: so a worker that leads
+its session makes that nicer, too, and gives way to all the machine does. In a container there are no such groups: what
+its processes may take is said from outside.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import pytest
 
 from runyard.app.supervisor import Program, Supervisor, backoff_s, how_it_ended
 from tests.support.eventually import eventually
-from tests.support.processes import is_alive, session_of
+from tests.support.processes import group_of, is_alive
 
 #: Says that it is there, and when it is asked to end: its name and the moment.
 POLITE = """
@@ -155,7 +155,7 @@ def test_what_a_crashed_process_had_started_does_not_stay(stage: Stage) -> None:
     grandchild = int(stage.of("a")[0].split()[1])
     killed = supervisor.children["a"].pid
     assert killed
-    assert grandchild in session_of(killed)
+    assert grandchild in group_of(killed)
     subprocess.run(["kill", "-9", str(killed)], check=True)
     stage.turn_until(lambda: stage.said)
     eventually(lambda: not is_alive(grandchild))

@@ -11,10 +11,10 @@ def is_alive(pid: int) -> bool:
     return bool(state.strip()) and not state.strip().startswith("Z")
 
 
-def session_of(pid: int) -> set[int]:
-    """The living processes of the session that ``pid`` leads."""
-    rows = subprocess.run(["ps", "-A", "-o", "pid=,sess=,stat="], capture_output=True, text=True, check=True).stdout
-    return {int(p) for p, session, stat in map(str.split, rows.splitlines()) if int(session) == pid and stat[0] != "Z"}
+def group_of(pid: int) -> set[int]:
+    """The living processes of the group that ``pid`` leads."""
+    rows = subprocess.run(["ps", "-A", "-o", "pid=,pgid=,stat="], capture_output=True, text=True, check=True).stdout
+    return {int(p) for p, group, stat in map(str.split, rows.splitlines()) if int(group) == pid and stat[0] != "Z"}
 
 
 def descendants_of(pid: int) -> set[int]:
