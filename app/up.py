@@ -37,8 +37,8 @@ from runyard.engine.store.meta import check_keys, encryption, keys_of
 from runyard.graphs.errors import GraphConfigError
 from runyard.graphs.project import load_project
 
-#: Web first, so that nothing new comes in; the store, which all of them need, after all of them.
-STOP_ORDER = ([WEB.name], [WORKER.name, WORKER_CPU.name], [FLOWER.name])
+#: Web first, so that nothing new comes in; all workers at once; the store, which all of them need, after all of them.
+STOP_ORDER = ((WEB,), (WORKER, WORKER_CPU), (FLOWER,))
 #: A child that crashes this often before anything worked will not get better by itself.
 CRASHES_BEFORE_GIVING_UP = 3
 
@@ -165,7 +165,7 @@ def _run_on(place: Place, options: UpOptions, terminal: Terminal, stop: Stop, st
                 keeper.look_after()
     finally:
         terminal.say("stopping: web, then workers when they have drained, Flower, the store. Ctrl-C again kills.")
-        supervisor.stop(STOP_ORDER, hurry=stop.hurry)
+        supervisor.stop(stop_order(options.workers), hurry=stop.hurry)
 
 
 def programs(
@@ -195,6 +195,11 @@ def programs(
         for process in PROCESSES
         for name in _names(process, workers)
     ]
+
+
+def stop_order(workers: int) -> list[list[str]]:
+    """The names of the children that are stopped together, one lot after the other."""
+    return [[name for process in lot for name in _names(process, workers)] for lot in STOP_ORDER]
 
 
 def _names(process: Process, workers: int) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from runyard.app.exit_codes import ExitCode
 from runyard.app.place import Place
-from runyard.app.up import programs
+from runyard.app.up import programs, stop_order
 from runyard.engine.store.client import SyncStore
 from runyard.engine.store.embedded import EmbeddedServer
 from runyard.engine.store.keys import Keys
@@ -93,6 +93,10 @@ def test_several_workers_have_names_of_their_own_and_are_started_alike() -> None
     assert [one.name for one in made] == ["worker", "worker-2", "worker-3", "worker-cpu"]
     assert made[0].argv == made[2].argv
     assert made[0].env == made[2].env
+
+
+def test_all_workers_are_stopped_together() -> None:
+    assert stop_order(3) == [["web"], ["worker", "worker-2", "worker-3", "worker-cpu"], ["flower"]]
 
 
 def test_the_children_are_told_where_everything_is(tmp_path: Path) -> None:
