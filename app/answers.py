@@ -16,6 +16,7 @@ from runyard.engine.live import Live
 Headers = Mapping[str, str]
 #: Makes the body of an answer that takes long; see Stream.
 Parts = Callable[[Live], AsyncGenerator[bytes, None]]
+#: Called when a client goes, or when an answer that takes long has ended.
 OnGone = Callable[[], None] | None
 
 
@@ -34,9 +35,9 @@ def raw(value: bytes, headers: Headers) -> Response:
     return Response(value, 200, headers, mimetype="application/json")
 
 
-def chunked(parts: Parts, headers: Headers, *, on_gone: OnGone = None) -> Response:
+def chunked(parts: Parts, headers: Headers, *, on_gone: OnGone = None, on_end: OnGone = None) -> Response:
     """JSON that is still to come: headers go out at once, white space keeps proxies awake."""
-    return Response(_stream(parts, on_gone), 200, headers, mimetype="application/json", direct_passthrough=True)
+    return Response(_stream(parts, on_gone, on_end), 200, headers, mimetype="application/json", direct_passthrough=True)
 
 
 def events(parts: Parts, headers: Headers, *, on_gone: OnGone = None) -> Response:
@@ -50,11 +51,11 @@ def events_at_once(told: bytes) -> Response:
     return Response(told, 200, {"Cache-Control": "no-store"}, mimetype="text/event-stream")
 
 
-def _stream(parts: Parts, on_gone: OnGone) -> Stream:
+def _stream(parts: Parts, on_gone: OnGone, on_end: OnGone = None) -> Stream:
     relay = wired().relay
     if not relay.has_room():
         raise NotReady("This process serves as many streams as it can; try again, or start more web processes.")
-    return Stream(relay, parts, on_gone)
+    return Stream(relay, parts, on_gone, on_end)
 
 
 def page(items: list[Any], *, total: int, limit: int, offset: int) -> Response:

@@ -2,8 +2,10 @@
 
 A view answers with a :class:`Stream`. Under gunicorn its client's connection is taken over: the request's thread is
 free for the next request, and the loop writes to the client whenever there is something to tell. A client that reads
-slowly is waited for, by its own coroutine alone; nothing is kept for it but one write. Where there is no connection to
-take over (another server, TLS, a test client) the request's thread pulls the parts out of the loop instead.
+slowly is waited for, by its own coroutine alone; nothing is kept for it but one write. Our own gunicorn worker lends
+the connection and has it back for the client's next request; of gunicorn's own it is taken for good. Where there is no
+connection to take over (another server, TLS, a test client) the request's thread pulls the parts out of the loop
+instead.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ import ssl
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import structlog
 
@@ -42,12 +44,14 @@ T = TypeVar("T")
 class Stream:
     """An answer that takes long: ``parts`` makes its body on the relay's loop.
 
-    ``on_gone`` is called, in a thread, when the client goes before the body ends.
+    ``on_gone`` is called, in a thread, when the client goes before the body ends; ``on_end`` however it ends, also
+    where it never began, and perhaps more than once.
     """
 
     relay: Relay
     parts: Callable[[Live], Parts]
     on_gone: Callable[[], None] | None = None
+    on_end: Callable[[], None] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         """The body for a server whose thread writes it."""
@@ -62,6 +66,23 @@ class Stream:
                 self.relay.run(_close(parts))
                 if self.on_gone:
                     self.on_gone()
+
+    def close(self) -> None:
+        """Called by a server when it is done with the body, as WSGI asks."""
+        if self.on_end:
+            self.on_end()
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A client's connection that is the relay's for an answer."""
+
+    #: Non-blocking; the relay closes it before it tells of the end.
+    socket: socket.socket
+    #: Whether the client may ask for more on the same connection afterwards.
+    kept: bool = False
+    #: Told of the end: whether the answer is complete and the connection fit for the next.
+    end: Callable[[bool], None] = lambda _: None
 
 
 class Relay:
@@ -85,33 +106,43 @@ class Relay:
         self._start()
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    def take(self, connection: socket.socket, head: bytes, stream: Stream, *, chunked: bool) -> None:
+    def take(self, taken: Taken, head: bytes, stream: Stream, *, chunked: bool) -> None:
         """Answer on a connection that is the relay's from now on."""
         self._start()
-        self._loop.call_soon_threadsafe(self._admit, connection, head, stream, chunked)
+        self._loop.call_soon_threadsafe(self._admit, taken, head, stream, chunked)
 
     def has_room(self) -> bool:
         return len(self._clients) < _most_streams()
 
-    def _admit(self, connection: socket.socket, head: bytes, stream: Stream, chunked: bool) -> None:
-        task = self._loop.create_task(self._serve(connection, head, stream, chunked=chunked))
+    def _admit(self, taken: Taken, head: bytes, stream: Stream, chunked: bool) -> None:
+        task = self._loop.create_task(self._serve(taken, head, stream, chunked=chunked))
         self._clients.add(task)
         task.add_done_callback(self._clients.discard)
 
-    async def _serve(self, connection: socket.socket, head: bytes, stream: Stream, *, chunked: bool) -> None:
-        transport, client = await self._loop.connect_accepted_socket(_Client, connection)
-        transport.set_write_buffer_limits(high=MOST_UNSENT)
-        writing = self._loop.create_task(_write(client, transport, head, stream.parts(self._live), chunked=chunked))
-        client.when_gone = writing.cancel
+    async def _serve(self, taken: Taken, head: bytes, stream: Stream, *, chunked: bool) -> None:
+        fit = False
         try:
-            await writing
-            client.when_gone = None
-            transport.close()  # once all of it is sent
+            fit = await self._answer(taken, head, stream, chunked=chunked)
+        except Exception:  # the boundary of a client: a bug must cost no other client anything
+            log.exception("stream.failed")
+        finally:
+            stream.close()
+            taken.end(fit and taken.kept)
+
+    async def _answer(self, taken: Taken, head: bytes, stream: Stream, *, chunked: bool) -> bool:
+        """Whether all was said and sent, and the client has said nothing meanwhile."""
+        transport, client = await self._loop.connect_accepted_socket(_Client, taken.socket)
+        try:
+            transport.set_write_buffer_limits(high=MOST_UNSENT)
+            client.when_gone = cast(asyncio.Task[None], asyncio.current_task()).cancel
+            await _write(client, transport, head, stream.parts(self._live), chunked=chunked)
+            transport.close()  # at once: what the client asks for next is not for the relay
         except asyncio.CancelledError:
             if stream.on_gone:
                 await asyncio.to_thread(stream.on_gone)
-        except Exception:  # the boundary of a client: a bug must cost no other client anything
-            log.exception("stream.failed")
+            return False
+        else:
+            return not client.asks
         finally:
             client.when_gone = None
             if not transport.is_closing():
@@ -130,13 +161,18 @@ class Relay:
 
 
 class _Client(asyncio.Protocol):
-    """One client's connection: what it sends is ignored, that it goes is noticed at once."""
+    """One client's connection: what it sends is not answered, that it goes is noticed at once."""
 
     def __init__(self) -> None:
         self.when_gone: Callable[[], Any] | None = None
         self.taken = asyncio.Event()
         self.taken.set()
         self.is_gone = False
+        #: It did not wait for the answer: what it asks for is lost with the connection, and it will ask again.
+        self.asks = False
+
+    def data_received(self, data: bytes) -> None:  # noqa: ARG002 - nobody reads it
+        self.asks = True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
         self.is_gone = True
@@ -164,10 +200,16 @@ async def _write(
                 await _taken(client)
     if chunked:
         transport.write(b"0\r\n\r\n")
+    if transport.get_write_buffer_size():
+        transport.set_write_buffer_limits(high=0)
+        await _taken(client)
 
 
 async def _taken(client: _Client) -> None:
-    """Wait until a slow reader has taken most of what was written to it. Gives it up as gone when it takes nothing."""
+    """Wait until a slow reader has taken most of what was written to it, or all where that is the limit.
+
+    Gives it up as gone when it takes nothing.
+    """
     try:
         async with asyncio.timeout(STALLED_S):
             await client.taken.wait()
@@ -194,24 +236,25 @@ def over_relay(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[by
             return start_response(status, headers, *failure)
 
         parts = app(environ, note)
-        if not isinstance(parts, Stream) or (connection := _taken_over(environ)) is None:
+        if not isinstance(parts, Stream) or (taken := _taken_over(environ)) is None:
             return parts
-        chunked = environ["SERVER_PROTOCOL"] != "HTTP/1.0"
-        parts.relay.take(connection, _head(*head, chunked=chunked), parts, chunked=chunked)
+        chunked = environ["SERVER_PROTOCOL"] != "HTTP/1.0"  # else the end of the connection is that of the body
+        taken = replace(taken, kept=taken.kept and chunked)
+        parts.relay.take(taken, _head(*head, chunked=chunked, kept=taken.kept), parts, chunked=chunked)
         return ()
 
     return serve
 
 
-def _taken_over(environ: Mapping[str, Any]) -> socket.socket | None:
-    """The client's connection; the server is left with one that nobody is on the other end of.
-
-    To the server that is a client that went before it was answered, which every server takes calmly.
-    """
+def _taken_over(environ: Mapping[str, Any]) -> Taken | None:
+    """The client's connection. A server that does not lend it is left with one that nobody is on the other end of: to
+    the server that is a client that went before it was answered, which every server takes calmly."""
     connection = environ.get("gunicorn.socket")
-    if not isinstance(connection, socket.socket) or isinstance(connection, ssl.SSLSocket):
-        return None
     if environ["REQUEST_METHOD"] == "HEAD" or environ.get("HTTP_VERSION") == "2":
+        return None
+    if lend := getattr(connection, "lend", None):
+        return cast(Taken | None, lend())
+    if not isinstance(connection, socket.socket) or isinstance(connection, ssl.SSLSocket):
         return None
     ours = connection.dup()
     nobody, other = socket.socketpair()
@@ -219,11 +262,12 @@ def _taken_over(environ: Mapping[str, Any]) -> socket.socket | None:
     os.dup2(nobody.fileno(), connection.fileno(), inheritable=False)
     nobody.close()
     ours.setblocking(False)
-    return ours
+    return Taken(ours)
 
 
-def _head(status: str, headers: Headers, *, chunked: bool) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Date: {formatdate(usegmt=True)}", "Connection: close"]
+def _head(status: str, headers: Headers, *, chunked: bool, kept: bool) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Date: {formatdate(usegmt=True)}"]
+    lines.append(f"Connection: {'keep-alive' if kept else 'close'}")
     if chunked:
         lines.append("Transfer-Encoding: chunked")
     lines += [f"{name}: {value}" for name, value in headers]

@@ -102,17 +102,23 @@ def _last(event: Event, view: View) -> bytes:
     return b""
 
 
-async def follow(live: Live, run: Run, after: str, *, only_end: bool = False) -> AsyncGenerator[Sequence[Event], None]:
-    """Events after an id, until the last, or just that; none when a heartbeat is due. Survives the store's absence."""
+async def follow(
+    live: Live, run: Run, after: str, *, only_end: bool = False, awaited: Awaited | None = None
+) -> AsyncGenerator[Sequence[Event], None]:
+    """Events after an id, until the last, or just that; none when a heartbeat is due. Survives the store's absence.
+
+    ``awaited`` is who has listened for the end of the run so far and has missed nothing.
+    """
     while True:
         try:
-            parts = thread_events.until_over(live, run, after, HEARTBEAT_S, only_end=only_end)
+            parts = thread_events.until_over(live, run, after, HEARTBEAT_S, only_end=only_end, awaited=awaited)
             async with aclosing(parts):
                 async for some in parts:
                     after = some[-1].id if some else after
                     yield some
             return
         except StoreUnavailable:
+            awaited = None  # who has left
             yield ()
 
 
@@ -156,15 +162,15 @@ def soon(awaited: Awaited, run: Run, spare: threading.Semaphore, kept: Kept) -> 
         spare.release()
 
 
-async def result(live: Live, run: Run, kept: Kept) -> Parts:
+async def result(live: Live, run: Run, kept: Kept, awaited: Awaited | None = None) -> Parts:
     """The run's result as JSON, after a newline at once and every few seconds of waiting.
 
-    ``kept`` is asked for when the events do not tell it: it is large, the run was cancelled before it did anything, or
-    ended so long ago that they were forgotten.
+    ``awaited`` is who has listened for its end so far. ``kept`` is asked for when the events do not tell it: it is
+    large, the run was cancelled before it did anything, or ended so long ago that they were forgotten.
     """
     yield b"\n"
     end: Event | None = None
-    async with aclosing(follow(live, run, events.START, only_end=True)) as parts:
+    async with aclosing(follow(live, run, events.START, only_end=True, awaited=awaited)) as parts:
         async for some in parts:
             if not some:
                 yield b"\n"
@@ -174,9 +180,11 @@ async def result(live: Live, run: Run, kept: Kept) -> Parts:
     yield (events.result_in(end) if end else None) or await asyncio.to_thread(kept, end)
 
 
-async def shaped(live: Live, run: Run, kept: Kept, shape: Callable[[bytes], bytes]) -> Parts:
+async def shaped(
+    live: Live, run: Run, kept: Kept, shape: Callable[[bytes], bytes], awaited: Awaited | None = None
+) -> Parts:
     """As :func:`result`, in another shape."""
-    async with aclosing(result(live, run, kept)) as parts:
+    async with aclosing(result(live, run, kept, awaited)) as parts:
         async for part in parts:
             yield part if part.isspace() else shape(part)
 

@@ -121,9 +121,10 @@ def service() -> Service:
 
 
 def spare_threads(threads: str | None) -> threading.Semaphore:
-    """A quarter of the web server's threads, whose number is its own setting and not ours."""
+    """Half of the web server's threads, whose number is its own setting and not ours; those that wait for a client to
+    ask again are a quarter at most (see web_worker)."""
     number = int(threads) if threads and threads.isdecimal() else WEB_THREADS
-    return threading.Semaphore(max(1, number // 4))
+    return threading.Semaphore(max(1, number // 2))
 
 
 def make_relay(service: Service) -> Relay:

@@ -20,7 +20,7 @@ from runyard.engine.store import events, runs
 from runyard.engine.store.client import AsyncStore, Call
 from runyard.engine.store.events import START, Begun, Event
 from runyard.engine.store.keys import Keys
-from runyard.engine.watch import Watch
+from runyard.engine.watch import LOOK_S, Awaited, Watch
 
 #: What is told before the store knows of a new subscription rings no bell: a reader looks again so soon after it came.
 SETTLED_S = 0.25
@@ -43,18 +43,25 @@ class Live:
         self._reads, self._ringing = _SharedReads(store), _Ringing()
 
     def events(
-        self, run_id: str, after: str = START, *, pause_s: float, only_end: bool = False
+        self,
+        run_id: str,
+        after: str = START,
+        *,
+        pause_s: float,
+        only_end: bool = False,
+        awaited: Awaited | None = None,
     ) -> AsyncGenerator[Sequence[Event], None]:
         """A run's events after an id as they come, some at a time, for ever; none of them after ``pause_s`` of silence.
 
-        With ``only_end`` just the last one, ``end``. The caller leaves when it has seen that. Raises StoreUnavailable.
+        With ``only_end`` just the last one, ``end``; ``awaited`` is who has listened for it so far and missed nothing:
+        then the store is asked only after a silence. The caller leaves when it has seen that. Raises StoreUnavailable.
         """
         channel = self.keys.of_run(run_id).events(run_id)
 
         def look(after: str) -> Call[list[Event]]:
             return events.end(self.keys, run_id) if only_end else events.read(self.keys, run_id, after)
 
-        return self._follow(channel, look, after, pause_s, only_end=only_end)
+        return self._follow(channel, look, after, pause_s, only_end=only_end, awaited=awaited)
 
     def runs(self, thread_id: str, after: str = START, *, pause_s: float) -> AsyncGenerator[Sequence[Begun], None]:
         """A thread's runs as they begin to tell something; as :meth:`events`."""
@@ -70,11 +77,21 @@ class Live:
         return await self.store.do(runs.is_over(self.keys, run_id))
 
     async def _follow(
-        self, channel: str, read: Callable[[str], Call[list[E]]], after: str, pause_s: float, *, only_end: bool = False
+        self,
+        channel: str,
+        read: Callable[[str], Call[list[E]]],
+        after: str,
+        pause_s: float,
+        *,
+        only_end: bool = False,
+        awaited: Awaited | None = None,
     ) -> AsyncGenerator[Sequence[E], None]:
-        async with self._listening(channel, only_end=only_end) as bell:
+        async with self._listening(channel, only_end=only_end, awaited=awaited) as bell:
             patience_s = min(SETTLED_S, pause_s)
             live = False  # what was told before somebody came lags behind nobody
+            if awaited is not None:
+                await _rings(bell.rung, min(LOOK_S, pause_s))
+                patience_s = pause_s
             while True:
                 bell.rung.clear()
                 if found := await self._look(bell, (channel, after, only_end), read(after)):
@@ -96,9 +113,11 @@ class Live:
         return told
 
     @asynccontextmanager
-    async def _listening(self, channel: str, *, only_end: bool) -> AsyncIterator[_Bell]:
+    async def _listening(self, channel: str, *, only_end: bool, awaited: Awaited | None) -> AsyncIterator[_Bell]:
         bell = _Bell(self._ringing)
-        if only_end and self._watch.hears_ends:
+        if awaited is not None:
+            awaited.ring(bell)
+        elif only_end and self._watch.hears_ends:
             self._watch.enter(channel, bell, only_end=True)
         else:
             # To subscribe is a word to the store from a thread's connection, which may have to be made again.
@@ -106,7 +125,9 @@ class Live:
         try:
             yield bell
         finally:
-            if only_end:
+            if awaited is not None:
+                awaited.leave()
+            elif only_end:
                 self._watch.leave(channel, bell, only_end=True)
             else:
                 await asyncio.shield(asyncio.to_thread(self._watch.leave, channel, bell, only_end=False))

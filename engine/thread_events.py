@@ -13,6 +13,7 @@ from runyard.engine.protocol import PROTOCOL
 from runyard.engine.run import TERMINAL, Phase, Run
 from runyard.engine.store import events, runs
 from runyard.engine.store.events import Begun, Event
+from runyard.engine.watch import Awaited
 
 #: What a run's beginning is called; it stands in the thread's log and not among the run's events.
 BEGIN = "begin"
@@ -111,14 +112,15 @@ async def _of_run(live: Live, begun: Begun, pause_s: float, sees: Callable[[Run]
 
 
 async def until_over(
-    live: Live, run: Run, after: str, pause_s: float, *, only_end: bool = False
+    live: Live, run: Run, after: str, pause_s: float, *, only_end: bool = False, awaited: Awaited | None = None
 ) -> AsyncGenerator[Sequence[Event], None]:
     """A run's events until its last, some at a time; until there are no more when they were forgotten after its end.
 
-    None of them after ``pause_s`` of silence.
+    None of them after ``pause_s`` of silence. ``only_end`` and ``awaited`` as in :meth:`Live.events`.
     """
     over = run.phase in TERMINAL
-    async with aclosing(live.events(run.run_id, after, pause_s=0 if over else pause_s, only_end=only_end)) as parts:
+    pause_s = 0 if over else pause_s
+    async with aclosing(live.events(run.run_id, after, pause_s=pause_s, only_end=only_end, awaited=awaited)) as parts:
         async for some in parts:
             if not some and over:
                 return

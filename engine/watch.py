@@ -54,24 +54,42 @@ class ThreadBell(threading.Event):
 
 
 class Awaited:
-    """A wait for the end of a run; :meth:`begin` before the run is recorded, and nothing of it can be missed."""
+    """A wait for the end of a run; :meth:`begin` before the run is recorded, and nothing of it can be missed.
+
+    A block with it listens until it is left, unless somebody else is to listen on.
+    """
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        self._bell = ThreadBell()
+        self._waking = ThreadBell()
+        #: The one that is rung: that of the thread, unless another has taken its place.
+        self._bell: Bell = self._waking
         self._run_id = ""
+        self._kept = False
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._leave()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None or not self._kept:
+            self.leave()
 
     def begin(self, run: Run) -> None:
         """Listen for the end of ``run``, which does not exist yet."""
-        self._leave()
+        self.leave()
         self._run_id = run.run_id
         self._watch.enter(self._watch.channel_of(run.run_id), self._bell, only_end=True)
+
+    def keep(self, run: Run) -> bool:
+        """Listen on after the block's end, until :meth:`leave`, if nothing of ``run`` can have been missed so far."""
+        self._kept = self._run_id == run.run_id
+        return self._kept
+
+    def ring(self, bell: Bell) -> None:
+        """Ring another bell from now on; at once if the end has been told meanwhile."""
+        if self._run_id:
+            self._watch.replace(self._watch.channel_of(self._run_id), self._bell, bell)
+            self._bell = bell
 
     def end(self, run: Run, *, within_s: float) -> Event | None:
         """The last event of ``run`` if it comes in time. Who has not begun before that run was recorded looks first.
@@ -80,6 +98,7 @@ class Awaited:
         """
         ends = time.monotonic() + within_s
         look = self._run_id != run.run_id
+        bell = self._waking
         if look:
             self.begin(run)
         while True:
@@ -88,13 +107,14 @@ class Awaited:
             rest_s = ends - time.monotonic()
             if rest_s <= 0:
                 return None
-            self._bell.wait(min(LOOK_S, rest_s))
-            if self._bell.told:
-                return self._bell.told
-            self._bell.clear()
+            bell.wait(min(LOOK_S, rest_s))
+            if bell.told:
+                return bell.told
+            bell.clear()
             look = True
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Listen no more."""
         if self._run_id:
             self._watch.leave(self._watch.channel_of(self._run_id), self._bell, only_end=True)
             self._run_id = ""
@@ -201,6 +221,15 @@ class Watch:
                 if not only_end:
                     self._tell("unsubscribe", channel)
 
+    def replace(self, channel: str, old: Bell, new: Bell) -> None:
+        """Ring ``new`` for a run's end in the place of ``old``, at once if that was rung with it."""
+        with self._lock:
+            self._bells[_end_of(channel)].discard(old)
+            self._bells[_end_of(channel)].add(new)
+            if old.told:
+                new.told = old.told
+                new.set()
+
     def _hear_ends(self) -> None:
         """All ends come through a channel for each partition: who waits for one need not ask the store to tell it."""
         if not self.hears_ends:
@@ -234,12 +263,12 @@ class Watch:
     def _hear(self, channel: str, data: bytes) -> None:
         is_end = channel.endswith(":ends")
         name = _end_of(self.channel_of(events.ended(data))) if is_end else channel
-        with self._lock:
-            bells = list(self._bells.get(name, ()))
-        told = self._told(data) if is_end and bells else None
-        for bell in bells:
-            bell.told = told
-            bell.set()
+        with self._lock:  # a bell that is replaced meanwhile is rung before, or not at all
+            bells = self._bells.get(name, ())
+            told = self._told(data) if is_end and bells else None
+            for bell in bells:
+                bell.told = told
+                bell.set()
 
     def _told(self, data: bytes) -> Event | None:
         try:

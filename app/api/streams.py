@@ -90,17 +90,20 @@ def _waiting(run: Run, awaited: Awaited, *, cancel: bool, joined: bool) -> Respo
     headers = {"Location": f"{here}/join", "Content-Location": here}
     if not cancel and (known := sse.soon(awaited, run, wired().spare, kept)) is not None:
         return answers.raw(known, headers)
-    return answers.chunked(lambda live: sse.result(live, run, kept), headers, on_gone=_ender(run, cancel))
+    heard = awaited if awaited.keep(run) else None
+    return answers.chunked(
+        lambda live: sse.result(live, run, kept, heard), headers, on_gone=_ender(run, cancel), on_end=awaited.leave
+    )
 
 
 def shaped(run: Run, shape: Callable[[bytes], bytes]) -> Response:
     """An answer that takes as long as the run, whose result ``shape`` turns into what its client expects."""
     kept = partial(service().kept_result, run, joined=False)
     with service().watch.awaited() as awaited:
-        known = sse.soon(awaited, run, wired().spare, kept)
-    if known is not None:
-        return answers.raw(shape(known), {})
-    return answers.chunked(lambda live: sse.shaped(live, run, kept, shape), {})
+        if (known := sse.soon(awaited, run, wired().spare, kept)) is not None:
+            return answers.raw(shape(known), {})
+        heard = awaited if awaited.keep(run) else None
+        return answers.chunked(lambda live: sse.shaped(live, run, kept, shape, heard), {}, on_end=awaited.leave)
 
 
 def streaming(run: Run, *, cancel: bool, here: str | None = None) -> Response:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,8 +96,24 @@ def test_a_client_that_goes_ends_its_run_at_once_if_it_said_so(server: Stack) ->
     assert server.status(place, *FINAL) == "interrupted"
 
 
-def test_a_stream_closes_its_connection_when_it_has_ended(server: Stack) -> None:
-    answer = server.post("/runs/stream", "plain", input={"steps": []})
+def test_a_connection_is_there_for_the_next_request_once_its_stream_or_wait_has_ended(server: Stack) -> None:
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    client.connect()
+    opened = client.sock
+    for path in ("/runs/stream", "/runs/wait", "/runs/stream"):
+        # who may end the run by leaving is not waited for in a thread
+        body = {"assistant_id": "plain", "input": {"steps": []}, "on_disconnect": "cancel"}
+        client.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        answer = client.getresponse()
+        assert answer.headers["Transfer-Encoding"] == "chunked"
+        assert b"work" in answer.read()
+    assert client.sock is opened  # http.client opens another when one was closed
+    client.close()
+
+
+def test_a_stream_closes_the_connection_of_a_client_that_says_it_is_its_last(server: Stack) -> None:
+    body = {"assistant_id": "plain", "input": {"steps": []}}
+    answer = server.http.post("/runs/stream", json=body, headers={"Connection": "close"})
     assert answer.headers["Connection"] == "close"
     assert answer.headers["Transfer-Encoding"] == "chunked"
 

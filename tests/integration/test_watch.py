@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from runyard.engine.run import Run
 from runyard.engine.store import events, runs
 from runyard.engine.store.client import AsyncStore
 from runyard.engine.store.embedded import EmbeddedServer
+from runyard.engine.store.events import Event
 from runyard.engine.store.fence import Fence
-from runyard.engine.watch import Watch
+from runyard.engine.watch import Bell, ThreadBell, Watch
 from tests.support.eventually import eventually
 from tests.support.store import Bench
 
@@ -252,6 +254,82 @@ def test_who_waits_for_another_run_than_it_began_with_or_comes_late_looks_first(
         assert awaited.end(teller.run, within_s=0.9) is not None
     with watch.awaited() as late:
         assert late.end(teller.run, within_s=0) is not None
+
+
+@pytest.mark.parametrize("told_before", [True, False])
+async def test_a_wait_that_goes_on_on_a_loop_misses_nothing_and_reads_nothing(
+    bench: Bench, watch: Watch, told_before: bool
+) -> None:
+    run, store = bench.record(), AsyncStore.connect(bench.settings.redis_url)
+    live = Live(store, bench.keys, watch)
+    with watch.awaited() as awaited:
+        awaited.begin(run)
+        await asyncio.to_thread(eventually, lambda: hears_ends(bench, run))
+        assert awaited.keep(run)
+    fence, before = recorded(bench, run), looks(bench)
+    if told_before:
+        bench.end(run, fence, report=b'{"n":1}')
+        assert awaited.end(run, within_s=5) is not None  # what was heard by a thread is not taken from the loop
+    ended = asyncio.create_task(_first(live.events(run.run_id, pause_s=30, only_end=True, awaited=awaited)))
+    if not told_before:
+        await asyncio.to_thread(eventually, lambda: waits_on_a_loop(watch, run))
+        bench.end(run, fence, report=b'{"n":1}')
+    async with asyncio.timeout(0.9):
+        assert events.result_in(await ended) == b'{"n":1}'
+    assert looks(bench) == before
+    assert not bells(watch, run)
+    await store.close()
+
+
+async def test_a_wait_on_a_loop_whose_news_was_lost_looks_after_a_second(
+    bench: Bench, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runyard.engine.live.LOOK_S", 0.05)
+    run, store = bench.record(), AsyncStore.connect(bench.settings.redis_url)
+    live = Live(store, bench.keys, watch)
+    bench.end(run, recorded(bench, run))
+    with watch.awaited() as awaited:
+        awaited.begin(run)  # too late
+        assert awaited.keep(run)
+        async with asyncio.timeout(5):
+            ended = await _first(live.events(run.run_id, pause_s=30, only_end=True, awaited=awaited))
+    assert ended.name == events.END
+    await store.close()
+
+
+def test_a_wait_is_kept_only_for_the_run_it_is_for_and_where_nothing_failed(bench: Bench, watch: Watch) -> None:
+    run, other = bench.record(), bench.record()
+    with watch.awaited() as awaited:
+        awaited.begin(run)
+        assert not awaited.keep(other)
+    assert not bells(watch, run)
+    with suppress(ZeroDivisionError), watch.awaited() as failed:
+        failed.begin(run)
+        assert failed.keep(run) / 0
+    assert not bells(watch, run)
+    with watch.awaited() as kept:
+        kept.begin(run)
+        assert kept.keep(run)
+    assert bells(watch, run)
+    kept.leave()
+    kept.leave()
+    assert not bells(watch, run)
+
+
+def bells(watch: Watch, run: Run) -> set[Bell]:
+    """Who waits for the end of a run."""
+    return set(watch._bells.get(f"{watch.channel_of(run.run_id)}:{events.END}", ()))
+
+
+def waits_on_a_loop(watch: Watch, run: Run) -> bool:
+    return any(not isinstance(bell, ThreadBell) for bell in bells(watch, run))
+
+
+async def _first(parts: AsyncGenerator[Sequence[Event], None]) -> Event:
+    async with aclosing(parts):
+        async for some in parts:
+            return some[0]
+    raise AssertionError("nothing was told")
 
 
 async def test_many_who_wait_on_a_loop_are_all_told_an_end(bench: Bench, watch: Watch) -> None:

@@ -1,4 +1,4 @@
-"""The web server's threads, which stay with clients that keep asking."""
+"""The web server's threads, which stay with clients that keep asking, and connections that are lent to the relay."""
 
 from __future__ import annotations
 
@@ -18,12 +18,30 @@ from tests.support.eventually import eventually
 from tests.support.stack import free_port
 
 APP = """
-def app(environ, start_response):
+import asyncio
+from runyard.app.relay import Relay, Stream, over_relay
+
+relay = Relay(lambda: None)
+
+def answer(environ, start_response):
     body = environ["PATH_INFO"].encode()
+    if body.startswith(b"/long"):
+        start_response("200 OK", [])
+        return Stream(relay, lambda live: long(body))
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
+
+async def long(body):
+    yield b"begun "
+    if body.endswith(b"/endless"):
+        await asyncio.Event().wait()
+    yield body
+
+app = over_relay(answer)
 """
 THREADS = 4
+#: The fewest that gunicorn takes with so many threads and kept connections.
+CONNECTIONS = THREADS + 4
 
 
 class Server:
@@ -32,6 +50,7 @@ class Server:
         self.port = free_port()
         options = (
             f"--worker-class runyard.app.web_worker.WebWorker --workers 1 --threads {THREADS} "
+            f"--worker-connections {CONNECTIONS} "
             f"--bind 127.0.0.1:{self.port} --graceful-timeout 10 --no-control-socket tiny:app"
         )
         line = [sys.executable, "-m", "gunicorn", *options.split()]
@@ -104,3 +123,56 @@ def test_a_server_that_stops_waits_for_no_client_to_ask_again(server: Server) ->
     assert ask(kept, "/1") == "/1"
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(timeout=9) == 0
+
+
+def test_a_connection_is_there_for_the_next_request_once_a_long_answer_has_ended(server: Server) -> None:
+    clients = [server.connect() for _ in range(THREADS)]
+    sockets = [client.sock for client in clients]
+    for round_ in range(3 * CONNECTIONS):
+        for client in clients:
+            path = f"/long/{round_}" if round_ % 2 else f"/{round_}"
+            assert ask(client, path) == (f"begun {path}" if round_ % 2 else path)
+    assert [client.sock for client in clients] == sockets  # http.client opens another when one was closed
+
+
+def test_a_request_that_came_with_the_one_before_is_answered_after_its_long_answer(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        client.sendall(b"".join(b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % path for path in (b"long", b"short")))
+        answered = b""
+        while not answered.endswith(b"/short"):
+            some = client.recv(4096)
+            assert some, answered
+            answered += some
+    assert answered.index(b"begun ") < answered.index(b"0\r\n\r\n") < answered.index(b"/short")
+
+
+@pytest.mark.parametrize("request_", ["GET /long HTTP/1.1\r\nHost: a\r\nConnection: close", "GET /long HTTP/1.0"])
+def test_a_connection_that_nobody_wants_kept_is_closed_after_a_long_answer(server: Server, request_: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        client.sendall(f"{request_}\r\n\r\n".encode())
+        answered = b"".join(iter(lambda: client.recv(4096), b""))
+    assert b"Connection: close" in answered
+    assert b"/long" in answered
+
+
+def test_open_long_answers_and_clients_that_left_them_take_no_place_of_others(server: Server) -> None:
+    for _ in range(3):
+        listening = [begun(server) for _ in range(2 * CONNECTIONS)]
+        assert ask(server.connect(), "/1") == "/1"
+        for client in listening:
+            client.close()
+
+
+def test_a_server_that_stops_waits_for_no_long_answer(server: Server) -> None:
+    listening = begun(server)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=9) == 0
+    listening.close()
+
+
+def begun(server: Server) -> http.client.HTTPConnection:
+    """A client that listens to an answer without an end."""
+    client = server.connect()
+    client.request("GET", "/long/endless")
+    assert client.getresponse().read(6) == b"begun "
+    return client
