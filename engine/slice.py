@@ -296,19 +296,23 @@ def stopped(held: Held, run: Run, session: SliceSession | None = None, values: A
 def stream(
     prepared: Prepared, run: Run, given_: Any, runner: seam.TaskRunner, control: RunControl
 ) -> AsyncIterator[Any]:
-    """LangGraph's stream of a run, its parts as they are."""
+    """LangGraph's stream of a run, its parts as they are. It is given the very config: a run that waits is to keep one
+    and not two."""
     request = run.request
     blocks = PROTOCOL in request.stream_mode
     may_stop = seam.may_stop(prepared.graph, request.interrupt_before, request.interrupt_after)
-    configurable = {**prepared.config["configurable"], seam.RUNNER_SUBMIT: runner, seam.CONTENT_BLOCKS: blocks}
+    config = prepared.config
+    config["configurable"] |= {seam.RUNNER_SUBMIT: runner, seam.CONTENT_BLOCKS: blocks}
     callbacks: list[Any] = [prepared.meter] if prepared.meter else []  # first: what it refuses is not begun
     callbacks += [Callbacks(prepared.ledger)] if prepared.ledger.is_on else []
+    config["callbacks"] = callbacks
     as_events = "events" in request.stream_mode
-    named = {"run_id": UUID(run.run_id)} if as_events else {}  # clients look for the root by the run's id
+    if as_events:
+        config["run_id"] = UUID(run.run_id)  # clients look for the root by the run's id
     begin: Any = partial(prepared.graph.astream_events, version="v2") if as_events else prepared.graph.astream
     parts: AsyncIterator[Any] = begin(
         given_,
-        {**prepared.config, **named, "configurable": configurable, "callbacks": callbacks},
+        config,
         context=request.context,
         stream_mode=modes_of(request, may_stop=may_stop),
         interrupt_before=request.interrupt_before,

@@ -5,6 +5,7 @@ Every function returns a :class:`Call`; who sends it decides between the web's t
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -547,6 +548,9 @@ def decode(fields: Mapping[str, bytes]) -> Run:
     def text(name: str) -> str:
         return fields.get(name, b"").decode()
 
+    def shared(name: str) -> str:  # what many runs in hand have in common is there once
+        return sys.intern(text(name))
+
     def json(name: str) -> Any:
         return wire.decode(fields[name]) if fields.get(name) else None
 
@@ -558,11 +562,11 @@ def decode(fields: Mapping[str, bytes]) -> Run:
     return Run(
         run_id=text("run_id"),
         thread_id=text("thread_id"),
-        assistant_id=text("assistant_id"),
-        graph_id=text("graph_id"),
+        assistant_id=shared("assistant_id"),
+        graph_id=shared("graph_id"),
         phase=Phase(text("phase")),
-        queue=text("queue"),
-        strategy=text("strategy"),  # type: ignore[arg-type]  # only validated words are stored
+        queue=shared("queue"),
+        strategy=shared("strategy"),  # type: ignore[arg-type]  # only validated words are stored
         created_at=int(fields["created_at"]),
         updated_at=int(fields["updated_at"]),
         request=RunRequest(**json("request")),
@@ -573,12 +577,12 @@ def decode(fields: Mapping[str, bytes]) -> Run:
         due_at=number("due_at"),
         progress_at=number("progress_at"),
         token=number("token") or 0,
-        owner=text("owner") or None,
+        owner=shared("owner") or None,
         cancel=text("cancel") or None,  # type: ignore[arg-type]
         error=json("error"),
         entered=text("entered"),  # type: ignore[arg-type]
         base_step=number("base_step"),
-        fingerprint=text("fingerprint"),
+        fingerprint=shared("fingerprint"),
         slices=number("slices") or 0,
         lost_slice=number("lost_slice") or 0,
         lost_from=number("lost_from") or 0,
@@ -595,7 +599,7 @@ def decode(fields: Mapping[str, bytes]) -> Run:
         replays=number("replays") or 0,
         discarded=text("discarded") or None,
         left_running=text("left_running"),
-        tenant=text("tenant"),
+        tenant=shared("tenant"),
         trace=text("trace"),
         user=json("user"),
         delivery=_delivery(fields) if "webhook:state" in fields else None,
