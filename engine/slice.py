@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 import traceback
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -122,7 +123,7 @@ class _Slice:
         # Asked of every task about each of its siblings, so of most graphs it is better known beforehand.
         self._may_send_away = any(policy.may_leave_home for policy in prepared.policies.values())
         self._one_step = worker.settings.quantum_s == 0 and not self._forgets
-        #: When the slice is used up, on the loop's clock, if it ever is.
+        #: When the slice is used up, on the process's clock, if it ever is.
         self._used_up_at = self._quantum_ends_at()
 
     async def run(self, answered: Iterable[str]) -> Outcome:
@@ -173,12 +174,12 @@ class _Slice:
     def _quantum_ends_at(self) -> float | None:
         quantum_s = self._worker.settings.quantum_s
         in_one = not quantum_s or self._forgets or self._run.request.durability == "exit"
-        return None if in_one else asyncio.get_running_loop().time() + quantum_s
+        return None if in_one else time.monotonic() + quantum_s
 
     def _drain_if_used_up(self) -> None:
         """Asked at both edges of a superstep: there is one part of the stream at its end at least, unless it wrote
         nothing."""
-        if self._used_up_at is not None and asyncio.get_running_loop().time() >= self._used_up_at:
+        if self._used_up_at is not None and time.monotonic() >= self._used_up_at:
             self._control.request_drain("quantum")
 
     async def _consume(self, runner: seam.TaskRunner) -> Outcome:  # noqa: C901, PLR0911 - one outcome each
