@@ -29,6 +29,7 @@ from runyard.engine.seam.graphs import (
     with_events,
     writes_of,
 )
+from runyard.engine.seam.queue import StreamQueue
 from runyard.engine.seam.runner import Afterwards, Begin, Execute, NotHere, Once, TaskRunner
 from runyard.engine.seam.saved import interrupts_of, outputs_of, stopped_at_breakpoint
 from runyard.engine.seam.shapes import Shape, difference, fingerprint, shape, waiting_nodes
@@ -48,7 +49,7 @@ CONTENT_BLOCKS = CONFIG_KEY_STREAM_MESSAGES_V2
 
 __all__ = [
     "CONTENT_BLOCKS", "ERROR", "INTERRUPT", "NULL_TASK_ID", "RUNNER_SUBMIT", "START", "Afterwards", "Begin", "Execute",
-    "InsideNodes", "NotHere", "Once", "Routes", "Shape", "StepsLeft", "TaskRunner", "bind", "channel_at",
+    "InsideNodes", "NotHere", "Once", "Routes", "Shape", "StepsLeft", "StreamQueue", "TaskRunner", "bind", "channel_at",
     "destinations", "difference", "failed_of", "fingerprint", "forgets", "interrupts_of", "is_root", "is_sent",
     "is_sync", "may_stop", "node_metadata", "outputs_of", "routes", "runs_nothing_next", "shape", "stand_in",
     "step_of", "stopped_at_breakpoint", "waiting_nodes", "with_events", "writes_of",
