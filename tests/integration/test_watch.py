@@ -33,8 +33,10 @@ def bench(redis_url: str) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def watch(bench: Bench) -> Watch:
-    return Watch(bench.store, bench.keys)
+def watch(bench: Bench) -> Iterator[Watch]:
+    made = Watch(bench.store, bench.keys)
+    yield made
+    made.close()  # else its thread subscribes anew, and the next test counts it
 
 
 class Teller:
@@ -165,6 +167,7 @@ def test_a_reader_outlives_a_restart_of_the_store_and_is_rung_again(tmp_path: Pa
             teller.tell(3)
             teller.end()
             assert reader.result(timeout=10) == ["1", "2", "3"]
+        watch.close()
         bench.close()
 
 
@@ -215,6 +218,7 @@ def test_who_waits_since_before_a_run_was_recorded_is_told_its_result_and_reads_
     assert events.result_in(told) == b'{"n":1}'
     assert looks(bench) == before
     assert bench.do(events.end(bench.keys, run.run_id)) == [told]
+    watch.close()
     bench.close()
 
 
