@@ -136,6 +136,7 @@ def wire_up(settings: Settings, wake: SendWakes | None = None) -> Wiring:
         make_relay(service),
         spare_threads(os.environ.get("RUNYARD_WEB_THREADS")),
         index_of(project.store, load_embeddings(project)),
+        letters=letters,
     )
 
 
@@ -162,7 +163,7 @@ def _begin(wiring: Wiring, *, alone: bool) -> None:
 
 
 def _warm_up(wiring: Wiring, alone: bool) -> None:
-    wiring.catalog.warm_up()
+    wiring.warm_up()
     if alone:
         spare()
 

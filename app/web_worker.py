@@ -59,7 +59,9 @@ class WebWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         door = self._answering.door = _Door(self, req, conn)
-        return super().handle_request(req, door) and not door.is_lent
+        kept = super().handle_request(req, door)
+        door.send_head()
+        return kept and not door.is_lent
 
     def enqueue_req(self, conn: Any) -> None:
         self._hand_to_a_thread(self.handle, conn)
@@ -135,13 +137,18 @@ class _Borrowed(socket.socket):
 
 
 class _Door:
-    """A connection for one request, and its socket as the application sees it, which may take it over: what gunicorn
-    then still says of its own answer is said to nobody."""
+    """A connection for one request, and its socket as gunicorn and the application see it.
+
+    The application may take it over: what gunicorn then still says of its own answer is said to nobody. The head of an
+    answer goes out with the first of its body, where that is known to come: one packet, and the client is woken once.
+    """
 
     def __init__(self, worker: WebWorker, req: Any, conn: Any) -> None:
         self.client, self.server = conn.client, conn.server
         self.is_lent = False
         self._worker, self._req, self._conn = worker, req, conn
+        self._head = b""
+        self._begun = False
 
     @property
     def sock(self) -> _Door:
@@ -159,11 +166,25 @@ class _Door:
         return worker.lend(conn, kept=bool(kept))
 
     def sendall(self, data: bytes) -> None:
-        if not self.is_lent:
-            self._conn.sock.sendall(data)
+        if self.is_lent:
+            return
+        if not self._begun and b"\r\nContent-Length: " in data:
+            self._head = data
+        else:
+            self._conn.sock.sendall(self._head + data)
+            self._head = b""
+        self._begun = True
+
+    def send_head(self) -> None:
+        """What was kept back until now: nothing followed it."""
+        if self._head:
+            self._conn.sock.sendall(self._head)
+            self._head = b""
 
     def send(self, data: bytes) -> int:
+        """A word before the answer."""
         return len(data) if self.is_lent else self._conn.sock.send(data)
 
     def __getattr__(self, name: str) -> Any:
+        self.send_head()  # somebody sends by other means, a file for instance
         return getattr(self._conn.sock, name)

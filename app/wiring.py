@@ -52,6 +52,8 @@ class Wiring:
     queue_depth: Callable[[str], int | None]
     _service: Service
     relay: Relay
+    #: Writes the wake-ups that the store sends itself; None: it does not.
+    letters: Letters | None = field(default=None, kw_only=True)
     #: What Prometheus is answered, made for each scrape.
     registries: Callable[[], list[Collected]] = field(default=list, kw_only=True)
     #: Threads that may wait for a moment: the others are there for short requests.
@@ -105,6 +107,13 @@ class Wiring:
                 open_store(self._service.store, self._service.keys)
                 self._opened = True
         return self._service
+
+    def warm_up(self) -> None:
+        """Do what else the first request would wait for: load each graph, and what writes its wake-up."""
+        self.catalog.warm_up()
+        if self.letters is not None:
+            for known in self.catalog.all():
+                self.letters(Wake(run_id="", queue=self.settings.queue, graph_id=known.graph_id, label=known.graph_id))
 
     def tell_of_cancelled(self, tell: Callable[[Run], None]) -> None:
         """Have ``tell`` told of every run that is cancelled while no worker has it."""

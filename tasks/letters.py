@@ -36,8 +36,9 @@ class Letters:
         form, body = self._forms[known]
         filled = base64.b64encode(body.replace(_RUN.encode(), wake.run_id.encode()))
         form = form.replace(b'"body": ""', b'"body": "%b"' % filled).replace(_RUN.encode(), wake.run_id.encode())
+        own = str(uuid.uuid4()).encode()  # one does: the task's id and the delivery's are never looked for together
         for blank in (_TASK, _TAG):
-            form = form.replace(blank.encode(), str(uuid.uuid4()).encode())
+            form = form.replace(blank.encode(), own)
         return wake.queue, form
 
     def _form(self, wake: Wake) -> tuple[bytes, bytes]:

@@ -168,6 +168,7 @@ class SyncStore:
             socket_connect_timeout=timeout_s,
             retry=_Patience(retry_s),
             redis_connect_func=_greet,
+            driver_info=None,  # else two commands, and a look at what is installed, for each connection
             health_check_interval=30,
         )
         return cls(redis.Redis(connection_pool=pool), vault=vault)
@@ -275,6 +276,7 @@ class AsyncStore:
             socket_connect_timeout=timeout_s,
             retry=_AsyncPatience(retry_s),
             redis_connect_func=_agreet,
+            driver_info=None,  # else two commands, and a look at what is installed, for each connection
             health_check_interval=30,
         )
         return cls(redis.asyncio.Redis(connection_pool=pool), timeout_s=timeout_s, vault=vault)

@@ -125,6 +125,22 @@ def test_a_server_that_stops_waits_for_no_client_to_ask_again(server: Server) ->
     assert server.process.wait(timeout=9) == 0
 
 
+def test_a_head_without_a_body_is_not_kept_back(server: Server) -> None:
+    client = server.connect()
+    for path in ("/1", "/2"):
+        client.request("HEAD", path)
+        answer = client.getresponse()
+        assert (answer.status, answer.headers["Content-Length"], answer.read()) == (200, "2", b"")
+    assert ask(client, "/3") == "/3"
+
+
+def test_a_short_answer_is_one_packet(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        for _ in range(20):
+            client.sendall(b"GET /body HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(4096).endswith(b"\r\n\r\n/body")
+
+
 def test_a_connection_is_there_for_the_next_request_once_a_long_answer_has_ended(server: Server) -> None:
     clients = [server.connect() for _ in range(THREADS)]
     sockets = [client.sock for client in clients]
