@@ -75,8 +75,7 @@ async def _advanced(worker: Worker, run_id: str, nonce: str, tell: Tell) -> list
     run_id = claim.run.run_id  # perhaps another's: a wake-up only says that there is something to do
     worker.took(claim.run.queue, claim.woken_ms, claim.now_ms)
     _count_wakeup(claim, claim.run.queue)
-    ids = ids_of(claim.run)
-    log.info("run.claimed", **ids, slice=claim.run.slices + 1, came_from=claim.came_from or "new")
+    log.info("run.claimed", **ids_of(claim.run), slice=claim.run.slices + 1, came_from=claim.came_from or "new")
     with worker.keeper.holding(run_id, claim.fence) as held, worker.slicing(claim.run, "") as note:
         try:
             steps = worker.steps(claim.run, claim.fence)
@@ -84,7 +83,7 @@ async def _advanced(worker: Worker, run_id: str, nonce: str, tell: Tell) -> list
             came_to = type(outcome).__name__.lower()
             metrics.inc("runyard_slices_total", claim.run.graph_id, came_to)
             if isinstance(outcome, (Advanced, Dispatched, RetryLater)):  # the others are told with what they change
-                log.info("run.slice_ended", **ids, outcome=came_to)
+                log.info("run.slice_ended", **ids_of(claim.run), outcome=came_to)
             wakes = await commit(worker, claim.run, steps, outcome)
             tell(claim.run, outcome)
             note(outcome)

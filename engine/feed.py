@@ -56,7 +56,7 @@ class Feed:
         self._skip_cached = repeats or nodes_only
         self._repeated = repeated if repeated is not None else []
         self._nodes_only = nodes_only
-        self._messages = _LegacyMessages()
+        self._messages: _LegacyMessages | None = None
         self._protocol = ProtocolFeed(self._tell) if PROTOCOL in self._asked else None
         #: The latest values of the graph, without what it is interrupted by.
         self.values: Any = None
@@ -134,6 +134,7 @@ class Feed:
         if "messages-tuple" in self._asked:
             self._tell("messages", namespace, data)
         if "messages" in self._asked:
+            self._messages = self._messages or _LegacyMessages()
             for name, event in self._messages.events(*data):
                 self._tell(name, namespace, event)
 

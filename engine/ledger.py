@@ -78,7 +78,7 @@ class Ledger:
         self._run, self._steps = run, steps
         self._prices, self._routes, self._sinks = prices or Prices(), routes or {}, sinks
         self._about = About.of(run)
-        self._place = {"worker": worker_id, "slice": run.slices + 1}
+        self._worker_id, self._slice = worker_id, run.slices + 1
         self._waited_ms, self._after_crash = waited_ms, after_crash
         self._first_step: int | None = None
         self._tasks: dict[str, _Task] = {}
@@ -178,7 +178,8 @@ class Ledger:
         if not self.is_on:
             return
         at_ms = said.pop("timestamp", None) or round(time.time() * 1000)
-        record = {"kind": kind.value, "status": status.value, "timestamp": at_ms, **self._place, **said}
+        record = {"kind": kind.value, "status": status.value, "timestamp": at_ms, "worker": self._worker_id,
+                  "slice": self._slice, **said}  # fmt: skip
         packed = orjson.dumps({name: value for name, value in record.items() if value is not None})
         if self._steps.keeps_records:
             self._steps.note(packed)

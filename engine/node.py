@@ -86,7 +86,6 @@ class NodeRunner:
         self._trying: dict[str, tuple[int, Clock]] = {}
         #: What this process may be killed for: task id to its attempt.
         self._running: dict[str, dict[str, Any]] = {}
-        self._kept = Kept(worker.store, worker.keys, run, graph.checkpointer.serde)  # type: ignore[union-attr]
         self.gate = Gate(worker, run, fence, branch, steps.tell)
         #: How many tasks are under way.
         self._at_work = 0
@@ -208,7 +207,7 @@ class NodeRunner:
             raise
         self._ledger.succeeded(task, clock.began_at, clock.took_s())
         if (stale := self._policy(task).stale) is not None:
-            await self._kept.remember(task, stale, result)
+            await self._kept().remember(task, stale, result)
         return result
 
     async def _as_part(
@@ -364,6 +363,10 @@ class NodeRunner:
             elapsed = time.monotonic() - began
             raise NodeTimeoutError(task.name, elapsed, kind="run", run_timeout=deadline_s) from None
 
+    def _kept(self) -> Kept:
+        worker, saver = self._worker, self._graph.checkpointer
+        return Kept(worker.store, worker.keys, self._run, saver.serde)  # type: ignore[union-attr]
+
     def _journal(self, task: PregelExecutableTask) -> Journal:
         worker = self._worker
         return Journal(worker.keys, self._run.run_id, task.id, self._fence, worker.store, worker.sync_store)
@@ -442,7 +445,7 @@ class NodeRunner:
         how: dict[str, Any] = {"instead": "fallback"}
         async with asyncio.timeout(deadline_s):
             if (stale := stale_of(fallback)) is not None:
-                value, age_s = await self._kept.recall(task, stale)
+                value, age_s = await self._kept().recall(task, stale)
                 how = {"instead": "stale", "age_s": round(age_s, 3)}
             else:
                 value = await fallback_of(self._graph, task, fallback, error)
