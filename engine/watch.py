@@ -138,8 +138,9 @@ class Watch:
         with self._lock:
             self._closed = True
             if self._channel is not None:
+                # Its thread hears of that and closes it: closed under a read, it would connect and subscribe anew.
                 with suppress(redis.RedisError, OSError):
-                    self._channel.close()
+                    self._channel.unsubscribe()  # type: ignore[no-untyped-call]
 
     def events(
         self, run_id: str, after: str = events.START, *, pause_s: float = 5.0, only_end: bool = False
@@ -238,6 +239,8 @@ class Watch:
 
     def _tell(self, verb: str, *channels: str) -> None:
         """Change the subscription. When the store is away, redis-py subscribes to everything anew once it is back."""
+        if self._closed:
+            return
         if self._channel is None:
             self._channel = self._store.subscription()
             threading.Thread(target=self._listen_for_ever, args=(self._channel,), name="watch", daemon=True).start()
@@ -259,6 +262,8 @@ class Watch:
             except Exception:  # without this thread no bell would ever ring again
                 log.exception("watch.failed")
                 time.sleep(0.2)
+        with suppress(redis.RedisError, OSError):
+            channel.close()
 
     def _hear(self, channel: str, data: bytes) -> None:
         is_end = channel.endswith(":ends")

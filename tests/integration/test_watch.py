@@ -249,6 +249,22 @@ def test_an_end_whose_news_was_lost_is_found_by_looking(
         assert awaited.end(run, within_s=5) is not None
 
 
+def test_a_watch_that_is_closed_while_it_reads_leaves_no_thread_and_no_subscription(bench: Bench) -> None:
+    def threads() -> int:
+        return sum(thread.name == "watch" for thread in threading.enumerate())
+
+    before = threads()
+    for _ in range(20):
+        run, watch = bench.record(), Watch(bench.store, bench.keys)
+        with watch.awaited() as awaited:
+            awaited.begin(run)
+            eventually(lambda run=run: hears_ends(bench, run))
+            bench.end(run, recorded(bench, run))
+            assert awaited.end(run, within_s=5) is not None  # its thread has heard of it, and reads on
+            watch.close()
+            eventually(lambda run=run: not hears_ends(bench, run) and threads() <= before)
+
+
 def test_who_waits_for_another_run_than_it_began_with_or_comes_late_looks_first(bench: Bench, watch: Watch) -> None:
     teller = Teller(bench)
     with watch.awaited() as awaited:
