@@ -55,6 +55,8 @@ class SliceSession:
     run_key: str | None = None
     #: The run that checkpoints are deleted with (rollback); without it, ``run_id`` of their metadata.
     run_id: str | None = None
+    #: Thread and checkpoint namespace -> their keys.
+    places: dict[tuple[str, str], Place] = field(default_factory=dict)
     #: Checkpoint namespace -> id of the latest checkpoint that was loaded or put in it.
     head: dict[str, str] = field(default_factory=dict)
     #: Namespaces that the slice has put a checkpoint in.
@@ -347,7 +349,13 @@ class RedisSaver(BaseCheckpointSaver[str]):
 
     def _place(self, config: RunnableConfig) -> Place:
         configurable = config["configurable"]
-        return place_of(self._keys, configurable["thread_id"], configurable.get("checkpoint_ns", ""))
+        thread_id, namespace = configurable["thread_id"], configurable.get("checkpoint_ns", "")
+        if self.session is None:
+            return place_of(self._keys, thread_id, namespace)
+        place = self.session.places.get((thread_id, namespace))
+        if place is None:
+            place = self.session.places[thread_id, namespace] = place_of(self._keys, thread_id, namespace)
+        return place
 
     def _get_call(self, config: RunnableConfig) -> Call[Reply]:
         return calls.get_checkpoint(self._place(config), get_checkpoint_id(config))
@@ -375,7 +383,11 @@ class RedisSaver(BaseCheckpointSaver[str]):
         session.primed = False
         values, emptied = codec.encode_values(self.serde, place, checkpoint["channel_values"], new_versions)
         full = get_checkpoint_metadata(config, metadata)
-        listed = place.namespace in session.put_in and (place.namespace, checkpoint["id"]) not in session.early
+        listed = (
+            session.run_id is not None  # else each may be another run's
+            and place.namespace in session.put_in
+            and (place.namespace, checkpoint["id"]) not in session.early
+        )
         return calls.checkpoint_part(
             place,
             checkpoint["id"],

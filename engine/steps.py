@@ -24,6 +24,9 @@ EVENTS_WAIT_S = 0.003
 #: How long both may wait when no node is at work: the checkpoint follows as soon as the loop comes to it, which on a
 #: worker with many runs in hand takes longer than the above, and each save that goes out before is one more.
 BETWEEN_S = 0.05
+#: After how many events and records the oldest above those to keep go. The store drops a hundred entries of a stream
+#: at a time, so more often is of no use.
+TRIM_EVERY = 100
 
 
 class Steps:
@@ -43,11 +46,13 @@ class Steps:
         *,
         keep_events: int,
         keep_records: int,
+        goes_on: bool = False,
         hold_s: float = 0.0,
         saved: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """About so many events and records of a run stay in the store; 0 records: none are kept. ``hold_s``: how long
-        all that may wait waits at least. ``saved`` is told how many seconds each checkpoint took."""
+        """About so many events and records of a run stay in the store; 0 records: none are kept. ``goes_on``: the run
+        has had a slice before. ``hold_s``: how long all that may wait waits at least. ``saved`` is told how many
+        seconds each checkpoint took."""
         self._saved = saved
         self._hold_s = hold_s
         self.fence = fence
@@ -58,6 +63,8 @@ class Steps:
         self._records: list[bytes] = []
         #: How many saves were sent; when the thread's log was seen to name the run, on the loop's clock.
         self._number = 0
+        #: Events and records since the oldest went; what earlier slices left is not known.
+        self._untrimmed = TRIM_EVERY if goes_on else 0
         self._listed_at: float | None = None
         self._under_way: asyncio.Future[Any] | None = None
         #: Whether what is under way holds more than events and records.
@@ -201,19 +208,28 @@ class Steps:
     def _take(self) -> list[Part]:
         """Everything that waits, as it is to be saved: records before what they are about."""
         parts, self._parts = self._parts, []
-        if self._records:
-            packed = self._records[:]  # other threads append to this very list
-            del self._records[: len(packed)]
-            parts.insert(0, records.part(self._keys, self._run_id, packed, keep=self._keep_records))
-        if self._events:
-            told, self._events = self._events, []
-            parts.append(self._of_events(told))
+        packed, told = self._records[:], self._events
+        trims = self._trims(len(packed) + len(told))
+        if packed:
+            del self._records[: len(packed)]  # other threads append to this very list
+            keep = self._keep_records if trims else None
+            parts.insert(0, records.part(self._keys, self._run_id, packed, keep=keep))
+        if told:
+            self._events = []
+            parts.append(self._of_events(told, trims=trims))
         return parts
 
-    def _of_events(self, told: list[tuple[str, bytes]]) -> Part:
+    def _trims(self, fresh: int) -> bool:
+        """Whether so many events and records are to push out the oldest."""
+        self._untrimmed += fresh
+        trims = self._untrimmed >= TRIM_EVERY
+        if trims:
+            self._untrimmed = 0
+        return trims
+
+    def _of_events(self, told: list[tuple[str, bytes]], *, trims: bool = False) -> Part:
         now = self._loop.time()
         listed = self._listed_at is not None and now < self._listed_at + events.LISTED_FOR_S
         self._listed_at = self._listed_at if listed else now
-        return events.part(
-            self._keys, self._run_id, told, keep=self._keep_events, thread_id=self._thread_id, listed=listed
-        )
+        keep = self._keep_events if trims else None
+        return events.part(self._keys, self._run_id, told, keep=keep, thread_id=self._thread_id, listed=listed)

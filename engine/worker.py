@@ -169,7 +169,8 @@ class Worker:
         keep = settings.max_records if settings.ledger == "on" else 0
         return Steps(
             self.store, self.keys, run.run_id, run.thread_id, fence,
-            keep_events=settings.max_events, keep_records=keep, hold_s=self.hold_s, saved=self.pace.saved,
+            keep_events=settings.max_events, keep_records=keep, goes_on=run.slices > 0, hold_s=self.hold_s,
+            saved=self.pace.saved,
         )  # fmt: skip
 
     def ledger(

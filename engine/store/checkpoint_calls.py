@@ -110,38 +110,21 @@ def checkpoint_part(
 
     Of a graph within the run's only whoever holds the fence is told, for the count of crashes; ``first`` forgets that,
     and tells the run that its input is saved: not needed where the caller has told it so, and put none of such a graph
-    since. ``listed``: the caller has put another checkpoint of the namespace before, and no writes for this one.
+    since. ``listed``: the caller has put another checkpoint of the namespace for this run before, and no writes for
+    this one. The index of the run names the first of each slice only: see :func:`checkpoint_upkeep.delete_for_runs`.
     """
     key = place.checkpoint(checkpoint_id)
     tell: str | int = ""
     if run_key is not None and step is not None:
         tell = place.depth or ("first" if first else "run")
-    return Part(
-        "checkpoint",
-        (
-            place.checkpoints,
-            key,
-            place.channels,
-            place.partition.run_checkpoints(run_id) if run_id else key,
-            *(() if listed else (place.namespaces, place.loose)),
-        ),
-        (
-            checkpoint_id,
-            body,
-            metadata,
-            parent_id,
-            versions,
-            run_id,
-            place.run_member(checkpoint_id) if run_id else "",
-            tell,
-            step or 0,
-            len(values),
-            *values,
-            *emptied,
-            *(() if listed else (place.namespace, place.loose_member(checkpoint_id))),
-        ),
-        run_key,
-    )
+    keys: tuple[str, ...] = (place.checkpoints, key, place.channels)
+    listing: tuple[str, ...] = ()
+    if not listed:
+        keys += (place.namespaces, place.loose, place.partition.run_checkpoints(run_id) if run_id else key)
+        member = place.run_member(checkpoint_id) if run_id else ""
+        listing = (place.namespace, place.loose_member(checkpoint_id), member)
+    about = (checkpoint_id, body, metadata, parent_id, versions, run_id, tell, step or 0, len(values))
+    return Part("checkpoint", keys, (*about, *values, *emptied, *listing), run_key)
 
 
 def writes_part(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TypeVar
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -49,12 +50,15 @@ def delete_for_runs(keys: Keys, run_ids: Sequence[str], *, fence: Fence | None) 
 
     The latest checkpoint of a thread is then the newest that is left. A thread that was copied keeps its copies: the
     runs are not its own. A later run's DeltaChannel that was built on a removed one loses that part of its history.
+
+    A run's index names the first checkpoint that each of its slices put in a namespace; the others are newer than that,
+    and say whose they are.
     """
     for run_id in run_ids:
         members = yield from _members_of_run(keys, run_id)
         for (thread_id, namespace), ids in _grouped(members).items():
             place = place_of(keys, thread_id, namespace)
-            found = yield from _records(place, sorted(ids, reverse=True))
+            found = yield from _records(place, (yield from all_ids(place, from_id=min(ids))))
             own = [replace(record, run_id="") for record in found if record.run_id == run_id]
             yield from _drop(place, own, fence)
             yield from _tidy(keys, place, fence)
@@ -85,7 +89,8 @@ def _keep_latest(place: Place, serde: SerializerProtocol, fence: Fence | None) -
     found = yield from _records(place, (yield from all_ids(place)), metadata=True)
     [fields] = yield [calls.channel_fields(place)]
     kept = needed_for_latest(found, frozenset(fields), serde)
-    yield from _drop(place, [record for record in found if record.checkpoint_id not in kept], fence)
+    heirs = {record.run_id: record.checkpoint_id for record in found if record.checkpoint_id in kept}
+    yield from _drop(place, [record for record in found if record.checkpoint_id not in kept], fence, heirs)
     yield from _sweep(place, fence)
 
 
@@ -133,12 +138,12 @@ def _grouped(members: Sequence[tuple[str, str, str]]) -> Mapping[tuple[str, str]
     return groups
 
 
-def all_ids(place: Place) -> Plan[list[str]]:
-    """All ids of a namespace, newest first."""
+def all_ids(place: Place, *, from_id: str = "") -> Plan[list[str]]:
+    """All ids of a namespace, or all from one on, newest first."""
     ids: list[str] = []
     while True:
         highest = f"({ids[-1]}" if ids else "+"
-        [some] = yield [reading.checkpoint_ids(place, highest, "-", READ_BATCH)]
+        [some] = yield [reading.checkpoint_ids(place, highest, f"[{from_id}" if from_id else "-", READ_BATCH)]
         ids.extend(some)
         if len(some) < READ_BATCH:
             return ids
@@ -151,9 +156,12 @@ def _records(place: Place, ids: Sequence[str], *, metadata: bool = False) -> Pla
     return found
 
 
-def _drop(place: Place, dropped: Sequence[Record], fence: Fence | None) -> Plan[None]:
+def _drop(
+    place: Place, dropped: Sequence[Record], fence: Fence | None, heirs: Mapping[str, str] = MappingProxyType({})
+) -> Plan[None]:
+    """``heirs``: of runs that keep some, the oldest of those, which stand in their indexes for what is removed."""
     for some in batches(dropped):
-        yield [calls.drop_checkpoints(place, some, fence=fence)]
+        yield [calls.drop_checkpoints(place, some, heirs, fence=fence)]
 
 
 def _drop_loose(keys: Keys, thread_id: str, loose: Sequence[tuple[str, str]], fence: Fence | None) -> Plan[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ def records(place: Place, checkpoint_ids: Sequence[str], *, metadata: bool) -> l
 
 
 def run_members(partition: Partition, run_id: str) -> Call[list[tuple[str, str, str]]]:
-    """Thread, namespace and id of each checkpoint that is deleted with a run."""
+    """Thread, namespace and id of checkpoints that are deleted with a run: of each slice the first in a namespace."""
 
     def parse(reply: Any) -> list[tuple[str, str, str]]:
         split = (member.decode().split("\0") for member in reply)
@@ -80,22 +80,26 @@ def everything(place: Place, checkpoint_id: str) -> Call[list[bytes]]:
     return Call.command("HGETALL", place.checkpoint(checkpoint_id), parse=_flat)
 
 
-def drop_checkpoints(place: Place, dropped: Sequence[Record], *, fence: Fence | None) -> Call[int]:
-    """Remove checkpoints, and their entries in the indexes of their runs."""
+def drop_checkpoints(
+    place: Place, dropped: Sequence[Record], heirs: Mapping[str, str], *, fence: Fence | None
+) -> Call[int]:
+    """Remove checkpoints, and their entries in the indexes of their runs; ``heirs``: by run the checkpoint that takes
+    the place of such an entry, if any does."""
     keys: list[str] = []
     words: list[Arg] = []
     for record in dropped:
-        key = place.checkpoint(record.checkpoint_id)
-        keys += (key, place.partition.run_checkpoints(record.run_id) if record.run_id else key)
-        words += (record.checkpoint_id, place.run_member(record.checkpoint_id) if record.run_id else "")
+        key, run_id, heir = place.checkpoint(record.checkpoint_id), record.run_id, heirs.get(record.run_id)
+        keys += (key, place.partition.run_checkpoints(run_id) if run_id else key)
+        words += (record.checkpoint_id, place.run_member(record.checkpoint_id) if run_id else "")
+        words.append(place.run_member(heir) if run_id and heir else "")
     return _drop(place, keys, words, fence)
 
 
 def drop_run_members(place: Place, run_id: str, checkpoint_ids: Sequence[str], *, fence: Fence | None) -> Call[int]:
     """Remove entries of the index of a run; the checkpoints themselves are not touched."""
     index = place.partition.run_checkpoints(run_id)
-    words = [word for checkpoint_id in checkpoint_ids for word in ("", place.run_member(checkpoint_id))]
-    return _drop(place, [index] * len(words), words, fence)
+    words = [word for checkpoint_id in checkpoint_ids for word in ("", place.run_member(checkpoint_id), "")]
+    return _drop(place, [index] * (2 * len(checkpoint_ids)), words, fence)
 
 
 def _drop(place: Place, keys: Sequence[str], words: Sequence[Arg], fence: Fence | None) -> Call[int]:

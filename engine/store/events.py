@@ -62,17 +62,18 @@ def part(
     run_id: str,
     events: Sequence[tuple[str, bytes]],
     *,
-    keep: int,
+    keep: int | None,
     thread_id: str | None = None,
     listed: bool = False,
 ) -> Part:
     """Events to save. Without any, readers of the thread learn that the run has begun.
 
-    About ``keep`` entries stay in the stream: a reader that falls further behind misses the oldest. Readers of the
-    thread see the run only when ``thread_id`` is given; ``listed``: their log is sure to name it.
+    About ``keep`` entries stay in the stream, or all, for this once, when it is None: a reader that falls further
+    behind misses the oldest. Readers of the thread see the run only when ``thread_id`` is given; ``listed``: their log
+    is sure to name it.
     """
     at = keys.of_run(run_id)
-    wanted, words = [at.events(run_id)], list[str | bytes | int]([keep])
+    wanted, words = [at.events(run_id)], list[str | bytes | int]([keep or ""])
     if thread_id:
         wanted.append(at.thread(thread_id))
         if not listed:

@@ -52,7 +52,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:run:<run>:effects` | hash | what its nodes did to the world outside, each once | with the run |
 | `P:run:<run>:webhook` | hash | what its webhook is to be told of its thread: values and their edits, interrupts | delivered, or with the run |
 | `P:run:<run>:calls` | hash | calls of models and tools under way, as above; only with a budget for such | they end, or a minute after the last |
-| `P:run:<run>:checkpoints` | set | the checkpoints a run made, `<thread>\\0<ns>\\0<id>`; not those of a copied thread | with those checkpoints |
+| `P:run:<run>:checkpoints` | set | where the checkpoints that a run made begin, `<thread>\\0<ns>\\0<id>`: of each slice the first in a namespace; not those of a copied thread | with those checkpoints |
 | `P:thread:<thread>` | hash | the thread: metadata, active run, interrupts, latest values: `values`, and up to 32 edits that make the latest of them (`edits` says how many, `values:<n>`) | deleted by a client, or with the one run it was made for |
 | `P:thread:<thread>:runs` | sorted set | its runs by the ms of their making | with the thread |
 | `P:thread:<thread>:queue` | sorted set | its runs that wait for the one before them, by order of arrival | empty |
@@ -99,7 +99,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from runyard.engine.ids import partition_of_run, partition_of_thread
@@ -129,11 +129,11 @@ class Keys:
         return self if tenant == self.tenant else replace(self, tenant=tenant)
 
     def of_thread(self, thread_id: str) -> Partition:
-        return Partition(self.prefix, partition_of_thread(thread_id, self.partitions))
+        return _partition(self.prefix, partition_of_thread(thread_id, self.partitions))
 
     def of_run(self, run_id: str) -> Partition:
         """The partition a run id names; an id that is not ours may name one that is never used, which is harmless."""
-        return _of_run(self.prefix, run_id)
+        return _partition(self.prefix, _number_of_run(run_id))
 
     def of_namespace(self, namespace: tuple[str, ...]) -> Partition:
         """Items of one first label share a partition, so a search below it is one partition's."""
@@ -279,9 +279,7 @@ class Keys:
         return f"{self.assistants}:{assistant_id}:versions"
 
 
-@lru_cache(maxsize=4096)
-def _of_run(prefix: str, run_id: str) -> Partition:
-    return Partition(prefix, partition_of_run(run_id))
+_number_of_run = lru_cache(maxsize=4096)(partition_of_run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,10 +290,11 @@ class Partition:
     number: int
     #: Whose items are meant.
     tenant: str = ""
+    #: What all its keys begin with.
+    tag: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def tag(self) -> str:
-        return f"{self.prefix}:{{{self.number}}}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tag", f"{self.prefix}:{{{self.number}}}")
 
     @property
     def _own(self) -> str:
@@ -471,3 +470,7 @@ class Partition:
 
     def channels(self, thread_id: str, namespace: str) -> str:
         return f"{self.tag}:thread:{thread_id}:channels:{namespace}"
+
+
+#: A partition is asked for its keys a few times for each superstep: it is made once.
+_partition = lru_cache(maxsize=4096)(Partition)

@@ -1,6 +1,6 @@
 -- save_events(keys, k, a, last): append events to a run's stream, and number them through the thread.
 -- KEYS k+ 1 events  2 thread  3 thread's log (when it may not name the run)  without 2 nothing is numbered
--- ARGV a+ 1 most entries to keep  with key 3: 2 run id  3 ms the thread's log is kept  then name, JSON of each event
+-- ARGV a+ 1 most entries to keep, '' = none is to go now  with key 3: 2 run id  3 ms the thread's log is kept  then name, JSON of each event
 -- Readers are told through the channels named like the stream and the log.
 -- A run's beginning has a number, too, and so has its `end`: that is written by the script that ends the run, and takes
 -- the number after the run's last event, which the next run therefore leaves out.
@@ -20,7 +20,9 @@ local function save_events(keys, k, a, last)
   end
   for i = first, last, 2 do
     number = number + 1
-    redis.call('XADD', events, 'MAXLEN', '~', ARGV[a + 1], '*', 'e', ARGV[i], 'd', ARGV[i + 1], 's', number)
+    redis.call('XADD', events, '*', 'e', ARGV[i], 'd', ARGV[i + 1], 's', number)
   end
-  if fresh > 0 then redis.call('PUBLISH', events, 'event') end
+  if fresh == 0 then return end
+  if ARGV[a + 1] ~= '' then redis.call('XTRIM', events, 'MAXLEN', '~', ARGV[a + 1]) end
+  redis.call('PUBLISH', events, 'event')
 end

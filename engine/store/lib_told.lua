@@ -7,3 +7,9 @@ local function tell_run(field, value)
   local n = #told
   told[n + 1], told[n + 2] = field, value
 end
+-- tell_progress(): that the run has come further, once in a script. Needs the library clock.
+local progressed = false
+local function tell_progress()
+  if not progressed then tell_run('progress_at', now_ms()) end
+  progressed = true
+end

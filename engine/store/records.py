@@ -16,10 +16,10 @@ Entry = tuple[str, dict[str, Any]]
 START = "0-0"
 
 
-def part(keys: Keys, run_id: str, packed: Sequence[bytes], *, keep: int) -> Part:
-    """Records to save, as JSON. About ``keep`` stay."""
+def part(keys: Keys, run_id: str, packed: Sequence[bytes], *, keep: int | None) -> Part:
+    """Records to save, as JSON. About ``keep`` stay; all, for this once, when it is None."""
     kept = [keys.seal(record, run_id) for record in packed]
-    return Part("records", (keys.of_run(run_id).records(run_id),), (keep, *kept))
+    return Part("records", (keys.of_run(run_id).records(run_id),), (keep or "", *kept))
 
 
 def read(keys: Keys, run_id: str, after: str = START, *, count: int = 1000) -> Call[list[Entry]]:

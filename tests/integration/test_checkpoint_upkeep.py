@@ -66,6 +66,36 @@ def test_deleting_a_run_leaves_the_thread_as_it_was_before_it(saver: RedisSaver,
     assert latest.config == first
 
 
+def test_a_run_of_two_slices_is_deleted_whole_through_where_each_began(
+    saver: RedisSaver, redis: redis_py.Redis
+) -> None:
+    first = a_run(saver, at("t"), "run-1")
+    before = keyspace(redis)
+    config, made = first, []
+    for _ in range(2):
+        in_hand = saver.bound(SliceSession(run_id="run-2"))
+        config = a_run(in_hand, config, "run-2")
+        a_run(in_hand, at("t", namespace="child:1"), "run-2")
+        made = ids(saver, at("t"))
+    assert redis.smembers(KEYS.of_thread("t").run_checkpoints("run-2")) >= {f"t\0\0{made[i]}".encode() for i in (9, 19)}
+    assert redis.scard(KEYS.of_thread("t").run_checkpoints("run-2")) == 4
+    a_run(saver, config, "run-3")
+    saver.delete_for_runs(["run-3", "run-2"])
+    assert keyspace(redis) == before
+
+
+def test_a_run_whose_first_checkpoints_were_pruned_is_deleted_all_the_same(
+    saver: RedisSaver, redis: redis_py.Redis
+) -> None:
+    in_hand = saver.bound(SliceSession(run_id="run-1"))
+    a_run(in_hand, at("t"), "run-1")
+    saver.prune(["t"])
+    [kept] = ids(saver, at("t"))
+    assert redis.smembers(KEYS.of_thread("t").run_checkpoints("run-1")) == {f"t\0\0{kept}".encode()}
+    saver.delete_for_runs(["run-1"])
+    assert keyspace(redis) == {}
+
+
 def test_deleting_all_runs_leaves_nothing(saver: RedisSaver, redis: redis_py.Redis) -> None:
     a_run(saver, at("t"), "run-1")
     a_run(saver, at("other", namespace="child:1"), "run-1")

@@ -110,6 +110,15 @@ def test_the_first_write_of_a_task_stays_and_the_last_error_does(saver: RedisSav
     assert found.pending_writes == [("task", "__error__", "second"), ("task", "x", "first")]
 
 
+def test_of_two_errors_that_a_task_leaves_at_once_the_last_stays(saver: RedisSaver) -> None:
+    config = put(saver, at("t"), {})
+    for errors in (["first"], ["another", "first"]):
+        saver.put_writes(config, [("__error__", error) for error in errors], "task")
+    found = saver.get_tuple(config)
+    assert found is not None
+    assert found.pending_writes == [("task", "__error__", "first")]
+
+
 def test_writes_that_come_before_their_checkpoint_are_invisible_until_it_is_put(
     saver: RedisSaver, redis: redis_py.Redis
 ) -> None:

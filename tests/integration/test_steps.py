@@ -33,11 +33,19 @@ class Scene:
 
         store.send = watched  # type: ignore[method-assign]
         self.took_s: list[float] = []
-        self.steps = Steps(
-            store, bench.keys, self.run.run_id, self.run.thread_id, self.fence, keep_events=100, keep_records=100,
-            saved=self.took_s.append,
-        )  # fmt: skip
+        self.steps = self.new_steps()
         self.place = checkpoint_calls.place_of(bench.keys, self.run.thread_id, "")
+
+    def new_steps(self, *, goes_on: bool = False) -> Steps:
+        return Steps(
+            self.store, self.bench.keys, self.run.run_id, self.run.thread_id, self.fence, keep_events=100,
+            keep_records=100, goes_on=goes_on, saved=self.took_s.append,
+        )  # fmt: skip
+
+    def take_again(self) -> None:
+        """The slice is over, and the next one begins."""
+        self.bench.do(runs.give_back(self.bench.keys, self.run.run_id, self.fence))
+        self.fence = self.bench.claimed(self.run).fence
 
     def writes(self, checkpoint_id: str = "c1") -> Part:
         return checkpoint_calls.writes_part(self.place, checkpoint_id, ("wtask\x000", b"v"))
@@ -80,6 +88,20 @@ async def test_a_superstep_goes_in_one_script_its_records_first(scene: Scene) ->
     await scene.steps.checkpoint(scene.checkpoint())
     assert scene.sent == [["records", "writes", "checkpoint", "events"]]
     assert (scene.told(), scene.noted(), scene.saved()) == (["values"], 1, True)
+
+
+@pytest.mark.parametrize("slices", [1, 400])
+async def test_the_oldest_events_and_records_go_however_short_slices_are(scene: Scene, slices: int) -> None:
+    for number in range(slices):
+        steps = scene.new_steps(goes_on=number > 0)
+        for _ in range(400 // slices):
+            steps.tell("values", b"{}")
+            steps.note(b"{}")
+            await steps.flushed()
+        scene.take_again()
+    # about a hundred are kept, and the store drops a hundred at a time, when as many are new
+    assert len(scene.told()) <= 300
+    assert scene.noted() <= 300
 
 
 async def test_how_long_each_checkpoint_took_is_told(scene: Scene) -> None:
