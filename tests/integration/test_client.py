@@ -14,7 +14,7 @@ import redis as redis_py
 
 from runyard.engine.errors import EngineError, LeaseLost, StoreUnavailable
 from runyard.engine.store import recovery
-from runyard.engine.store.client import REPLIES, AsyncStore, Call, SyncStore
+from runyard.engine.store.client import MOST_TURNS, REPLIES, AsyncStore, Call, SyncStore
 from runyard.engine.store.embedded import EmbeddedServer
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.pipe import Answered
@@ -168,9 +168,43 @@ def test_a_store_that_cannot_take_writes_now_is_unavailable_and_nothing_is_half_
 async def test_concurrent_calls_go_out_together_and_are_applied_in_the_order_they_were_made(
     astore: AsyncStore, redis: redis_py.Redis
 ) -> None:
-    await astore.do(Call.command("PING"))
+    sent = await batches_of(astore)
+    answers = await asyncio.gather(*(astore.do(call) for call in push(*map(str, range(500)))))
+    assert answers == list(range(1, 501))
+    assert redis.lrange("list", 0, -1) == [str(n).encode() for n in range(500)]
+    assert len(sent) <= 2
+    assert sum(sent) == 500
+
+
+async def test_calls_that_come_within_a_few_turns_of_the_loop_share_a_batch(astore: AsyncStore) -> None:
+    sent = await batches_of(astore)
+
+    async def after(turns: int, call: Call[int]) -> int:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return await astore.do(call)
+
+    calls = push(*map(str, range(5)))
+    assert await asyncio.gather(*[after(3 * n, call) for n, call in enumerate(calls)]) == [1, 2, 3, 4, 5]
+    assert sent == [5]
+
+
+async def test_a_batch_goes_however_many_calls_go_on_coming(astore: AsyncStore) -> None:
+    sent = await batches_of(astore)
+    asked = []
+    while not sent:
+        asked.append(astore.send(Call.command("PING")))
+        assert len(asked) < 10 * MOST_TURNS, "as long as calls came, none was sent"
+        await asyncio.sleep(0)
+    assert sent[0] == len(asked)
+    await asyncio.gather(*asked)
+
+
+async def batches_of(store: AsyncStore) -> list[int]:
+    """How many calls each batch has that a store sends from now on."""
+    await store.do(Call.command("PING"))
     sent: list[int] = []
-    pipe = astore._pipe
+    pipe = store._pipe
     assert pipe is not None
     send = pipe.send
 
@@ -179,11 +213,7 @@ async def test_concurrent_calls_go_out_together_and_are_applied_in_the_order_the
         send(packed, count, answered)
 
     pipe.send = counted  # type: ignore[method-assign]
-    answers = await asyncio.gather(*(astore.do(call) for call in push(*map(str, range(500)))))
-    assert answers == list(range(1, 501))
-    assert redis.lrange("list", 0, -1) == [str(n).encode() for n in range(500)]
-    assert len(sent) <= 2
-    assert sum(sent) == 500
+    return sent
 
 
 async def test_words_that_cannot_be_sent_fail_for_their_caller_and_the_next_call_goes_on(astore: AsyncStore) -> None:
