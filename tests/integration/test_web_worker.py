@@ -44,16 +44,19 @@ THREADS = 4
 CONNECTIONS = THREADS + 4
 
 
+OURS = "runyard.app.web_worker.WebWorker"
+
+
 class Server:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, worker_class: str = OURS, *more: str) -> None:
         (folder / "tiny.py").write_text(APP)
         self.port = free_port()
         options = (
-            f"--worker-class runyard.app.web_worker.WebWorker --workers 1 --threads {THREADS} "
+            f"--worker-class {worker_class} --workers 1 --threads {THREADS} "
             f"--worker-connections {CONNECTIONS} "
             f"--bind 127.0.0.1:{self.port} --graceful-timeout 10 --no-control-socket tiny:app"
         )
-        line = [sys.executable, "-m", "gunicorn", *options.split()]
+        line = [sys.executable, "-m", "gunicorn", *more, *options.split()]
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -169,6 +172,22 @@ def test_a_connection_that_nobody_wants_kept_is_closed_after_a_long_answer(serve
         answered = b"".join(iter(lambda: client.recv(4096), b""))
     assert b"Connection: close" in answered
     assert b"/long" in answered
+
+
+@pytest.mark.parametrize(("worker_class", "more"), [("gthread", []), (OURS, ["--keep-alive", "0"])])
+def test_where_connections_are_not_kept_a_long_answer_is_whole_and_closes_its_own(
+    tmp_path: Path, worker_class: str, more: list[str]
+) -> None:
+    server = Server(tmp_path, worker_class, *more)
+    try:
+        for _ in range(2 * CONNECTIONS):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+                client.sendall(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
+                answered = b"".join(iter(lambda: client.recv(4096), b""))
+            assert b"Connection: close" in answered
+            assert answered.endswith(b"/long\r\n0\r\n\r\n")
+    finally:
+        server.close()
 
 
 def test_open_long_answers_and_clients_that_left_them_take_no_place_of_others(server: Server) -> None:
