@@ -8,7 +8,7 @@ it. What the tracer has besides is for results, retries, chains and callbacks: a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +24,8 @@ from celery.worker.request import Request
 
 from runyard.tasks.loop import the_loop, wait_for
 
+#: How messages were delivered, by what that says: those of a queue alike, and one for all of them will do.
+_deliveries: dict[tuple[Any, ...], dict[str, Any]] = {}
 #: What became of a task, as Celery's pools say it: whether it failed, what it came to, and after how many seconds.
 CameTo = tuple[int, Any, float | None]
 
@@ -52,10 +54,15 @@ class LightRequest(Request):  # type: ignore[misc]
             self._let_go()
 
     def _let_go(self) -> None:
-        known = self._request_dict
+        """Forget the message, and keep nothing twice: a worker has thousands of these."""
+        known, info = self._request_dict, self._delivery_info
+        same: dict[Any, Any] = {text: text for text in (self.id, self._task.name, self.name, *self._args)}
+        known["delivery_info"] = self._delivery_info = _deliveries.setdefault(tuple(info.values()), info)
         kept = {name: known[name] for name in self._KEPT if known.get(name)}
+        kept |= {name: same[text] for name, text in kept.items() if isinstance(text, str) and text in same}
         known.clear()  # the pool has the same one
         known.update(kept, args=self._args, kwargs=self._kwargs)
+        self._type, self._root_id, self._argsrepr = (kept.get(name, "") for name in ("task", "root_id", "argsrepr"))
         self._message = self._body = None
         self._on_ack = self._on_reject = noop
         self._Request__payload = self._args, self._kwargs, None
@@ -69,6 +76,9 @@ class Trace:
     def __init__(self, task: CoroutineTask, task_id: str, request: dict[str, Any]) -> None:
         self._task, self._id, self._request = task, task_id, request
         self._began = time.monotonic()
+
+    def work(self) -> Coroutine[Any, Any, Any]:
+        return self._task.run(*self._request["args"], **self._request["kwargs"])  # type: ignore[no-any-return]
 
     def begin(self) -> None:
         if task_prerun.receivers:

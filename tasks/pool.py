@@ -22,6 +22,10 @@ from runyard.tasks.loop import the_loop
 
 log = structlog.get_logger(__name__)
 
+#: Celery's, told that a task begins (process, monotonic time), and what came of it.
+Accepted = Callable[[int, float], None]
+Ended = Callable[[CameTo], None]
+
 
 class TaskPool(BasePool):  # type: ignore[misc]
     """What ``-P threads`` means here (see celery.py). ``-c`` bounds how many tasks are in hand at once.
@@ -37,7 +41,7 @@ class TaskPool(BasePool):  # type: ignore[misc]
         self._in_hand = 0
         self._idle = threading.Condition()
         #: The loop itself holds on to no task.
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None] | None] = set()
         self._threads = ThreadPoolExecutor(self.limit, thread_name_prefix="task")
 
     def on_apply(
@@ -65,26 +69,21 @@ class TaskPool(BasePool):  # type: ignore[misc]
             self._idle.wait_for(lambda: not self._in_hand)
         self._threads.shutdown()
 
-    def _start(self, *what: Any) -> None:
-        task = asyncio.get_running_loop().create_task(self._do(*what))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _do(
-        self,
-        task: CoroutineTask,
-        task_id: str,
-        request: dict[str, Any],
-        ended: Callable[[CameTo], None],
-        accepted: Callable[[int, float], None],
+    def _start(
+        self, task: CoroutineTask, task_id: str, request: dict[str, Any], ended: Ended, accepted: Accepted
     ) -> None:
-        """One task, from what Celery does before it to what it does after. ``request`` is Celery's record of it."""
+        self._tasks.add(
+            asyncio.get_running_loop().create_task(self._do(Trace(task, task_id, request), ended, accepted))
+        )
+
+    async def _do(self, trace: Trace, ended: Ended, accepted: Accepted) -> None:
+        """One task, from what Celery does before it to what it does after."""
         try:
             accepted(os.getpid(), time.monotonic())
-            trace = Trace(task, task_id, request)
+            del accepted
             trace.begin()
             try:
-                value = await task.run(*request["args"], **request["kwargs"])
+                value = await trace.work()
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever a task raises, Celery is told
                 came_to = trace.failed(error)
             else:
@@ -93,6 +92,7 @@ class TaskPool(BasePool):  # type: ignore[misc]
         except Exception:  # Celery's own failure, which no other task is to suffer from
             log.exception("task.not_traced")
         finally:
+            self._tasks.discard(asyncio.current_task())
             self._ended()
 
     def _call(self, target: Any, args: Any, kwargs: Any, callback: Any, accept_callback: Any) -> None:
