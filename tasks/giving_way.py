@@ -3,8 +3,8 @@
 Where Linux groups processes by session (``sched_autogroup_enabled``, on most machines), niceness is compared inside a
 session alone, and sessions share the cores evenly. ``runyard up`` has its processes in one session. Three of which each
 has its own, as many supervisors start them, are as important as each other, however nice one is: so a worker that leads
-its session makes that nicer, too, and gives way to all the machine does. In a container there are no such groups: what
-its processes may take is said from outside.
+its session makes that nicer, too, and half as far, since a session gives way to all that the machine does. In a
+container there are no such groups: what its processes may take is said from outside.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def give_way(nice: int) -> None:
     Fails open: where the system has no such groups, or does not let us, the process is as nice as it can be.
     """
     os.nice(nice)
-    if nice and os.getsid(0) == os.getpid():
+    if nice > 1 and os.getsid(0) == os.getpid():
         with suppress(OSError):
-            _make_group_nicer(nice)
+            _make_group_nicer(nice // 2)
 
 
 def _make_group_nicer(nice: int) -> None:

@@ -60,11 +60,30 @@ class _Untold(Runnable[Any, Any]):
 def _inside(config: RunnableConfig) -> RunnableConfig:
     """The config for what a node calls, as if it had been told of."""
     told: AsyncCallbackManager = config["callbacks"]  # type: ignore[assignment]
-    handlers = told.inheritable_handlers
-    tags = list(dict.fromkeys([*told.inheritable_tags, *config.get("tags", ())]))
-    metadata = {**told.inheritable_metadata, **config.get("metadata", {})}
-    inside = AsyncCallbackManager(
-        [*handlers], [*handlers], told.parent_run_id, tags=tags, inheritable_tags=[*tags], metadata=metadata,
-        inheritable_metadata={**metadata},
-    )  # fmt: skip
-    return patch_config(config, callbacks=inside)
+    return patch_config(config, callbacks=_Later.of(told, config))
+
+
+class _Later(AsyncCallbackManager):
+    """The callbacks for what a node calls, made when they are first asked for anything: most nodes call nothing that
+    would ask, and a run that waits has less to keep."""
+
+    @classmethod
+    def of(cls, told: AsyncCallbackManager, config: RunnableConfig) -> _Later:
+        later = cls.__new__(cls)
+        later.__dict__["_made_of"] = told, config
+        return later
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for what is not there yet, or not at all."""
+        made_of = self.__dict__.pop("_made_of", None)
+        if made_of is None:
+            raise AttributeError(name)
+        told, config = made_of
+        handlers = told.inheritable_handlers
+        tags = list(dict.fromkeys([*told.inheritable_tags, *config.get("tags", ())]))
+        metadata = {**told.inheritable_metadata, **config.get("metadata", {})}
+        self.__init__(  # type: ignore[misc]  # only now
+            [*handlers], [*handlers], told.parent_run_id, tags=tags, inheritable_tags=[*tags], metadata=metadata,
+            inheritable_metadata={**metadata},
+        )  # fmt: skip
+        return getattr(self, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -92,3 +92,31 @@ async def test_who_cares_for_the_inside_of_nodes_only_is_not_told_of_the_nodes()
     nodes = [("chain", name, ("graph:step:" + step, "told"), name) for name, step in (("calls", "1"), ("inner", "2"))]
     assert [event for event in everything.events if event not in nodes] == alone.events
     assert all(event in everything.events for event in nodes)
+
+
+async def test_callbacks_for_the_inside_are_made_when_a_node_asks_for_anything_of_them() -> None:
+    seen: dict[str, Any] = {}
+
+    async def asks(_: State, config: RunnableConfig) -> dict[str, Any]:
+        callbacks: Any = config["callbacks"]
+        seen["before"], seen["unknown"] = set(vars(callbacks)), getattr(callbacks, "nothing_like_it", None)
+        seen["copy"] = callbacks.copy()
+        return {"out": [isinstance(callbacks, AsyncCallbackManager)]}
+
+    async def execute(_: Any, once: seam.Once, __: Any) -> Any:
+        return await once(1)
+
+    graph = StateGraph(State)
+    graph.add_node("asks", asks)
+    graph.add_edge(START, "asks")
+    spy = Spy(graph.compile(checkpointer=InMemorySaver()), execute=execute)
+    inside = InsideOnly()
+    await spy.run({"out": []}, callbacks=[inside], tags=["told"], metadata={"asked_by": "me"})
+    assert list((await spy.graph.aget_state(at())).values["out"]) == [True]
+    assert "handlers" not in seen["before"]
+    assert seen["unknown"] is None
+    made = seen["copy"]
+    assert made.handlers == made.inheritable_handlers == [inside]
+    assert {"told", "graph:step:1"} <= set(made.inheritable_tags)
+    assert made.metadata["asked_by"] == "me"
+    assert made.metadata["langgraph_node"] == "asks"
