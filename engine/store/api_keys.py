@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from runyard.engine.store.client import Call
 from runyard.engine.store.keys import Keys
-from runyard.engine.store.runs import _any, _flat
+from runyard.engine.store.replies import as_hash, from_flat
 from runyard.engine.store.scripts import script
 
 State = Literal["active", "expired", "revoked"]
@@ -44,17 +44,17 @@ def save(
     words = [word for pair in fields.items() for word in pair]
     places = (keys.api_key(key_id), keys.api_keys, keys.api_key(replaces or key_id))
     return Call(
-        script("save_api_key"), places, (key_id, overlap_ms, ttl_ms, *words), lambda reply: _decode(_flat(reply))
+        script("save_api_key"), places, (key_id, overlap_ms, ttl_ms, *words), lambda reply: _decode(from_flat(reply))
     )
 
 
 def revoke(keys: Keys, key_id: str) -> Call[ApiKey]:
     """Raises ApiKeyNotFound."""
-    return Call(script("revoke_api_key"), (keys.api_key(key_id),), (), lambda reply: _decode(_flat(reply)))
+    return Call(script("revoke_api_key"), (keys.api_key(key_id),), (), lambda reply: _decode(from_flat(reply)))
 
 
 def get(keys: Keys, key_id: str) -> Call[ApiKey | None]:
-    parse = lambda reply: _decode(_any(reply)) if reply else None  # noqa: E731 - one line says it
+    parse = lambda reply: _decode(as_hash(reply)) if reply else None  # noqa: E731 - one line says it
     return Call.command("HGETALL", keys.api_key(key_id), parse=parse)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from runyard.engine import wire
 from runyard.engine.store.client import Call
 from runyard.engine.store.keys import Keys
-from runyard.engine.store.runs import _any
+from runyard.engine.store.replies import as_hash
 from runyard.engine.store.scripts import script
 
 #: What a version is made of; the rest of an assistant is not versioned.
@@ -83,7 +83,7 @@ def versions(keys: Keys, assistant_id: str) -> Call[list[Assistant]]:
     """Every version, newest first, each made when it was made."""
 
     def parse(reply: Any) -> list[Assistant]:
-        found = [_version(assistant_id, int(number), text) for number, text in _any(reply).items()]
+        found = [_version(assistant_id, int(number), text) for number, text in as_hash(reply).items()]
         return sorted(found, key=lambda each: each.version, reverse=True)
 
     return Call.command("HGETALL", keys.assistant_versions(assistant_id), parse=parse)

@@ -11,7 +11,7 @@ from runyard.engine.run import MultitaskStrategy, Phase, Run, RunRequest
 from runyard.engine.store import runs
 from runyard.engine.store.client import Call
 from runyard.engine.store.keys import Keys, Partition
-from runyard.engine.store.runs import _any
+from runyard.engine.store.replies import as_hash
 from runyard.engine.store.scripts import script
 
 #: What an edit can change; the rest of a cron is kept by the scripts.
@@ -127,7 +127,7 @@ def _fired(reply: Sequence[Any]) -> tuple[Phase, int] | None:
 
 
 def _decode(reply: Any) -> Cron:
-    fields = _any(reply)
+    fields = as_hash(reply)
 
     def number(name: str) -> int | None:
         return int(fields[name]) if fields.get(name) else None

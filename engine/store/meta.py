@@ -10,7 +10,7 @@ from runyard.engine.errors import ConfigError
 from runyard.engine.settings import Settings
 from runyard.engine.store.client import Call, SyncStore
 from runyard.engine.store.keys import LAYOUT, Keys
-from runyard.engine.store.runs import _any
+from runyard.engine.store.replies import as_hash
 from runyard.engine.vault import Vault, missing, vault_of
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ def open_store(store: SyncStore, keys: Keys) -> Keys:
     )
     if is_new:  # one from before threads had labels goes without them
         store.do(Call.command("HSET", keys.meta, "labels", 1))
-    known = {name: int(value) for name, value in store.do(Call.command("HGETALL", keys.meta, parse=_any)).items()}
+    known = {name: int(value) for name, value in store.do(Call.command("HGETALL", keys.meta, parse=as_hash)).items()}
     if known["partitions"] != keys.partitions:
         raise ConfigError(
             f"RUNYARD_PARTITIONS={keys.partitions} is not valid: this store was made with {known['partitions']} "
@@ -53,7 +53,7 @@ def encryption(keys: Keys) -> Call[dict[str, str]]:
     """The ids of the keys that values of the store may be encrypted under, and their fingerprints."""
 
     def parse(reply: Any) -> dict[str, str]:
-        return {key_id: fingerprint.decode() for key_id, fingerprint in _any(reply).items()}
+        return {key_id: fingerprint.decode() for key_id, fingerprint in as_hash(reply).items()}
 
     return Call.command("HGETALL", keys.encryption, parse=parse)
 

@@ -11,7 +11,7 @@ from runyard.engine.notices import Notice, Rules
 from runyard.engine.run import Phase, Run
 from runyard.engine.store.client import Arg, Call
 from runyard.engine.store.keys import Keys
-from runyard.engine.store.runs import _any
+from runyard.engine.store.replies import as_hash
 from runyard.engine.store.scripts import script
 from runyard.engine.webhooks import Delivered, Verdict
 
@@ -136,7 +136,7 @@ def listed(keys: Keys, state: State, *, limit: int) -> Call[list[tuple[str, int]
 
 def read(keys: Keys, delivery_id: str, at: int) -> Call[Listed | None]:
     def parse(reply: Any) -> Listed | None:
-        found = _any(reply)
+        found = as_hash(reply)
         if "notice" not in found:
             return None
         problem = found.get("problem", b"").decode()
@@ -148,7 +148,9 @@ def read(keys: Keys, delivery_id: str, at: int) -> Call[Listed | None]:
 
 def cursors(keys: Keys) -> Call[dict[str, int]]:
     """How far what is to be told was looked through, in ms."""
-    return Call.command("HGETALL", keys.notices_seen, parse=lambda reply: {k: int(v) for k, v in _any(reply).items()})
+    return Call.command(
+        "HGETALL", keys.notices_seen, parse=lambda reply: {k: int(v) for k, v in as_hash(reply).items()}
+    )
 
 
 def note_cursors(keys: Keys, seen: Mapping[str, int]) -> Call[int]:

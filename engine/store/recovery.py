@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from runyard.engine.store.client import Call
 from runyard.engine.store.keys import Keys, Partition
-from runyard.engine.store.runs import Woken, _any, _woken, scored
+from runyard.engine.store.replies import as_hash, scored
+from runyard.engine.store.runs import Woken, _woken
 from runyard.engine.store.scripts import script
 
 #: A worker that gave no sign for this long is gone (it gives one every second), and is remembered for the second time.
@@ -115,7 +116,7 @@ def oldest(at: Partition, *, most: int = 20) -> Call[dict[str, int]]:
 
 def consumed(keys: Keys) -> Call[dict[str, int]]:
     """For each queue that was ever consumed, the ms of the newest wake-up that was."""
-    return Call.command("HGETALL", keys.queues, parse=lambda reply: {k: int(v) for k, v in _any(reply).items()})
+    return Call.command("HGETALL", keys.queues, parse=lambda reply: {k: int(v) for k, v in as_hash(reply).items()})
 
 
 def holding(keys: Keys) -> Call[dict[str, int]]:
@@ -159,7 +160,9 @@ def workers(keys: Keys) -> Call[dict[str, int]]:
 
 
 def worker(keys: Keys, worker_id: str) -> Call[dict[str, str]]:
-    return Call.command("HGETALL", keys.worker(worker_id), parse=lambda r: {k: v.decode() for k, v in _any(r).items()})
+    return Call.command(
+        "HGETALL", keys.worker(worker_id), parse=lambda r: {k: v.decode() for k, v in as_hash(r).items()}
+    )
 
 
 def _ids(reply: Sequence[bytes]) -> list[str]:

@@ -22,7 +22,7 @@ import zstandard
 from runyard.engine import wire
 from runyard.engine.store.client import Call
 from runyard.engine.store.keys import Keys
-from runyard.engine.store.runs import _any
+from runyard.engine.store.replies import as_hash
 from runyard.engine.store.scripts import script
 
 #: From so many bytes of JSON on a result is kept by its thread.
@@ -72,7 +72,7 @@ def mark(keys: Keys, thread_id: str) -> Call[tuple[str, int]]:
 
 def shown(keys: Keys, thread_id: str) -> Call[Shown]:
     def parse(reply: Any) -> Shown:
-        fields = _any(reply)
+        fields = as_hash(reply)
         return Shown(fields.get("values_of", b"").decode(), values_in(fields), int(fields.get("edits") or 0))
 
     return Call.command("HGETALL", keys.of_thread(thread_id).thread(thread_id), parse=parse)

@@ -1,12 +1,10 @@
-"""Runs in the store: one typed function for each script, and the shape of the record.
+"""Runs in the store: one typed function for each script.
 
 Every function returns a :class:`Call`; who sends it decides between the web's threads and a worker's loop.
 """
 
 from __future__ import annotations
 
-import sys
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,10 +17,8 @@ from runyard.engine.run import (
     THREAD_AFTER,
     Branch,
     CancelAction,
-    Delivery,
     Phase,
     Run,
-    RunRequest,
     ThreadStatus,
     status_of,
 )
@@ -30,13 +26,14 @@ from runyard.engine.store import labels
 from runyard.engine.store.client import Call
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys
+from runyard.engine.store.replies import as_hash, from_flat, scored
+from runyard.engine.store.run_record import decode, fields_of, labels_in
 from runyard.engine.store.save import Part, spelled
 from runyard.engine.store.scripts import script
 
 if TYPE_CHECKING:
     from runyard.engine.store import results
 
-Flat = Sequence[bytes]
 #: The broker's list and the message that wakes a run there, for a store that is the broker, too.
 Letter = tuple[str, bytes]
 Woken = list[tuple[str, str]]
@@ -96,13 +93,7 @@ class Created(NamedTuple):
 
 
 def _created(reply: Sequence[Any]) -> Created:
-    return Created(Phase(reply[0].decode() or Phase.WAITING), int(reply[1]), reply[2].decode(), _labels(reply[3]))
-
-
-def _labels(metadata: bytes | None) -> dict[str, Any]:
-    """A thread's metadata as its runs take it over; of which graph and assistant they are, they say themselves."""
-    known: dict[str, Any] = wire.decode(metadata) if metadata else {}
-    return {key: value for key, value in known.items() if key not in ("graph_id", "assistant_id")}
+    return Created(Phase(reply[0].decode() or Phase.WAITING), int(reply[1]), reply[2].decode(), labels_in(reply[3]))
 
 
 def _shown_config(run: Run) -> bytes:
@@ -136,7 +127,7 @@ def create(
         (run.run_id, thread_id, run.strategy, if_missing, delay_ms, wire.encode(thread_metadata or {}), run.tenant,
          idempotency.digest if idempotency else "", KEPT_MS, letter[1] if letter else b"",
          keys.seal(_shown_config(run), thread_id), "" if run.temporary else labels.of(thread_metadata or {}),
-         *_fields(keys, run)),
+         *fields_of(keys, run)),
         _created,
     )  # fmt: skip
 
@@ -151,10 +142,10 @@ def claim(keys: Keys, run_id: str, *, owner: str, nonce: str, lease_ms: int) -> 
     def parse(reply: Any) -> Claim | None:
         if reply is None:
             return None
-        fields = _flat(reply[1])
+        fields = from_flat(reply[1])
         run = decode(fields)
         fence = Fence(at.run(run.run_id), "lease", fields["lease"].decode())
-        branches = {name: value.decode() for name, value in _flat(reply[2]).items()}
+        branches = {name: value.decode() for name, value in from_flat(reply[2]).items()}
         came_from = fields.get("came_from", b"").decode()
         return Claim(run, fence, int(reply[0]), came_from, branches, int(reply[3]), int(reply[5]), reply[4] == 1)
 
@@ -164,7 +155,7 @@ def claim(keys: Keys, run_id: str, *, owner: str, nonce: str, lease_ms: int) -> 
 
 def owner_in(reply: Any) -> tuple[str, ...]:
     """Whose the answer of a script is that has a run's hash in the second place: its keys may be another's."""
-    fields = _flat(reply[1])
+    fields = from_flat(reply[1])
     return fields["run_id"].decode(), fields["thread_id"].decode()
 
 
@@ -179,7 +170,7 @@ def claim_branch(keys: Keys, run_id: str, name: str, *, nonce: str, lease_ms: in
         fence = Fence(at.branches(run_id), name, str(int(reply[1])))
         branch = Branch(name, spec["queue"], tuple(spec["task_ids"]), tuple(spec["nodes"]))
         doom = wire.decode(reply[5]) if reply[5] else None
-        return BranchClaim(decode(_flat(reply[3])), fence, branch, int(reply[0]), int(reply[4]), doom)
+        return BranchClaim(decode(from_flat(reply[3])), fence, branch, int(reply[0]), int(reply[4]), doom)
 
     wanted = (at.run(run_id), at.branches(run_id), at.leases, at.waiting, at.due)
     return Call(script("claim_branch"), wanted, (run_id, name, nonce, lease_ms), parse)
@@ -475,7 +466,7 @@ def delete(keys: Keys, run_id: str, thread_id: str) -> Call[Woken]:
 def get(keys: Keys, run_id: str) -> Call[Run | None]:
     """A run by its id alone."""
     at = keys.of_run(run_id)
-    return Call.command("HGETALL", at.run(run_id), parse=lambda reply: decode(_any(reply)) if reply else None)
+    return Call.command("HGETALL", at.run(run_id), parse=lambda reply: decode(as_hash(reply)) if reply else None)
 
 
 def graph_id(keys: Keys, run_id: str) -> Call[str]:
@@ -539,88 +530,6 @@ def unfinished(keys: Keys, thread_id: str) -> list[Call[list[str]]]:
     ]
 
 
-def decode(fields: Mapping[str, bytes]) -> Run:
-    """The record of a run from its hash."""
-
-    def number(name: str) -> int | None:
-        return int(fields[name]) if fields.get(name) else None
-
-    def text(name: str) -> str:
-        return fields.get(name, b"").decode()
-
-    def shared(name: str) -> str:  # what many runs in hand have in common is there once
-        return sys.intern(text(name))
-
-    def json(name: str) -> Any:
-        return wire.decode(fields[name]) if fields.get(name) else None
-
-    of: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
-    for field, value in fields.items():
-        kind, colon, name = field.partition(":")
-        if colon:
-            of[kind][name] = value
-    return Run(
-        run_id=text("run_id"),
-        thread_id=text("thread_id"),
-        assistant_id=shared("assistant_id"),
-        graph_id=shared("graph_id"),
-        phase=Phase(text("phase")),
-        queue=shared("queue"),
-        strategy=shared("strategy"),  # type: ignore[arg-type]  # only validated words are stored
-        created_at=int(fields["created_at"]),
-        updated_at=int(fields["updated_at"]),
-        request=RunRequest(**json("request")),
-        metadata={**_labels(fields.get("thread_metadata")), **(json("metadata") or {})},
-        temporary=text("temporary") == "1",
-        started_at=number("started_at"),
-        ended_at=number("ended_at"),
-        due_at=number("due_at"),
-        progress_at=number("progress_at"),
-        token=number("token") or 0,
-        owner=shared("owner") or None,
-        cancel=text("cancel") or None,  # type: ignore[arg-type]
-        error=json("error"),
-        entered=text("entered"),  # type: ignore[arg-type]
-        base_step=number("base_step"),
-        fingerprint=shared("fingerprint"),
-        slices=number("slices") or 0,
-        lost_slice=number("lost_slice") or 0,
-        lost_from=number("lost_from") or 0,
-        lost_worker=text("lost_worker"),
-        crashes=number("crashes") or 0,
-        attempts={name: int(value) for name, value in of["attempts"].items()},
-        again={name: int(value) for name, value in of["again"].items()},
-        rounds={name: wire.decode(value) for name, value in of["round"].items()},
-        parts={name: wire.decode(value) for name, value in of["part"].items()},
-        cuts={name: int(value) for name, value in of["cut"].items()},
-        degraded=[wire.decode(value) for value in of["degraded"].values()],
-        supplied=json("supplied") or {},
-        deadline_at=number("deadline_at"),
-        replays=number("replays") or 0,
-        discarded=text("discarded") or None,
-        left_running=text("left_running"),
-        tenant=shared("tenant"),
-        trace=text("trace"),
-        user=json("user"),
-        delivery=_delivery(fields) if "webhook:state" in fields else None,
-        priority=number("priority") or 0,
-        spent={name: float(value) for name, value in of["spent"].items()},
-        granted={name: float(value) for name, value in of["granted"].items()},
-        parked=json("parked") or [],
-        parked_branches=[entry for value in of["parked"].values() for entry in wire.decode(value)],
-    )
-
-
-def _delivery(fields: Mapping[str, bytes]) -> Delivery:
-    return Delivery(
-        fields["webhook:state"].decode(),  # type: ignore[arg-type]  # only these words are stored
-        int(fields["webhook:attempts"]),
-        int(fields["webhook:at"]),
-        int(fields["webhook:status"]) if fields.get("webhook:status") else None,
-        fields.get("webhook:problem", b"").decode() or None,
-    )
-
-
 def _webhook_grace(run: Run) -> int | str:
     return WEBHOOK_GRACE_MS if run.request.webhook else ""
 
@@ -635,36 +544,6 @@ def _kept_event(phase: Phase, interrupts: Mapping[str, Any]) -> bytes:
     """The data of the last event of a run whose thread keeps the result: see :func:`events.asked_in`."""
     asked = wire.encode([item for items in interrupts.values() for item in items])
     return b'{"status":"%b","kept":true,"asked":%b}' % (status_of(phase, started=True).encode(), asked)
-
-
-def _fields(keys: Keys, run: Run) -> list[str | bytes]:
-    """What is written at creation; the scripts add the rest."""
-    return [
-        "assistant_id", run.assistant_id, "graph_id", run.graph_id, "queue", run.queue,
-        "request", keys.seal(wire.encode(run.request.fields), run.run_id), "metadata", wire.encode(run.metadata),
-        "temporary", "1" if run.temporary else "",
-        *(("priority", str(run.priority)) if run.priority else ()),
-        *(("user", keys.seal(wire.encode(run.user), run.run_id)) if run.user else ()),
-        *(("trace", run.trace) if run.trace else ()),
-        *(("timeout_ms", str(round(run.request.timeout_s * 1000))) if run.request.timeout_s else ()),
-    ]  # fmt: skip
-
-
-def _flat(pairs: Flat) -> dict[str, bytes]:
-    return {pairs[i].decode(): pairs[i + 1] for i in range(0, len(pairs), 2)}
-
-
-def _any(reply: Any) -> dict[str, bytes]:
-    """HGETALL answers a mapping over RESP3 and in a client that converts, else a flat list."""
-    if isinstance(reply, Mapping):
-        return {key.decode(): value for key, value in reply.items()}
-    return _flat(reply)
-
-
-def scored(reply: Any) -> Sequence[tuple[bytes, Any]]:
-    """WITHSCORES answers pairs, or in a client that does not convert a flat list."""
-    pairs = not reply or isinstance(reply[0], (list, tuple))
-    return reply if pairs else list(zip(reply[::2], reply[1::2], strict=True))
 
 
 def _woken(reply: Sequence[bytes]) -> Woken:

@@ -12,8 +12,8 @@ from runyard.engine.store import labels
 from runyard.engine.store.client import Call
 from runyard.engine.store.fence import Fence
 from runyard.engine.store.keys import Keys, Partition
+from runyard.engine.store.replies import as_hash, from_flat
 from runyard.engine.store.results import values_in
-from runyard.engine.store.runs import _any, _flat
 from runyard.engine.store.scripts import script
 
 TtlStrategy = Literal["delete", "keep_latest"]
@@ -77,7 +77,7 @@ def create(
     words = [word for name, value in wanted for word in (name, _kept(keys, thread_id, name, value))]
     mode = "do_nothing" if exist_ok else "raise"
     arguments = (thread_id, wire.encode(metadata), mode, tenant, labels.of(metadata), *words)
-    return Call(script("create_thread"), (at.thread(thread_id), at.threads), arguments, lambda r: decode(_flat(r)))
+    return Call(script("create_thread"), (at.thread(thread_id), at.threads), arguments, lambda r: decode(from_flat(r)))
 
 
 def _kept(keys: Keys, thread_id: str, name: str, value: bytes | str) -> bytes | str:
@@ -90,7 +90,7 @@ def get(keys: Keys, thread_id: str) -> list[Call[Any]]:
     """The two calls that :func:`from_replies` makes a thread of: its hash, and how many of its runs are queued."""
     at = keys.of_thread(thread_id)
     return [
-        Call.command("HGETALL", at.thread(thread_id), parse=_any),
+        Call.command("HGETALL", at.thread(thread_id), parse=as_hash),
         Call.command("ZCARD", at.thread_queue(thread_id), parse=int),
     ]
 
@@ -107,7 +107,7 @@ def edit(keys: Keys, thread: Thread, metadata: dict[str, Any]) -> Call[Thread | 
         script("edit_thread"),
         (at.thread(thread.thread_id), at.threads),
         (thread.thread_id, thread.raw_metadata, *words),
-        lambda reply: decode(_flat(reply)) if reply is not None else None,
+        lambda reply: decode(from_flat(reply)) if reply is not None else None,
     )
 
 
@@ -133,7 +133,7 @@ def face(keys: Keys, thread_id: str) -> Call[dict[str, bytes | str]]:
     """The fields that a copy of a thread is made with."""
 
     def parse(reply: Any) -> dict[str, bytes | str]:
-        fields = _any(reply)
+        fields = as_hash(reply)
         taken: dict[str, bytes | str] = {name: fields[name] for name in _FACE if name in fields}
         values = values_in(fields)
         return {"config": b"{}", **taken, **({"values": wire.pack_json(values)} if values else {})}

@@ -7,11 +7,12 @@ from typing import Any
 
 from runyard.engine import wire
 from runyard.engine.run import DeliveryState, Run
-from runyard.engine.store import runs
+from runyard.engine.store import run_record, runs
 from runyard.engine.store.client import Call
 from runyard.engine.store.keys import Keys, Partition
+from runyard.engine.store.replies import from_flat
 from runyard.engine.store.results import values_in
-from runyard.engine.store.runs import _flat, _woken
+from runyard.engine.store.runs import _woken
 from runyard.engine.store.scripts import script
 from runyard.engine.webhooks import Delivered, Verdict
 
@@ -34,9 +35,9 @@ def claim(keys: Keys, run_id: str, *, nonce: str, lease_ms: int) -> Call[Owed | 
     def parse(reply: Any) -> Owed | None:
         if reply is None:
             return None
-        fields, told = _flat(reply[1]), _flat(reply[2])
+        fields, told = from_flat(reply[1]), from_flat(reply[2])
         asked = wire.decode(told["interrupts"]) if told.get("interrupts") else {}
-        return Owed(runs.decode(fields), int(fields["webhook:number"]), int(reply[0]), values_in(told), asked)
+        return Owed(run_record.decode(fields), int(fields["webhook:number"]), int(reply[0]), values_in(told), asked)
 
     wanted = (at.run(run_id), at.webhook(run_id), at.webhooks)
     return Call(script("claim_webhook"), wanted, (run_id, nonce, lease_ms), parse, runs.owner_in)

@@ -16,7 +16,7 @@ from runyard.app import sse
 from runyard.engine import wire
 from runyard.engine.errors import Sealed
 from runyard.engine.live import Live
-from runyard.engine.run import Phase, Run
+from runyard.engine.run import Phase, Run, RunRequest
 from runyard.engine.store import events, results, runs, webhooks
 from tests.support.engine import Engine, engine
 
@@ -88,7 +88,7 @@ async def test_a_small_result_is_in_the_event(eng: Engine) -> None:
 
 async def test_the_result_of_a_thread_that_goes_with_its_run_is_in_the_event(eng: Engine) -> None:
     given = {"said": [words(1)]}
-    run = eng.service.create_run(runs.RunRequest(input=given), graph_id="g", assistant_id="g")
+    run = eng.service.create_run(RunRequest(input=given), graph_id="g", assistant_id="g")
     await eng.drive()
     assert result(eng, run)["turn"] == 1
 
