@@ -342,13 +342,17 @@ class NodeRunner:
         deadline_s = self._policy(task).deadline_s or self._worker.settings.node_deadline_s
         began = time.monotonic()
         try:
-            async with asyncio.timeout(deadline_s) as limit:
-                if not self._worker.expendable:
-                    with self._worker.attempting(task), self._journal(task):
-                        return await once(attempt)
-                async with self._foretold(task, attempt, deadline_s):
-                    with self._worker.attempting(task), self._journal(task):
-                        return await once(attempt)
+            async with asyncio.timeout(None) as limit:
+                self._worker.attempts_end.add(limit, deadline_s)
+                try:
+                    if not self._worker.expendable:
+                        with self._worker.attempting(task), self._journal(task):
+                            return await once(attempt)
+                    async with self._foretold(task, attempt, deadline_s):
+                        with self._worker.attempting(task), self._journal(task):
+                            return await once(attempt)
+                finally:
+                    self._worker.attempts_end.remove(limit)
         except asyncio.CancelledError:
             if seam.is_sync(task):  # its thread goes on, here until the process ends
                 self.left_running.append(task.name)

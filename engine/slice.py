@@ -132,13 +132,12 @@ class _Slice:
         in_order = self._came_from not in ("", "crash")  # the last slice has told all there was to tell
         repeats = in_order or self._prepared.at_input
         self._feed = Feed(self._run.request, self._steps.tell, repeats=repeats, repeated=runner.restored)
-        deadline = self._deadline()
+        self._begin_deadline()
         with DrainedBy(self._worker, self._control, self._nodes_control):
             try:
                 outcome = await self._consume(runner)
             finally:
-                if deadline is not None:
-                    deadline.cancel()
+                self._worker.runs_end.remove(self._held)
                 self._feed.close()
                 await runner.close()
                 self._prepared.ledger.close()
@@ -164,12 +163,11 @@ class _Slice:
             left=self._nodes.left,
         )
 
-    def _deadline(self) -> asyncio.TimerHandle | None:
-        """What stops the slice when the run's own deadline passes. Should this loop be blocked, recovery does it."""
-        if self._run.deadline_at is None:
-            return None
-        left_s = max(0.0, (self._run.deadline_at - self._now_ms) / 1000)
-        return asyncio.get_running_loop().call_later(left_s, self._held.stop, Stop.TIMED_OUT)
+    def _begin_deadline(self) -> None:
+        """Stop the slice when the run's own deadline passes. Should this loop be blocked, recovery does it."""
+        if self._run.deadline_at is not None:
+            left_s = max(0.0, (self._run.deadline_at - self._now_ms) / 1000)
+            self._worker.runs_end.add(self._held, left_s)
 
     def _quantum_ends_at(self) -> float | None:
         quantum_s = self._worker.settings.quantum_s

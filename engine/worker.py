@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -20,9 +21,10 @@ from runyard.engine.breaker import Circuit
 from runyard.engine.budget import Budgets
 from runyard.engine.caps import Caps
 from runyard.engine.circuits import Circuits
+from runyard.engine.deadlines import Deadlines
 from runyard.engine.hands import Hands
 from runyard.engine.items import RedisItems
-from runyard.engine.leases import LeaseKeeper
+from runyard.engine.leases import Held, LeaseKeeper, Stop
 from runyard.engine.ledger import Ledger, ModelCall, Sink
 from runyard.engine.limits import Limit
 from runyard.engine.notices import Notify
@@ -103,6 +105,11 @@ class Worker:
     #: How many workers there are for its branches.
     hands: Hands = field(init=False)
     background: Background = field(default_factory=Background)
+    #: Stop what is in hand when its run's time is over, and attempts of nodes when theirs is.
+    runs_end: Deadlines[Held] = field(default_factory=lambda: Deadlines(lambda held: held.stop(Stop.TIMED_OUT)))
+    attempts_end: Deadlines[asyncio.Timeout] = field(
+        default_factory=lambda: Deadlines(lambda limit: limit.reschedule(0))
+    )
     #: How many wake-ups it acts on.
     pace: Pace = field(default_factory=Pace)
     #: Set when the process was asked to stop: nothing new is claimed, slices end at their next superstep edge.
