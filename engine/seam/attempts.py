@@ -16,35 +16,29 @@ from langgraph.types import PregelExecutableTask
 
 from runyard.engine.seam.untold import untold
 
-#: How LangGraph runs a task: with its policies of retries, and what its config gets from whoever submits it.
+#: How LangGraph runs a task: with its policies of retries, and by name (``how``) whether it streams and what its config
+#: gets from whoever submits it.
 Run = Callable[..., Awaitable[Any]]
 
 
-async def attempt(
-    run: Run,
-    task: PregelExecutableTask,
-    number: int,
-    *,
-    stream: bool = False,
-    configurable: Mapping[str, Any] | None = None,
-) -> Any:
+async def attempt(run: Run, task: PregelExecutableTask, how: Mapping[str, Any], number: int) -> Any:
     """The ``number``-th attempt (1-based) of a task: what it returns, its writes in the task.
 
     A node that returns is run from here, a third cheaper. How everything else ends is for LangGraph's ``run`` to say,
     which is given a node that ends so: a command for the graph around, an interrupt, a node that cancels itself. It
     also runs nodes with a time limit of their own, and in streams.
     """
-    proc, config = untold(task), patch_configurable(task.config, {**(configurable or {})})
-    if stream or task.timeout is not None:
+    proc = untold(task)
+    if how.get("stream") or task.timeout is not None:
         numbered: Any = _Numbered(proc, number) if number > 1 else proc
-        single = replace(task, proc=numbered, retry_policy=())
-        return await run(single, None, stream=stream, configurable=configurable)
+        return await run(replace(task, proc=numbered, retry_policy=()), None, **how)
     task.writes.clear()
     try:
+        config = patch_configurable(task.config, how.get("configurable") or {})
         return await proc.ainvoke(task.input, _of_attempt(config, number))
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - raised again, as LangGraph would
         ends_so = _EndsSo(error, task)
-    return await run(replace(task, proc=ends_so, retry_policy=()), None, configurable=configurable)  # type: ignore[arg-type]
+    return await run(replace(task, proc=ends_so, retry_policy=()), None, **how)  # type: ignore[arg-type]
 
 
 def _of_attempt(config: RunnableConfig, number: int) -> RunnableConfig:

@@ -136,7 +136,7 @@ class TaskRunner:
             return _in_thread(fn, task, *args, name=__name__, **kwargs)
         root = is_root(task)
         siblings = self._join(task, root, kwargs.get("configurable", {}))
-        future = self._loop.create_task(self._attempt(siblings, root, fn, task, *args, **kwargs), name=__name__)
+        future = self._loop.create_task(self._attempt(siblings, root, fn, task, args, kwargs), name=__name__)
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)
         return future
@@ -167,12 +167,12 @@ class TaskRunner:
         root: bool,
         fn: Callable[..., Any],
         task: PregelExecutableTask,
-        *args: Any,
-        **kwargs: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Any:
-        run = self._run_root if root else self._run
         try:
-            return await run(siblings, fn, task, *args, **kwargs)
+            # Handed on as they are: each layer would keep a copy as long as the node waits.
+            return await (self._run_root if root else self._run)(siblings, fn, task, args, kwargs)
         except GraphInterrupt as error:
             if root and error.args and error.args[0]:
                 self.interrupts[task.id] = error.args[0]
@@ -201,27 +201,35 @@ class TaskRunner:
         siblings: _Siblings | None,
         fn: Callable[..., Any],
         task: PregelExecutableTask,
-        retry_policies: Sequence[RetryPolicy] | None = None,
-        *args: Any,
-        **kwargs: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Any:
         self._admit(task, siblings.tasks if siblings else [task])
         self._dress(task)
         resumes = task.config["configurable"].get(CONFIG_KEY_RESUMING)
         if resumes and self._begun is not None and not await self._begun(task):
             task.config["configurable"][CONFIG_KEY_RESUMING] = False
-        async with self._limit or _UNLIMITED:
-            if self._execute is None:
-                return await fn(task, retry_policies, *args, **kwargs)
-            try:
-                once = partial(attempt, fn, task, **kwargs)
-                return await self._execute(task, once, task.retry_policy or retry_policies or ())
-            except Afterwards as afterwards:
-                go_on = afterwards.go_on
+        if self._execute is None:
+            async with self._limit or _UNLIMITED:
+                return await fn(task, *args, **kwargs)
+        once = partial(attempt, fn, task, kwargs)
+        policies = task.retry_policy or (args[0] if args else ()) or ()
+        try:
+            if self._limit is None:
+                return await self._execute(task, once, policies)
+            async with self._limit:
+                return await self._execute(task, once, policies)
+        except Afterwards as afterwards:
+            go_on = afterwards.go_on
         return await go_on()
 
     async def _run(
-        self, siblings: _Siblings | None, fn: Callable[..., Any], task: PregelExecutableTask, *args: Any, **kwargs: Any
+        self,
+        siblings: _Siblings | None,
+        fn: Callable[..., Any],
+        task: PregelExecutableTask,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Any:
         """What is within a root task, or handles its failure."""
         if failed_of(task):
