@@ -35,6 +35,11 @@ def modes_of(request: RunRequest, *, may_stop: bool) -> list[str]:
 class Feed:
     """Turns parts of LangGraph's stream into events and remembers what the outcome needs."""
 
+    __slots__ = (
+        "_asked", "_messages", "_nested", "_nodes_only", "_protocol", "_repeated", "_skip_cached", "_skip_values",
+        "_told", "interrupted", "values",
+    )  # fmt: skip
+
     def __init__(
         self,
         request: RunRequest,

@@ -61,6 +61,11 @@ class _Task:
 class Ledger:
     """Notes what happens under one lease. ``add`` may be called from any thread, everything else on the event loop."""
 
+    __slots__ = (
+        "_about", "_after_crash", "_first_step", "_loop", "_prices", "_routes", "_run", "_sinks", "_slice", "_steps",
+        "_tasks", "_timer", "_waited_ms", "_worker_id", "is_on", "on_model_call",
+    )  # fmt: skip
+
     def __init__(
         self,
         run: Run,

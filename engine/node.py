@@ -56,6 +56,12 @@ class _Exhausted(Exception):
 class NodeRunner:
     """Runs the nodes of one slice or branch. ``degraded`` is what nodes that follow can read of what is missing."""
 
+    __slots__ = (
+        "_again", "_at_work", "_degraded", "_doom", "_fanouts", "_fence", "_graph", "_in_branch", "_ledger",
+        "_made_at", "_now_ms", "_parts", "_policies", "_run", "_running", "_steps", "_trying", "_worker", "failed",
+        "gate", "left_running", "may_be_partial", "waits",
+    )  # fmt: skip
+
     def __init__(
         self,
         worker: Worker,

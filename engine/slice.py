@@ -101,6 +101,11 @@ async def _without_grant(prepared: Prepared, claim: runs.Claim, results: list[di
 class _Slice:
     """One stretch of ``astream`` under a lease."""
 
+    __slots__ = (
+        "_answered", "_came_from", "_control", "_feed", "_foreign", "_forgets", "_held", "_may_send_away", "_nodes",
+        "_nodes_control", "_now_ms", "_one_step", "_prepared", "_run", "_steps", "_used_up_at", "_worker",
+    )  # fmt: skip
+
     def __init__(self, worker: Worker, prepared: Prepared, claim: runs.Claim, held: Held) -> None:
         run, came_from, self._now_ms = claim.run, claim.came_from, claim.now_ms
         self._worker, self._prepared, self._run, self._held = worker, prepared, run, held

@@ -36,6 +36,12 @@ class Steps:
     makes larger saves and not more of them. A checkpoint waits for nobody.
     """
 
+    __slots__ = (
+        "_due_at", "_error", "_events", "_has_work", "_hold_s", "_keep_events", "_keep_records", "_keys", "_late",
+        "_listed_at", "_loop", "_nodes_at_work", "_number", "_parts", "_records", "_run_id", "_saved", "_store",
+        "_thread_id", "_timer", "_under_way", "_untrimmed", "_waits_since", "fence",
+    )  # fmt: skip
+
     def __init__(
         self,
         store: AsyncStore,

@@ -88,6 +88,11 @@ class TaskRunner:
     - ``begin(tasks)`` is told of a superstep of root tasks, ``left(task)`` of each of them that is not run (any more).
     """
 
+    __slots__ = (
+        "_admit", "_begin", "_begun", "_control", "_execute", "_futures", "_handled", "_left", "_limit", "_loop",
+        "_saved", "_siblings", "failures", "interrupts", "restored",
+    )  # fmt: skip
+
     def __init__(
         self,
         admit: Callable[[PregelExecutableTask, list[PregelExecutableTask]], None],
