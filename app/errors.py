@@ -19,7 +19,7 @@ from werkzeug.exceptions import (
 
 from runyard.engine import errors, wire
 from runyard.graphs.errors import GraphBroken, UnknownGraph
-from runyard.tasks import sentry
+from runyard.tasks.observe import report
 
 log = structlog.get_logger(__name__)
 
@@ -120,7 +120,7 @@ def _known(status: int) -> Any:
     def handle(error: Exception) -> Response:
         if status == 500:
             log.error("request.failed", path=request.path, error=str(error))
-            sentry.report(error)
+            report(error)
         headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Refused) else None
         return answer(str(error), status, headers or _HEADERS.get(status, {}))
 
@@ -149,7 +149,7 @@ def _sentence(error: HTTPException) -> str:
 def _unexpected(error: Exception) -> Response:
     # The boundary of the web process: a bug must become an answer, and a line in the log that can be found from it.
     name = g.get("request_id", "")
-    sentry.report(error)
+    report(error)
     log.error("request.crashed", method=request.method, path=request.path, request_id=name, exc_info=error)
     named = f"Request {name}" if name else "The request"
     return answer(f"{named} failed in a way nobody expected ({type(error).__name__}); the log says more.", 500)

@@ -65,13 +65,13 @@ from runyard.engine.worker import Worker
 from runyard.graphs.embedding import load_embeddings
 from runyard.graphs.errors import GraphsError
 from runyard.graphs.registry import Registry, load_project
-from runyard.tasks import exporter, notify, sentry, tracing
+from runyard.tasks import exporter, notify, tracing
 from runyard.tasks.celery import app
 from runyard.tasks.children import Watch
 from runyard.tasks.cores import keep_to, spread
 from runyard.tasks.giving_way import give_way
 from runyard.tasks.loop import the_loop, wait_for
-from runyard.tasks.observe import log_to_stdout, observe, say_at_once, sinks
+from runyard.tasks.observe import log_to_stdout, observe, on_death, report, say_at_once, sinks
 from runyard.tasks.wake import RunFailed, Waker
 
 log = structlog.get_logger(__name__)
@@ -208,7 +208,7 @@ class WorkerProcess:
                 if traced
                 else {}
             ),
-            on_death=(sentry.report_run,) if self.settings.sentry_dsn else (),
+            on_death=on_death(self.settings),
             policies=project.runyard.get("policies", {}),
             prices=Prices(project.runyard.get("prices")),
             webhooks=Webhooks(WebhookPolicy.of(project.webhooks, self.settings, os.environ)),
@@ -339,7 +339,7 @@ def _log_our_way(**_: Any) -> None:
 def _a_task_failed(exception: BaseException, **_: Any) -> None:
     """A failed run was told of when it ended; all else is a mistake of ours, or the store's absence."""
     if not isinstance(exception, RunFailed):
-        sentry.report(exception)
+        report(exception)
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
@@ -21,7 +21,9 @@ from runyard.engine.ledger import Sink
 from runyard.engine.ledger_metrics import take_record
 from runyard.engine.record import About
 from runyard.engine.settings import Settings
-from runyard.tasks import sentry
+
+if TYPE_CHECKING:  # it needs LangGraph, which not all do that have a log
+    from runyard.engine.worker import OnDeath
 
 Json = MutableMapping[str, Any]
 #: Tracebacks are longer than anything else in a log.
@@ -37,7 +39,26 @@ def observe(settings: Settings) -> None:
     """Set up the log and, with ``SENTRY_DSN``, Sentry."""
     log_to_stdout(settings)
     if settings.sentry_dsn:
+        from runyard.tasks import sentry  # noqa: PLC0415 - 2 MB of a process that does without it
+
         sentry.begin(settings.sentry_dsn)
+
+
+def report(error: BaseException) -> None:
+    """Tell Sentry of a failure that nobody expected, where somebody has set it up: who did has loaded it."""
+    if "sentry_sdk" in sys.modules:
+        from runyard.tasks import sentry  # noqa: PLC0415
+
+        sentry.report(error)
+
+
+def on_death(settings: Settings) -> tuple[OnDeath, ...]:
+    """Who is told of every run that has become a dead letter, by the settings."""
+    if not settings.sentry_dsn:
+        return ()
+    from runyard.tasks import sentry  # noqa: PLC0415
+
+    return (sentry.report_run,)
 
 
 def sinks(settings: Settings) -> tuple[Sink, ...]:
