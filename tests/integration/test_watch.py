@@ -191,9 +191,11 @@ def looks(bench: Bench) -> int:
     return int(bench.client.info("commandstats").get("cmdstat_xrevrange", {}).get("calls", 0))
 
 
-def hears_ends(bench: Bench, run: Run) -> bool:
+def ears(bench: Bench, run: Run) -> int:
+    """How many listen to the ends of a run's partition. Watches that other tests of this process left do, too: what a
+    test sees of its own is how the number changes."""
     [(_, count)] = bench.client.pubsub_numsub(bench.keys.of_run(run.run_id).ends)
-    return int(count) > 0
+    return int(count)
 
 
 def recorded(bench: Bench, run: Run) -> Fence:
@@ -208,9 +210,10 @@ def test_who_waits_since_before_a_run_was_recorded_is_told_its_result_and_reads_
 ) -> None:
     bench = Bench(redis_url, partitions=4, encryption_keys=keys)
     run, watch = bench.record(), Watch(bench.store, bench.keys)
+    others = ears(bench, run)
     with watch.awaited() as awaited:
         awaited.begin(run)
-        eventually(lambda: hears_ends(bench, run))
+        eventually(lambda: ears(bench, run) > others)
         fence, before = recorded(bench, run), looks(bench)
         bench.end(run, fence, report=b'{"n":1}')
         told = awaited.end(run, within_s=0.9)
@@ -224,9 +227,10 @@ def test_who_waits_since_before_a_run_was_recorded_is_told_its_result_and_reads_
 
 def test_a_large_result_is_read_by_who_is_told_of_it(bench: Bench, watch: Watch) -> None:
     run, report = bench.record(), b'"%b"' % (b"x" * 9000)
+    others = ears(bench, run)
     with watch.awaited() as awaited:
         awaited.begin(run)
-        eventually(lambda: hears_ends(bench, run))
+        eventually(lambda: ears(bench, run) > others)
         fence, before = recorded(bench, run), looks(bench)
         bench.end(run, fence, report=report)
         told = awaited.end(run, within_s=0.9)
@@ -240,11 +244,12 @@ def test_an_end_whose_news_was_lost_is_found_by_looking(
 ) -> None:
     monkeypatch.setattr("runyard.engine.watch.LOOK_S", 0.05)
     run = bench.record()
+    others = ears(bench, run)
     with watch.awaited() as awaited:
         awaited.begin(run)
-        eventually(lambda: hears_ends(bench, run))
+        eventually(lambda: ears(bench, run) > others)
         watch.close()
-        eventually(lambda: not hears_ends(bench, run))
+        eventually(lambda: ears(bench, run) <= others)
         bench.end(run, recorded(bench, run))
         assert awaited.end(run, within_s=5) is not None
 
@@ -256,13 +261,14 @@ def test_a_watch_that_is_closed_while_it_reads_leaves_no_thread_and_no_subscript
     before = threads()
     for _ in range(20):
         run, watch = bench.record(), Watch(bench.store, bench.keys)
+        others = ears(bench, run)
         with watch.awaited() as awaited:
             awaited.begin(run)
-            eventually(lambda run=run: hears_ends(bench, run))
+            eventually(lambda run=run, others=others: ears(bench, run) > others)
             bench.end(run, recorded(bench, run))
             assert awaited.end(run, within_s=5) is not None  # its thread has heard of it, and reads on
             watch.close()
-            eventually(lambda run=run: not hears_ends(bench, run) and threads() <= before)
+            eventually(lambda run=run, others=others: ears(bench, run) <= others and threads() <= before)
 
 
 def test_who_waits_for_another_run_than_it_began_with_or_comes_late_looks_first(bench: Bench, watch: Watch) -> None:
@@ -282,9 +288,10 @@ async def test_a_wait_that_goes_on_on_a_loop_misses_nothing_and_reads_nothing(
 ) -> None:
     run, store = bench.record(), AsyncStore.connect(bench.settings.redis_url)
     live = Live(store, bench.keys, watch)
+    others = ears(bench, run)
     with watch.awaited() as awaited:
         awaited.begin(run)
-        await asyncio.to_thread(eventually, lambda: hears_ends(bench, run))
+        await asyncio.to_thread(eventually, lambda: ears(bench, run) > others)
         assert awaited.keep(run)
     fence, before = recorded(bench, run), looks(bench)
     if told_before:
@@ -363,8 +370,9 @@ async def test_many_who_wait_on_a_loop_are_all_told_an_end(bench: Bench, watch: 
                 return some[-1].data
         return b""
 
+    others = ears(bench, teller.run)
     waiting = [asyncio.create_task(last()) for _ in range(20)]
-    await asyncio.to_thread(eventually, lambda: hears_ends(bench, teller.run))
+    await asyncio.to_thread(eventually, lambda: ears(bench, teller.run) > others)
     await asyncio.to_thread(teller.end)
     async with asyncio.timeout(5):
         assert set(await asyncio.gather(*waiting)) == {b'{"status":"success","result":{}}'}
