@@ -24,9 +24,9 @@ Run = Callable[..., Awaitable[Any]]
 async def attempt(run: Run, task: PregelExecutableTask, how: Mapping[str, Any], number: int) -> Any:
     """The ``number``-th attempt (1-based) of a task: what it returns, its writes in the task.
 
-    A node that returns is run from here, for a third of what LangGraph takes. How else it ends is for LangGraph's ``run``
-    to say, which is given a node that ends so: a command for the graph around, an interrupt, a node that cancels
-    itself. It also runs nodes with a time limit of their own, and in streams.
+    A node that returns is run from here, for a third of what LangGraph takes. How else it ends is for LangGraph's
+    ``run`` to say, which is given a node that ends so: a command for the graph around, an interrupt, a node that
+    cancels itself. It also runs nodes with a time limit of their own, and in streams.
     """
     proc = untold(task)
     if how.get("stream") or task.timeout is not None:
