@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -41,16 +42,16 @@ Result = dict[str, Any] | str | Parked | None
 class BranchSaver(RedisSaver):
     """Saves what nodes write; closing the run's superstep is not a branch's to do."""
 
-    async def aput(
+    def take_checkpoint(
         self,
         config: RunnableConfig,
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
-    ) -> RunnableConfig:
+    ) -> Callable[[], Awaitable[None]] | None:
         if not config["configurable"].get("checkpoint_ns"):
             raise seam.NotHere("the superstep")
-        return await super().aput(config, checkpoint, metadata, new_versions)
+        return super().take_checkpoint(config, checkpoint, metadata, new_versions)
 
 
 async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> Result:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -206,15 +206,12 @@ class RedisSaver(BaseCheckpointSaver[str]):
         are with what follows, or none of it is.
         """
         place = self._place(config)
+        if self.takes_at_once:
+            if (saved := self.take_checkpoint(config, checkpoint, metadata, new_versions)) is not None:
+                await saved()
+            return place.config(checkpoint["id"])
         part = self._checkpoint_part(place, config, checkpoint, metadata, new_versions)
-        session = self.session
-        if session is not None and session.steps is not None:
-            if session.goes_along(place, checkpoint, metadata):
-                session.steps.goes_along(part)
-            else:
-                await session.steps.checkpoint(part)
-        else:
-            await self._async_store.do(save(self._fence, [part]))
+        await self._async_store.do(save(self._fence, [part]))
         return self._was_put(place, checkpoint["id"])
 
     def put_writes(
@@ -228,13 +225,42 @@ class RedisSaver(BaseCheckpointSaver[str]):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """As :meth:`put_writes`; but in a slice it returns before they are saved, and the next checkpoint raises."""
-        if not writes:
-            return
-        part = self._writes_part(config, writes, task_id, task_path)
-        if self.session is not None and self.session.steps is not None:
-            self.session.steps.wrote(part)
-        else:
-            await self._async_store.do(save(self._fence, [part]))
+        if self.takes_at_once:
+            self.take_writes(config, writes, task_id, task_path)
+        elif writes:
+            await self._async_store.do(save(self._fence, [self._writes_part(config, writes, task_id, task_path)]))
+
+    # --- the same in a slice, for the seam: see its TakesAtOnce
+
+    @property
+    def takes_at_once(self) -> bool:
+        """Whether this saver serves a slice, which saves in order what it is given."""
+        return self.session is not None and self.session.steps is not None
+
+    def take_checkpoint(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> Callable[[], Awaitable[None]] | None:
+        """Send a checkpoint; what waits until it is saved, and raises as :meth:`put` does. None: it goes with what
+        follows."""
+        place, session, steps = self._place(config), *self._slice
+        part = self._checkpoint_part(place, config, checkpoint, metadata, new_versions)
+        self._was_put(place, checkpoint["id"])
+        if session.goes_along(place, checkpoint, metadata):
+            steps.goes_along(part)
+            return None
+        return steps.send_checkpoint(part)
+
+    def take_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Have what a task wrote saved. Whether it could be is known at the next checkpoint, or at the end."""
+        if writes:
+            _, steps = self._slice
+            steps.wrote(self._writes_part(config, writes, task_id, task_path))
 
     def get_next_version(self, current: str | None, channel: None) -> str:  # noqa: ARG002 - LangGraph's signature
         """Eight digits that grow, and forty random bits: two branches of a thread never share a version.
@@ -334,6 +360,12 @@ class RedisSaver(BaseCheckpointSaver[str]):
     @property
     def _fence(self) -> Fence | None:
         return self.session.fence if self.session is not None else None
+
+    @property
+    def _slice(self) -> tuple[SliceSession, Steps]:
+        if self.session is None or self.session.steps is None:
+            raise RuntimeError("This saver serves no slice.")
+        return self.session, self.session.steps
 
     @property
     def _sync_store(self) -> SyncStore:

@@ -8,7 +8,8 @@ it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from runyard.engine.store import events, records
@@ -24,6 +25,8 @@ EVENTS_WAIT_S = 0.003
 #: How long both may wait when no node is at work: the checkpoint follows as soon as the loop comes to it, which on a
 #: worker with many runs in hand takes longer than the above, and each save that goes out before is one more.
 BETWEEN_S = 0.05
+#: For so many turns of the loop what has waited long enough waits on for a node at work.
+TURNS = 4
 #: After how many events and records the oldest above those to keep go. The store drops a hundred entries of a stream
 #: at a time, so more often is of no use.
 TRIM_EVERY = 100
@@ -75,7 +78,7 @@ class Steps:
         self._under_way: asyncio.Future[Any] | None = None
         #: Whether what is under way holds more than events and records.
         self._has_work = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._due_at = self._waits_since = 0.0
         self._late = False
         self._nodes_at_work = False
@@ -106,9 +109,18 @@ class Steps:
 
     async def checkpoint(self, part: Part) -> None:
         """Save a checkpoint, and all that waits. Raises LeaseLost and StoreUnavailable, also of earlier saves."""
+        await self.send_checkpoint(part)()
+
+    def send_checkpoint(self, part: Part) -> Callable[[], Awaitable[None]]:
+        """As :meth:`checkpoint`, but it is sent when this returns: what is returned waits until it is saved, and raises.
+        If nobody calls that, the next save raises."""
         self._parts.append(part)
-        began = self._loop.time()
-        await self._save()
+        return partial(self._wait_for, self.flush(), self._loop.time())
+
+    async def _wait_for(self, future: asyncio.Future[Any] | None, began: float) -> None:
+        if future is not None:
+            await asyncio.shield(future)
+        self._raise_if_failed()
         self._saved(self._loop.time() - began)
 
     def begin(self) -> None:
@@ -204,7 +216,10 @@ class Steps:
         if self._late:
             self.flush()
 
-    def _time_is_up(self) -> None:
+    def _time_is_up(self, turns: int = TURNS) -> None:
+        if self._nodes_at_work and turns:  # perhaps only since the loop is busy: then what follows is about to come
+            self._timer = self._loop.call_soon(self._time_is_up, turns - 1)
+            return
         self._timer = None
         if self._under_way is not None:
             self._late = True

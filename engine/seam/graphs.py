@@ -18,11 +18,6 @@ from langgraph.constants import START
 from langgraph.pregel import Pregel
 from langgraph.pregel._write import ChannelWrite
 
-#: A time limit for supersteps that is none, but not None: LangGraph takes it for "there is one" when it decides how to
-#: run a lone task, and for "there is none" when it waits. A real one, however long, would have it wait through
-#: ``asyncio.wait_for``, which loses a cancellation now and then before Python 3.12.
-_UNLIMITED_S = 0
-
 
 class StepsLeft(int):
     """A recursion limit for the rest of a run: what is left of ``asked``, also when that is nothing.
@@ -50,15 +45,11 @@ def bind(
 ) -> Pregel[Any, Any, Any, Any]:
     """A copy of a shared graph with a checkpointer of its own; ``parts`` are the copy's, too. Cheap (0.002 ms, where
     LangGraph's ``copy``, which makes the graph anew, takes 0.025): all that does not change is shared.
-
-    A superstep has a time limit, if only one that is none: without it, or streams that cost a task that waits, a lone
-    task would be run past TaskRunner.
     """
     bound = copy.copy(graph)
     bound.checkpointer = apply_checkpointer_allowlist(saver, graph._serde_allowlist)  # noqa: SLF001 - this module is where that is allowed
     for name, part in parts.items():
         setattr(bound, name, part)
-    bound.step_timeout = graph.step_timeout or _UNLIMITED_S
     return bound
 
 

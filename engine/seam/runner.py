@@ -126,6 +126,17 @@ class TaskRunner:
         """LangGraph holds its executor by a weak reference, so it calls this to get at it."""
         return self.submit
 
+    async def alone(self, fn: Callable[..., Any], task: PregelExecutableTask, *args: Any, **kwargs: Any) -> Any:
+        """Run the only task of a superstep of the run's own graph: nothing goes on beside it, so it needs no asyncio
+        task."""
+        asks = asyncio.current_task()
+        cancels = asks.cancelling() if asks is not None else 0
+        siblings = self._join(task, True, kwargs.get("configurable", {}))
+        result = await self._attempt(siblings, True, fn, task, args, kwargs)
+        if asks is not None and asks.cancelling() > cancels:
+            raise asyncio.CancelledError  # which the node took no notice of, as a task it could not have kept from us
+        return result
+
     def submit(  # the names are LangGraph's
         self,
         fn: Callable[..., Any],
@@ -137,6 +148,7 @@ class TaskRunner:
         __next_tick__: bool = False,  # noqa: ARG002 - a task always starts later
         **kwargs: Any,
     ) -> Any:
+        fn = getattr(fn, "__wrapped__", fn)
         if not _is_coroutine_function(fn):  # a graph that a sync node invokes, in a thread of its own
             return _in_thread(fn, task, *args, name=__name__, **kwargs)
         root = is_root(task)

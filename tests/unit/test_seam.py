@@ -47,18 +47,20 @@ class Spy:
 
     async def run(self, given: Any, **config: Any) -> seam.TaskRunner:
         handled = getattr(self.graph, "node_error_handler_map", {})
-        runner = seam.TaskRunner(self._admit, handled=handled, **self.made)
-        submit = runner.submit
+        seen = self.tasks
 
-        def spying(fn: Any, found: Any, *args: Any, **kwargs: Any) -> Any:
-            self.tasks.append(found)
-            return submit(fn, found, *args, **kwargs)
+        class Seeing(seam.TaskRunner):
+            def submit(self, fn: Any, found: Any, *args: Any, **kwargs: Any) -> Any:
+                seen.append(found)
+                return super().submit(fn, found, *args, **kwargs)
 
-        self.runner = runner
-        self.hook = lambda: spying
-        self._kept = spying  # LangGraph holds it weakly
+            async def alone(self, fn: Any, found: Any, *args: Any, **kwargs: Any) -> Any:
+                seen.append(found)
+                return await super().alone(fn, found, *args, **kwargs)
+
+        self.runner = runner = Seeing(self._admit, handled=handled, **self.made)
         made = {**config, **at()}
-        made["configurable"][seam.RUNNER_SUBMIT] = self.hook
+        made["configurable"][seam.RUNNER_SUBMIT] = runner
         self.parts = []
         try:
             graph = seam.bind(self.graph, self.graph.checkpointer)
