@@ -12,6 +12,7 @@ from celery.app.amqp import AMQP
 from runyard.engine.settings import Settings
 from runyard.tasks.events import SteadyEvents
 from runyard.tasks.settings import celery_settings
+from runyard.tasks.taker import TakesOnLoop
 
 #: The wait between two tries to reach a broker that is away grows to this.
 LONGEST_WAIT_S = 2.0
@@ -35,4 +36,4 @@ concurrency.ALIASES["threads"] = "runyard.tasks.pool:TaskPool"
 
 app = Celery("runyard", amqp=_Amqp, include=["runyard.tasks.runs", "runyard.tasks.lifecycle"])
 app.config_from_object(celery_settings(Settings.from_env(os.environ)))
-app.steps["consumer"].add(SteadyEvents)
+app.steps["consumer"].update([SteadyEvents, TakesOnLoop])

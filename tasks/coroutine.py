@@ -7,6 +7,7 @@ it. What the tracer has besides is for results, retries, chains and callbacks: a
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 from celery import Task
 from celery._state import _task_stack
 from celery.app.task import Context
-from celery.app.trace import LOG_SUCCESS, TraceInfo, get_task_name, info, traceback_clear
+from celery.app.trace import LOG_SUCCESS, TraceInfo, get_task_name, info, logger, traceback_clear
 from celery.signals import task_postrun, task_prerun, task_success
 from celery.states import FAILURE, SUCCESS
 from celery.utils.functional import noop
@@ -87,11 +88,8 @@ class Trace:
 
     def succeeded(self, value: Any) -> CameTo:
         shown, took_s = saferepr(value, self._task.resultrepr_maxsize), time.monotonic() - self._began
-        with self._current() as context:
-            task_success.send(sender=self._task, result=value, runtime=took_s)
-            said = {"id": self._id, "name": get_task_name(context, self._task.name), "return_value": shown}
-            info(LOG_SUCCESS, {**said, "runtime": took_s, "args": context.get("argsrepr")})
-            self._send(task_postrun, retval=value, state=SUCCESS)
+        if task_success.receivers or task_postrun.receivers or logger.isEnabledFor(logging.INFO):
+            self._tell_of_success(value, shown, took_s)
         return 0, shown, took_s
 
     def failed(self, error: BaseException) -> CameTo:
@@ -101,6 +99,13 @@ class Trace:
             self._send(task_postrun, retval=error, state=FAILURE)
         traceback_clear(error)
         return 1, told, None
+
+    def _tell_of_success(self, value: Any, shown: str, took_s: float) -> None:
+        with self._current() as context:
+            task_success.send(sender=self._task, result=value, runtime=took_s)
+            said = {"id": self._id, "name": get_task_name(context, self._task.name), "return_value": shown}
+            info(LOG_SUCCESS, {**said, "runtime": took_s, "args": context.get("argsrepr")})
+            self._send(task_postrun, retval=value, state=SUCCESS)
 
     def _send(self, signal: Any, **what: Any) -> None:
         request = self._request

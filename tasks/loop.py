@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import uvloop
@@ -20,6 +20,13 @@ class EventLoop:
         self.loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="event-loop", daemon=True)
         self._thread.start()
+
+    def soon(self, do: Callable[..., None], *args: Any) -> None:
+        """Call something on the loop, from any thread: from its own without waking it."""
+        if threading.get_ident() == self._thread.ident:
+            self.loop.call_soon(do, *args)
+        else:
+            self.loop.call_soon_threadsafe(do, *args)
 
     def stop(self, timeout_s: float = 5.0) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)

@@ -40,6 +40,8 @@ class TaskPool(BasePool):  # type: ignore[misc]
         super().__init__(*args, **options)
         self._in_hand = 0
         self._idle = threading.Condition()
+        #: Who waits for a place, on the loop.
+        self._freed: asyncio.Future[None] | None = None
         #: The loop itself holds on to no task.
         self._tasks: set[asyncio.Task[None] | None] = set()
         self._threads = ThreadPoolExecutor(self.limit, thread_name_prefix="task")
@@ -53,13 +55,13 @@ class TaskPool(BasePool):  # type: ignore[misc]
         accept_callback: Callable[..., Any] | None = None,
         **_: Any,
     ) -> None:
-        """Start a task; called from the consumer's thread."""
+        """Start a task; called from whatever thread takes messages."""
         with self._idle:
             self._in_hand += 1
         task = self.app.tasks.get(args[0]) if target in (fast_trace_task, trace_task_ret) else None
         if isinstance(task, CoroutineTask):
             _, task_id, request, *_ = args
-            the_loop().loop.call_soon_threadsafe(self._start, task, task_id, request, callback, accept_callback)
+            the_loop().soon(self._start, task, task_id, request, callback, accept_callback)
         else:
             self._threads.submit(self._call, target, args, kwargs, callback, accept_callback)
 
@@ -68,6 +70,15 @@ class TaskPool(BasePool):  # type: ignore[misc]
         with self._idle:
             self._idle.wait_for(lambda: not self._in_hand)
         self._threads.shutdown()
+
+    async def place(self) -> None:
+        """Return when another task may be in hand; for the one that takes messages on the loop."""
+        while True:
+            with self._idle:
+                if self._in_hand < self.limit:
+                    return
+                freed = self._freed = asyncio.get_running_loop().create_future()
+            await freed
 
     def _start(
         self, task: CoroutineTask, task_id: str, request: dict[str, Any], ended: Ended, accepted: Accepted
@@ -107,6 +118,14 @@ class TaskPool(BasePool):  # type: ignore[misc]
         with self._idle:
             self._in_hand -= 1
             self._idle.notify_all()
+            freed, self._freed = self._freed, None
+        if freed is not None:
+            the_loop().soon(_let_in, freed)
 
     def _get_info(self) -> dict[str, Any]:
         return {**super()._get_info(), "in-hand": self._in_hand}
+
+
+def _let_in(freed: asyncio.Future[None]) -> None:
+    if not freed.done():  # it may have been cancelled
+        freed.set_result(None)
