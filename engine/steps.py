@@ -112,8 +112,8 @@ class Steps:
         await self.send_checkpoint(part)()
 
     def send_checkpoint(self, part: Part) -> Callable[[], Awaitable[None]]:
-        """As :meth:`checkpoint`, but it is sent when this returns: what is returned waits until it is saved, and raises.
-        If nobody calls that, the next save raises."""
+        """As :meth:`checkpoint`, but it is sent when this returns: what is returned waits until it is saved, and
+        raises. If nobody calls that, the next save raises."""
         self._parts.append(part)
         return partial(self._wait_for, self.flush(), self._loop.time())
 

@@ -29,4 +29,4 @@ async def run(task: PregelExecutableTask, retry_policy: Sequence[RetryPolicy] | 
 
 
 #: PregelRunner finds it by this name: for tasks that it hands over, TaskRunner takes what this one wraps.
-_runner.arun_with_retry = run
+_runner.arun_with_retry = run  # type: ignore[attr-defined]

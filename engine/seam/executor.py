@@ -78,4 +78,4 @@ def _takes(saver: Any) -> bool:
 
 
 #: Each loop makes one by this name, and gives nobody a say in it.
-_loop.AsyncBackgroundExecutor = Executor
+_loop.AsyncBackgroundExecutor = Executor  # type: ignore[attr-defined]

@@ -18,9 +18,9 @@ _ADDED = frozenset({"metadata", "tags"})
 
 def merge_configs(*configs: RunnableConfig | None) -> RunnableConfig:
     """Merge the config of a run and what a task adds to it, or whatever else LangGraph merges."""
-    if len(configs) != 2 or configs[0] is None or configs[1] is None or not _ADDED.issuperset(configs[1]):
+    config, added = configs if len(configs) == 2 else (None, None)
+    if config is None or added is None or not _ADDED.issuperset(added):
         return _langgraphs(*configs)
-    config, added = configs
     merged: Any = {key: value for key, value in config.items() if value}
     if "callbacks" in merged:
         merged["callbacks"] = _config._merge_callbacks(None, merged["callbacks"])  # noqa: SLF001
@@ -49,4 +49,4 @@ def _merge_metadata(base: Mapping[str, Any] | None, new: Mapping[str, Any]) -> d
 
 
 #: What prepares tasks finds it by this name.
-_algo.merge_configs = merge_configs
+_algo.merge_configs = merge_configs  # type: ignore[attr-defined]
