@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Response
+from werkzeug.datastructures import Headers as AllHeaders
 
 from runyard.app.errors import NotReady
 from runyard.app.relay import Stream
 from runyard.app.wiring import wired
 from runyard.engine import wire
 from runyard.engine.live import Live
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 Headers = Mapping[str, str]
 #: Makes the body of an answer that takes long; see Stream.
@@ -20,8 +24,16 @@ Parts = Callable[[Live], AsyncGenerator[bytes, None]]
 OnGone = Callable[[], None] | None
 
 
+class _Json(Response):
+    """JSON that is all there, with headers that are right as they stand: werkzeug would copy them for each answer, to
+    write addresses that hold other than ASCII anew, and to count the body once more."""
+
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> AllHeaders:  # noqa: ARG002
+        return self.headers
+
+
 def json(value: Any, headers: Headers | None = None, *, status: int = 200) -> Response:
-    return Response(wire.encode(value), status, headers, mimetype="application/json")
+    return _Json(wire.encode(value), status, headers, mimetype="application/json")
 
 
 def nothing(status: int) -> Response:
@@ -32,7 +44,7 @@ def nothing(status: int) -> Response:
 
 def raw(value: bytes, headers: Headers) -> Response:
     """JSON that is written already."""
-    return Response(value, 200, headers, mimetype="application/json")
+    return _Json(value, 200, headers, mimetype="application/json")
 
 
 def chunked(parts: Parts, headers: Headers, *, on_gone: OnGone = None, on_end: OnGone = None) -> Response:

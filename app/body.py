@@ -12,6 +12,7 @@ from marshmallow import Schema, ValidationError, missing
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from runyard.app import here
 from runyard.app.errors import WrongContentType
 from runyard.engine import wire
 from runyard.engine.errors import InvalidInput, TooLarge
@@ -80,6 +81,9 @@ def check_sizes(request: Request, body: dict[str, Any], names: Iterable[str], *,
 
 class Parser(FlaskParser):
     """webargs with our reader and our words."""
+
+    def get_default_request(self) -> Request:
+        return here.request()
 
     def load_json(self, req: Request, schema: Schema) -> Any:  # noqa: ARG002
         return read(req)

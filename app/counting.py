@@ -8,9 +8,10 @@ import time
 from functools import partial
 from pathlib import Path
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g
 from prometheus_client import CollectorRegistry
 
+from runyard.app import here
 from runyard.app.fleet_metrics import Fleet
 from runyard.app.wiring import Wiring
 from runyard.engine import metrics
@@ -57,8 +58,9 @@ def _begin() -> None:
 
 
 def _end(response: Response) -> Response:
-    route = str(request.url_rule) if request.url_rule else "none"
-    metrics.inc("runyard_http_requests_total", request.method, route, str(response.status_code))
+    asked = here.request()
+    route = asked.url_rule.rule if asked.url_rule else "none"
+    metrics.inc("runyard_http_requests_total", asked.method, route, str(response.status_code))
     if (began := g.get("began")) is not None:
         metrics.observe("runyard_http_request_seconds", time.monotonic() - began, route)
     return response

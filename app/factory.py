@@ -194,7 +194,7 @@ def _hide_meta() -> None:
 def _name_request() -> None:
     """The client's name for its request, or one of ours: it is in the answer and in the log."""
     given = request.headers.get("X-Request-Id", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
 
 
 def _return_name(response: Response) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Any
 
@@ -12,12 +13,15 @@ from werkzeug.routing import BaseConverter
 from runyard.app.errors import BadPath
 
 NAMES = ("thread", "run", "assistant", "checkpoint", "cron")
+_CANONICAL = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def canonical(value: object) -> str | None:
     """The one text form of a UUID that is used in keys, or None for anything else."""
     if not isinstance(value, str):
         return None
+    if _CANONICAL.fullmatch(value):  # as nearly all are
+        return value
     try:
         text = str(uuid.UUID(value))
     except ValueError:

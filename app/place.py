@@ -9,6 +9,7 @@ import shlex
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -101,6 +102,7 @@ def bound_hosts(arguments: Sequence[str], environ: Mapping[str, str] = os.enviro
     return [host.rpartition(":")[0] or "0.0.0.0" for host in hosts]  # noqa: S104 - what gunicorn takes an empty host for
 
 
+@lru_cache(maxsize=64)
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback

@@ -11,6 +11,7 @@ from celery import Celery
 from flask import current_app, g, has_request_context
 from prometheus_client import CollectorRegistry as Collected
 
+from runyard.app import here
 from runyard.app.auth import identity
 from runyard.app.auth.custom import CustomAuth
 from runyard.app.catalog import Catalog
@@ -92,9 +93,10 @@ class Wiring:
         """
         if not has_request_context():
             return self.shared_service.of("")
-        if "service" not in g:
-            g.service = self.shared_service.of(identity.current().tenant, g.get("visible"))
-        return cast(Service, g.service)
+        kept = here.kept()
+        if "service" not in kept:
+            kept.service = self.shared_service.of(identity.current().tenant, kept.get("visible"))
+        return cast(Service, kept.service)
 
     @property
     def shared_service(self) -> Service:

@@ -37,10 +37,11 @@ _NAMED = re.compile(
     r"[^\s&\"',;)}\]\[]+",
     re.IGNORECASE,
 )
-#: One of these is in every text that a form of above matches: most text holds none, and is not searched further.
+#: One of these is in every text that a form of above matches: most text holds none, and is not searched further. Each
+#: begins with one character, so that the engine need only stop where one of these stands (a fifth of the time).
 _HINT = re.compile(
     r"sk[-_]|ry_|whsec_|gh[pousr]_|github_pat_|glpat-|AKIA|AIza|xox|lsv2_|hf_|eyJ|PRIVATE KEY|@"
-    r"|(?i:bearer |basic |=)|[\"']\s*:"
+    r"|b(?i:earer )|B(?i:earer )|b(?i:asic )|B(?i:asic )|=|\"\s*:|'\s*:"
 )
 
 #: A shorter value of a variable is a switch or a number rather than a secret.

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from flask import Flask, Request, g, request
+from flask import Flask, Request, g
 
+from runyard.app import here
 from runyard.app.auth.api_keys import KeyCheck
 from runyard.app.auth.custom import CustomAuth
 from runyard.app.auth.handlers import authorize
@@ -55,28 +56,29 @@ class Gate:
             self._rates.register(app)
 
     def _pass(self) -> None:
-        if request.endpoint is None or request.method == "OPTIONS":
+        asked = here.request()
+        if asked.endpoint is None or asked.method == "OPTIONS":
             return  # there is no such route, or a browser asks before it sends credentials
-        scope = self._scopes.get(request.endpoint)
+        scope = self._scopes.get(asked.endpoint)
         if scope == OPEN:
             g.identity = NOBODY
             return
-        who = self._anybody() if self.is_open else self._identify(request)
+        who = self._anybody(asked) if self.is_open else self._identify(asked)
         g.identity = who
         if scope is None and not self.is_open:  # fails closed
-            log.error("route.without_scope", endpoint=request.endpoint)
+            log.error("route.without_scope", endpoint=asked.endpoint)
             raise Forbidden("Forbidden")
         if scope not in (None, KNOWN) and not who.may(scope):
             raise Forbidden(f"This needs the scope {scope!r}, which {who.name} does not have.")
-        if self._rates and request.url_rule:
-            self._rates.take(who, scope or "", f"{request.method} {path_of(request.url_rule.rule)}")
+        if self._rates and asked.url_rule:
+            self._rates.take(who, scope or "", f"{asked.method} {path_of(asked.url_rule.rule)}")
         if self._custom is not None:
             g.authorize = authorize
 
-    def _anybody(self) -> Identity:
+    def _anybody(self, asked: Request) -> Identity:
         """Whoever reaches the server, as long as only this machine does. Whatever started it, and on what address."""
         if not self._may_be_open:
-            refuse_remote(request.environ)
+            refuse_remote(asked.environ)
         return ANYBODY
 
     def _identify(self, given: Request) -> Identity:

@@ -29,6 +29,14 @@ def test_null_is_as_good_as_leaving_a_field_out() -> None:
     assert request(**fields) == request()
 
 
+def test_what_a_body_leaves_out_is_passed_over_and_what_must_be_there_is_missed() -> None:
+    assert set(SCHEMA.load({"assistant_id": "agent", "input": 1, "of_a_newer_client": 2})) == {"assistant_id", "input"}
+    with pytest.raises(ValidationError, match="assistant_id"):
+        SCHEMA.load({"input": 1})
+    with pytest.raises(ValidationError, match="is not a field of this request"):
+        SCHEMA.load({"assistant_id": "agent", "command": {"resume": 1, "go": 2}})
+
+
 @pytest.mark.parametrize(
     ("given", "modes"), [([], ["values"]), ("updates", ["updates"]), (["values", "values"], ["values"])]
 )
