@@ -10,6 +10,35 @@ from typing import Generic, TypeVar
 T = TypeVar("T", bound=Hashable)
 
 
+class TimeLimit:
+    """A block that is cut off when its time is over, and then raises TimeoutError: as ``asyncio.timeout``, without a
+    timer and two coroutines of its own. ``passed`` is for the deadlines to call."""
+
+    __slots__ = ("_before", "_ends", "_task", "_within_s", "expired")
+
+    def __init__(self, ends: Deadlines[TimeLimit], within_s: float) -> None:
+        self._ends, self._within_s = ends, within_s
+        #: Whether the time was over before the block was.
+        self.expired = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("Only what a task does can be cut off.")
+        self._task, self._before = task, task.cancelling()
+        self._ends.add(self, self._within_s)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self._ends.remove(self)
+        # Who else has cancelled the task is not to be robbed of that.
+        if self.expired and self._task.uncancel() <= self._before and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+    def passed(self) -> None:
+        self.expired = True
+        self._task.cancel()
+
+
 class Deadlines(Generic[T]):
     """Says ``passed`` of whatever was not taken off before its time. One for each process; belongs to its event loop.
 

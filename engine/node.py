@@ -17,6 +17,7 @@ from langgraph.types import PregelExecutableTask, RetryPolicy
 
 from runyard.engine import seam, wire
 from runyard.engine.attempt import Clock, record_of
+from runyard.engine.deadlines import TimeLimit
 from runyard.engine.doom import foretell, timeout_of
 from runyard.engine.effects import Journal
 from runyard.engine.errors import BudgetExceeded, CircuitOpen, LeaseLost, Recorded, StoreUnavailable
@@ -150,14 +151,14 @@ class NodeRunner:
             return await self._supply(task, supplied)
         self._check_has_attempt(task)
         attempt = self._run.attempts.get(task.id, 0) + 1
-        clock = Clock()
+        policy, clock = self._policy(task), Clock()
         error: Exception | None = self._killed(task, attempt, clock)
         while True:
             if self._ledger.began(task, attempt):
                 await self._ledger.written()
             if error is None:
                 try:
-                    return await self._once_there_is_room(task, once, attempt, clock)
+                    return await self._once_there_is_room(task, once, policy, attempt, clock)
                 except (GraphBubbleUp, LeaseLost, StoreUnavailable):
                     raise
                 except Exception as raised:  # noqa: BLE001 - whatever a node raises is an attempt of it
@@ -197,22 +198,25 @@ class NodeRunner:
         self.wait_if_early(task)
 
     def _once_there_is_room(
-        self, task: PregelExecutableTask, once: seam.Once, attempt: int, clock: Clock
+        self, task: PregelExecutableTask, once: seam.Once, policy: NodePolicy, attempt: int, clock: Clock
     ) -> Awaitable[Any]:
-        policy, noted = self._policy(task), partial(self._noted, task, once, attempt, clock)
-        return self.gate.passed(task, policy, attempt, noted) if policy.is_gated else noted()
+        if not policy.is_gated:
+            return self._noted(task, once, policy, attempt, clock)
+        return self.gate.passed(task, policy, attempt, partial(self._noted, task, once, policy, attempt, clock))
 
-    async def _noted(self, task: PregelExecutableTask, once: seam.Once, attempt: int, clock: Clock) -> Any:
+    async def _noted(
+        self, task: PregelExecutableTask, once: seam.Once, policy: NodePolicy, attempt: int, clock: Clock
+    ) -> Any:
         """One attempt, with its place in the ledger unless it fails: then a decision belongs to it."""
         clock.start()
         self._trying[task.id] = attempt, clock
         try:
-            result = await self._within_deadline(task, once, attempt)
+            result = await self._within_deadline(task, once, policy, attempt)
         except (GraphBubbleUp, LeaseLost, StoreUnavailable, asyncio.CancelledError) as left:
             self._ledger.left(task, clock.began_at, clock.took_s(), left)
             raise
         self._ledger.succeeded(task, clock.began_at, clock.took_s())
-        if (stale := self._policy(task).stale) is not None:
+        if policy.fallback is not None and (stale := policy.stale) is not None:
             await self._kept().remember(task, stale, result)
         return result
 
@@ -342,23 +346,21 @@ class NodeRunner:
 
     # --- one attempt
 
-    async def _within_deadline(self, task: PregelExecutableTask, once: seam.Once, attempt: int) -> Any:
+    async def _within_deadline(
+        self, task: PregelExecutableTask, once: seam.Once, policy: NodePolicy, attempt: int
+    ) -> Any:
         """One attempt. A plain function that outlives its deadline is abandoned in its thread, fenced off, or, in a
         process that may be killed, ends with it."""
-        deadline_s = self._policy(task).deadline_s or self._worker.settings.node_deadline_s
-        began = time.monotonic()
+        deadline_s = policy.deadline_s or self._worker.settings.node_deadline_s
+        limit, began = TimeLimit(self._worker.attempts_end, deadline_s), time.monotonic()
         try:
-            async with asyncio.timeout(None) as limit:
-                self._worker.attempts_end.add(limit, deadline_s)
-                try:
-                    if not self._worker.expendable:
-                        with self._worker.attempting(task), self._journal(task):
-                            return await once(attempt)
-                    async with self._foretold(task, attempt, deadline_s):
-                        with self._worker.attempting(task), self._journal(task):
-                            return await once(attempt)
-                finally:
-                    self._worker.attempts_end.remove(limit)
+            with limit:
+                if not self._worker.expendable:
+                    with self._worker.attempting(task), self._journal(task):
+                        return await once(attempt)
+                async with self._foretold(task, attempt, deadline_s):
+                    with self._worker.attempting(task), self._journal(task):
+                        return await once(attempt)
         except asyncio.CancelledError:
             if seam.is_sync(task):  # its thread goes on, here until the process ends
                 self.left_running.append(task.name)
@@ -366,7 +368,7 @@ class NodeRunner:
                     self._worker.abandon(task.name)
             raise
         except TimeoutError:
-            if not limit.expired():  # the node's own
+            if not limit.expired:  # the node's own
                 raise
             if seam.is_sync(task):
                 self._worker.abandon(task.name)

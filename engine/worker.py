@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from runyard.engine.breaker import Circuit
 from runyard.engine.budget import Budgets
 from runyard.engine.caps import Caps
 from runyard.engine.circuits import Circuits
-from runyard.engine.deadlines import Deadlines
+from runyard.engine.deadlines import Deadlines, TimeLimit
 from runyard.engine.hands import Hands
 from runyard.engine.items import RedisItems
 from runyard.engine.leases import Held, LeaseKeeper, Stop
@@ -107,9 +106,7 @@ class Worker:
     background: Background = field(default_factory=Background)
     #: Stop what is in hand when its run's time is over, and attempts of nodes when theirs is.
     runs_end: Deadlines[Held] = field(default_factory=lambda: Deadlines(lambda held: held.stop(Stop.TIMED_OUT)))
-    attempts_end: Deadlines[asyncio.Timeout] = field(
-        default_factory=lambda: Deadlines(lambda limit: limit.reschedule(0))
-    )
+    attempts_end: Deadlines[TimeLimit] = field(default_factory=lambda: Deadlines(TimeLimit.passed))
     #: How many wake-ups it acts on.
     pace: Pace = field(default_factory=Pace)
     #: Set when the process was asked to stop: nothing new is claimed, slices end at their next superstep edge.

@@ -13,15 +13,15 @@
 --@include hash
 --@include thread
 --@include webhook
-local state = redis.call('HMGET', KEYS[1], 'phase', 'started_at', 'cancel')
-local phase = state[1]
+local run = open_hash(KEYS[1], 'phase', 'started_at', 'cancel', 'graph_id', 'assistant_id', 'fingerprint')
+local phase, started_at, asked = run.holds.phase, run.holds.started_at, run.holds.cancel
 if not phase then return redis.error_reply('RUN_NOT_FOUND Run not found.') end
-local action = state[3] == 'rollback' and 'rollback' or ARGV[2]
+local action = asked == 'rollback' and 'rollback' or ARGV[2]
 local ended = action == 'rollback' and 'rolling back' or 'cancelled'
-if phase == 'cancelled' and state[3] == action then return {ended, '', ''} end
+if phase == 'cancelled' and asked == action then return {ended, '', ''} end
 local at = now_ms()
 if phase == 'leased' or phase == 'cancelling' then
-  if phase == 'leased' or state[3] ~= action then
+  if phase == 'leased' or asked ~= action then
     redis.call('HSET', KEYS[1], 'phase', 'cancelling', 'cancel', action, 'updated_at', at)
   end
   redis.call('PUBLISH', ARGV[6], ARGV[1])
@@ -31,7 +31,7 @@ if not (phase == 'queued' or phase == 'due' or phase == 'parked' or phase == 'wa
   return redis.error_reply('INVALID_TRANSITION The run is over already (' .. phase .. ').')
 end
 if phase == 'due' and redis.call('HGET', KEYS[2], 'active') ~= ARGV[1] then redis.call('HINCRBY', KEYS[2], 'delayed', -1) end
-redis.call('HSET', KEYS[1], 'cancel', action)
+set_in(run, 'cancel', action)
 drop_branches(KEYS[9], KEYS[4], KEYS[5], ARGV[1], KEYS[6])
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
@@ -40,7 +40,7 @@ redis.call('ZREM', KEYS[11], ARGV[1])
 local thread = open_thread(KEYS[2])
 set_in(thread, 'updated_at', at)
 -- Cut off between two slices, the graph has something left to do. One that never began leaves the thread as it was.
-if state[2] and action ~= 'rollback' then leave(thread, KEYS[1], 'interrupted', ARGV[8], '{}') end
+if started_at and action ~= 'rollback' then leave(thread, run, 'interrupted', ARGV[8], '{}') end
 local following = {}
 if action == 'rollback' then
   redis.call('ZADD', KEYS[10], at, ARGV[1])
@@ -50,7 +50,7 @@ else
   following = admit_next(thread, KEYS[3], KEYS[5], ARGV[4], ARGV[1], at)
 end
 write_hash(thread)
-settle(KEYS[1], KEYS[8], KEYS[7], ARGV[1], 'cancelled', ARGV[5], at, tonumber(ARGV[3]))
+settle(run, KEYS[8], KEYS[7], ARGV[1], 'cancelled', ARGV[5], at, tonumber(ARGV[3]))
 if ARGV[7] ~= '' and action ~= 'rollback' then
   remember(KEYS[12], KEYS[2])
   owe(KEYS[1], KEYS[13], KEYS[14], ARGV[1], at, tonumber(ARGV[7]))

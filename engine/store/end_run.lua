@@ -30,15 +30,14 @@
 --@include note
 --@include save
 --@include values
-local run = open_run(KEYS[1])
+local run = open_run(KEYS[1], 'thread_id', 'tenant', 'deadline_at', 'graph_id', 'assistant_id', 'fingerprint')
 if run.holds.lease ~= ARGV[2] then return run.holds.released == ARGV[2] and {} or lease_lost() end
-local at, thread = now_ms(), open_thread(KEYS[2])
+local at, thread = now_ms(), open_thread(KEYS[2], 'values_of', 'edits')
 fence_key, fence_field, run_key = KEYS[1], 'lease', KEYS[1]
 save_parts(17, 19)
 for i = 1, #told, 2 do set_in(run, told[i], told[i + 1]) end
 release(run, KEYS[4], ARGV[1], ARGV[2], ARGV[3], at)
 if ARGV[5] ~= '' and ARGV[3] ~= 'cancelled' then set_in(run, 'error', ARGV[5]) end
-write_hash(run)
 drop_branches(KEYS[9], KEYS[4], KEYS[5], ARGV[1])
 if run.holds.deadline_at then redis.call('ZREM', KEYS[11], ARGV[1]) end
 if ARGV[12] == '1' then bury(KEYS[12], KEYS[1], ARGV[1], at) end
@@ -51,15 +50,15 @@ if rolls_back then
   set_in(thread, 'rest', 'idle')
   set_in(thread, 'error', '')
 else
-  leave(thread, KEYS[1], ARGV[4], ARGV[5], ARGV[7])
+  leave(thread, run, ARGV[4], ARGV[5], ARGV[7])
   if ARGV[6] ~= '' then
     local kept = {run = ARGV[15], before = ARGV[16], back = ARGV[17], edit = ARGV[18]}
-    show_values(KEYS[2], KEYS[17], ARGV[6], kept, at, tonumber(ARGV[9]))
+    show_values(thread, KEYS[17], ARGV[6], kept, at, tonumber(ARGV[9]))
   end
   following = admit_next(thread, KEYS[3], KEYS[5], ARGV[10], ARGV[1], at)
 end
 write_hash(thread)
-settle(KEYS[1], KEYS[8], KEYS[6], ARGV[1], ARGV[3], ARGV[8], at, tonumber(ARGV[9]))
+settle(run, KEYS[8], KEYS[6], ARGV[1], ARGV[3], ARGV[8], at, tonumber(ARGV[9]))
 if ARGV[12] == '1' then redis.call('ZREM', KEYS[6], ARGV[1]) end  -- kept as long as dead letters are
 if ARGV[14] == '1' then redis.call('ZADD', KEYS[16], at, ARGV[1]) end
 if ARGV[13] ~= '' and not rolls_back then

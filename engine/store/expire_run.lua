@@ -13,8 +13,8 @@
 --@include tenant
 --@include webhook
 local at = now_ms()
-local state = redis.call('HMGET', KEYS[1], 'phase', 'deadline_at')
-local phase, deadline = state[1], tonumber(state[2] or '0')
+local run = open_hash(KEYS[1], 'phase', 'deadline_at', 'graph_id', 'assistant_id', 'fingerprint')
+local phase, deadline = run.holds.phase, tonumber(run.holds.deadline_at or '0')
 local in_hand = phase == 'leased' or phase == 'cancelling'
 if not phase or not (in_hand or phase == 'waiting' or phase == 'due' or phase == 'parked' or phase == 'dispatched') then
   redis.call('ZREM', KEYS[10], ARGV[1])
@@ -22,7 +22,7 @@ if not phase or not (in_hand or phase == 'waiting' or phase == 'due' or phase ==
 end
 if deadline == 0 or at < deadline + (in_hand and tonumber(ARGV[2]) or 0) then return {0, '', ''} end
 redis.call('HDEL', KEYS[1], 'lease', 'owner')
-redis.call('HSET', KEYS[1], 'error', ARGV[6])
+set_in(run, 'error', ARGV[6])
 drop_branches(KEYS[9], KEYS[4], KEYS[5], ARGV[1], KEYS[6])
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
@@ -31,10 +31,10 @@ redis.call('ZREM', KEYS[10], ARGV[1])
 bury(KEYS[11], KEYS[1], ARGV[1], at)
 local thread = open_thread(KEYS[2])
 set_in(thread, 'updated_at', at)
-leave(thread, KEYS[1], 'error', ARGV[6], '{}')
+leave(thread, run, 'error', ARGV[6], '{}')
 local following = admit_next(thread, KEYS[3], KEYS[5], ARGV[4], ARGV[1], at)
 write_hash(thread)
-settle(KEYS[1], KEYS[8], KEYS[7], ARGV[1], 'timed_out', ARGV[5], at, tonumber(ARGV[3]))
+settle(run, KEYS[8], KEYS[7], ARGV[1], 'timed_out', ARGV[5], at, tonumber(ARGV[3]))
 redis.call('ZREM', KEYS[7], ARGV[1])  -- kept as long as dead letters are
 if ARGV[7] ~= '' then
   remember(KEYS[12], KEYS[2])

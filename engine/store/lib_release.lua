@@ -1,6 +1,6 @@
--- open_run(key): a run to be let go of, with what that needs of it. Needs the library hash.
-local function open_run(key)
-  return open_hash(key, 'lease', 'released', 'cancel', 'slices', 'phase', 'thread_id', 'tenant', 'deadline_at')
+-- open_run(key, ...): a run to be let go of, with what that needs of it, and these fields. Needs the library hash.
+local function open_run(key, ...)
+  return open_hash(key, 'lease', 'released', 'cancel', 'slices', 'phase', ...)
 end
 -- release(...): let go of a run's lease. 'released' keeps the token, so that a repeated script knows its own work;
 -- 'came_from' tells the next slice how the last one ended.

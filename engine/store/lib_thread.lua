@@ -1,6 +1,6 @@
--- open_thread(key): a thread to be handed on, with what that needs of it. Needs the library hash.
-local function open_thread(key)
-  return open_hash(key, 'active', 'fingerprint', 'degraded')
+-- open_thread(key, ...): a thread to be handed on, with what that needs of it, and these fields. Needs the library hash.
+local function open_thread(key, ...)
+  return open_hash(key, 'active', 'fingerprint', 'degraded', ...)
 end
 -- admit_next(...): hand the thread, an open one, to the run that waits behind `run_id`, if that one had it.
 -- Returns {next run id, its queue} or {}. The next run's key is made from `run_prefix`: it is known only here, and it
@@ -19,20 +19,19 @@ local function admit_next(thread, thread_queue, waiting, run_prefix, run_id, at)
   join_line(following, popped[1], at)
   return {popped[1], redis.call('HGET', following, 'queue')}
 end
--- leave(...): how an ended run leaves its thread, an open one. One that is rolled back leaves it idle, with the state from before.
+-- leave(...): how an ended run leaves its thread, both open; of the run graph_id, assistant_id and fingerprint. One that is rolled back leaves it idle, with the state from before.
 -- What it did without is left to the run that goes on with it. One that never ran leaves the graph's version as it was.
 local function leave(thread, run, rest, error, interrupts)
-  local of_run = redis.call('HMGET', run, 'graph_id', 'assistant_id', 'fingerprint')
   set_in(thread, 'rest', rest)
   set_in(thread, 'error', error)
   set_in(thread, 'interrupts', interrupts)
-  set_in(thread, 'graph_id', of_run[1] or '')
-  set_in(thread, 'assistant_id', of_run[2] or '')
-  set_in(thread, 'fingerprint', of_run[3] or thread.holds.fingerprint or '')
+  set_in(thread, 'graph_id', run.holds.graph_id or '')
+  set_in(thread, 'assistant_id', run.holds.assistant_id or '')
+  set_in(thread, 'fingerprint', run.holds.fingerprint or thread.holds.fingerprint or '')
   local without = {}
   if rest == 'interrupted' then
-    for _, field in ipairs(redis.call('HKEYS', run)) do
-      if string.sub(field, 1, 9) == 'degraded:' then without[#without + 1] = redis.call('HGET', run, field) end
+    for _, field in ipairs(redis.call('HKEYS', run.key)) do
+      if string.sub(field, 1, 9) == 'degraded:' then without[#without + 1] = redis.call('HGET', run.key, field) end
     end
   end
   if #without > 0 then set_in(thread, 'degraded', '[' .. table.concat(without, ',') .. ']')
@@ -45,9 +44,13 @@ local function tell_end(events, run_id, id, report)
   local told = #report <= 8192 and run_id .. ' ' .. id .. ' ' .. report or run_id
   redis.call('PUBLISH', string.match(events, '^.-:{%d+}:') .. 'ends', told)
 end
--- settle(...): mark a run as ended and tell whoever waits for it: the stream's last entry is `end`.
+-- settle(...): write that a run has ended, an open one, with all that is set in it, and tell whoever waits for it: the
+-- stream's last entry is `end`.
 local function settle(run, events, ended, run_id, phase, report, at, events_ttl_ms)
-  redis.call('HSET', run, 'phase', phase, 'ended_at', at, 'updated_at', at)
+  set_in(run, 'phase', phase)
+  set_in(run, 'ended_at', at)
+  set_in(run, 'updated_at', at)
+  write_hash(run)
   redis.call('ZADD', ended, at, run_id)
   local id = redis.call('XADD', events, '*', 'e', 'end', 'd', report)
   redis.call('PEXPIRE', events, events_ttl_ms)

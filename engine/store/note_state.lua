@@ -7,10 +7,10 @@
 --@include tenant
 --@include hash
 --@include values
-local thread = open_hash(KEYS[1], 'thread_id', 'active', 'tenant', 'graph_id')
+local thread = open_hash(KEYS[1], 'thread_id', 'active', 'tenant', 'graph_id', 'values_of', 'edits')
 if not thread.holds.thread_id or thread.holds.active then return 0 end
 local at = now_ms()
-show_values(KEYS[1], KEYS[3], ARGV[2], {run = ''}, at, tonumber(ARGV[7]))
+show_values(thread, KEYS[3], ARGV[2], {run = ''}, at, tonumber(ARGV[7]))
 set_in(thread, 'rest', ARGV[5])
 set_in(thread, 'interrupts', ARGV[6])
 set_in(thread, 'error', '')

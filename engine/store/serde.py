@@ -85,7 +85,8 @@ def encode(serde: SerializerProtocol, name: str, value: Any) -> bytes:
         kind, data = serde.dumps_typed(value)
     except Exception as error:  # serializing runs code of the value's own class, which may raise anything
         raise Unserializable(_explain(serde, name, value, error)) from error
-    if len(data) > (most := _most(serde)):
+    most = serde.max_value_bytes if isinstance(serde, StrictSerializer) else _most(serde)
+    if len(data) > most:
         raise StateTooLarge(
             f'State key "{name}" has {len(data)} bytes, and at most {most} of one key are stored '
             "(RUNYARD_MAX_STATE_BYTES). Keep large things elsewhere, and in the state where they are."

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from runyard.engine.deadlines import Deadlines
+from runyard.engine.deadlines import Deadlines, TimeLimit
 from tests.support.eventually import eventually_async
 
 T = TypeVar("T")
@@ -60,3 +60,48 @@ async def test_thousands_that_are_kept_take_one_timer(monkeypatch: pytest.Monkey
         deadlines.remove(number - 100)
     assert (len(timers), len(deadlines)) == (1, 100)
     timers[0].cancel()
+
+
+async def test_a_block_that_takes_too_long_is_cut_off_with_a_timeout() -> None:
+    ends = Deadlines(TimeLimit.passed)
+    limit = TimeLimit(ends, 0.01)
+    with pytest.raises(TimeoutError), limit:
+        await asyncio.Event().wait()
+    assert limit.expired
+    assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
+
+
+async def test_a_block_that_ends_in_time_raises_what_it_raises_and_leaves_no_deadline() -> None:
+    ends = Deadlines(TimeLimit.passed)
+    limit = TimeLimit(ends, 3600.0)
+    with pytest.raises(TimeoutError, match="of its own"), limit:
+        raise TimeoutError("of its own")
+    assert not limit.expired
+    assert len(ends) == 0
+
+
+async def test_a_block_that_others_have_cancelled_as_well_stays_cancelled() -> None:
+    ends = Deadlines(TimeLimit.passed)
+    limit, entered = TimeLimit(ends, 0.0), asyncio.Event()
+
+    async def work() -> None:
+        with limit:
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await entered.wait()
+    task.cancel()
+    limit.passed()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert limit.expired
+
+
+async def test_one_that_ends_although_it_was_cut_off_takes_its_cancellation_back() -> None:
+    ends = Deadlines(TimeLimit.passed)
+    limit = TimeLimit(ends, 0.0)
+    with limit, pytest.raises(asyncio.CancelledError):
+        await asyncio.Event().wait()
+    assert limit.expired
+    assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
