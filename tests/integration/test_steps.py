@@ -10,7 +10,7 @@ import pytest
 
 from runyard.engine.errors import LeaseLost
 from runyard.engine.run import Phase
-from runyard.engine.steps import WRITES_WAIT_S, Steps
+from runyard.engine.steps import TURNS, WRITES_WAIT_S, Steps
 from runyard.engine.store import checkpoint_calls, events, records, runs
 from runyard.engine.store.client import AsyncStore, Call
 from runyard.engine.store.save import Part, part_names
@@ -120,13 +120,15 @@ async def test_what_a_task_wrote_is_saved_though_no_checkpoint_follows(scene: Sc
     assert scene.sent == [["writes"]]
 
 
-async def passes_on_a_busy_loop(count: int = 5) -> None:
+async def passes_on_a_busy_loop(count: int = 5, *, and_turns: int = TURNS + 1) -> None:
     """Turns of the loop that each take longer than what a task wrote waits while nodes are at work."""
     loop = asyncio.get_running_loop()
     for _ in range(count):
         until = loop.time() + 2 * WRITES_WAIT_S
         while loop.time() < until:
             pass
+        await asyncio.sleep(0)
+    for _ in range(and_turns):  # what is about to come has had its chance
         await asyncio.sleep(0)
 
 
@@ -148,6 +150,15 @@ async def test_what_one_node_has_left_does_not_wait_for_the_others(scene: Scene)
     scene.steps.wrote(scene.writes())
     await passes_on_a_busy_loop()
     assert scene.sent == [["writes"]]
+
+
+async def test_a_node_that_is_about_to_end_on_a_busy_loop_takes_along_what_has_waited_long_enough(scene: Scene) -> None:
+    scene.steps.node_at_work()
+    scene.steps.wrote(scene.writes())
+    await passes_on_a_busy_loop(1, and_turns=1)
+    scene.steps.nodes_ended()
+    await scene.steps.checkpoint(scene.checkpoint())
+    assert scene.sent == [["writes", "checkpoint"]]
 
 
 async def test_what_is_left_from_before_does_not_wait_for_a_node_that_takes_its_time(scene: Scene) -> None:
