@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.runtime import RunControl
 from langgraph.types import PregelExecutableTask
 
@@ -42,16 +41,10 @@ Result = dict[str, Any] | str | Parked | None
 class BranchSaver(RedisSaver):
     """Saves what nodes write; closing the run's superstep is not a branch's to do."""
 
-    def take_checkpoint(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> Callable[[], Awaitable[None]] | None:
+    def take_checkpoint(self, config: RunnableConfig, /, *given: Any) -> Callable[[], Awaitable[None]] | None:
         if not config["configurable"].get("checkpoint_ns"):
             raise seam.NotHere("the superstep")
-        return super().take_checkpoint(config, checkpoint, metadata, new_versions)
+        return super().take_checkpoint(config, *given)
 
 
 async def run_branch(worker: Worker, claim: runs.BranchClaim, held: Held) -> Result:

@@ -230,7 +230,7 @@ class RedisSaver(BaseCheckpointSaver[str]):
         elif writes:
             await self._async_store.do(save(self._fence, [self._writes_part(config, writes, task_id, task_path)]))
 
-    # --- the same in a slice, for the seam: see its TakesAtOnce
+    # --- the same in a slice, for seam.Executor
 
     @property
     def takes_at_once(self) -> bool:
@@ -243,6 +243,7 @@ class RedisSaver(BaseCheckpointSaver[str]):
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
+        /,
     ) -> Callable[[], Awaitable[None]] | None:
         """Send a checkpoint; what waits until it is saved, and raises as :meth:`put` does. None: it goes with what
         follows."""

@@ -17,7 +17,7 @@ from langgraph._internal._constants import (
 from langgraph.constants import START
 
 from runyard.engine.seam import alone as _alone, quick as _quick  # noqa: F401 - they take their places in LangGraph
-from runyard.engine.seam.executor import Executor, TakesAtOnce
+from runyard.engine.seam.executor import Executor
 from runyard.engine.seam.graphs import (
     Routes,
     StepsLeft,
@@ -52,8 +52,8 @@ CONTENT_BLOCKS = CONFIG_KEY_STREAM_MESSAGES_V2
 __all__ = [
     "CONTENT_BLOCKS", "ERROR", "INTERRUPT", "NULL_TASK_ID", "RUNNER_SUBMIT", "START", "Afterwards", "Begin",
     "Execute", "Executor", "InsideNodes", "NotHere", "Once", "Routes", "Shape", "StepsLeft", "StreamQueue",
-    "TakesAtOnce", "TaskRunner", "bind", "channel_at", "destinations", "difference", "failed_of", "fingerprint",
-    "forgets", "interrupts_of", "is_root", "is_sent", "is_sync", "may_stop", "node_metadata", "outputs_of", "routes",
+    "TaskRunner", "bind", "channel_at", "destinations", "difference", "failed_of", "fingerprint", "forgets",
+    "interrupts_of", "is_root", "is_sent", "is_sync", "may_stop", "node_metadata", "outputs_of", "routes",
     "runs_nothing_next", "shape", "stand_in", "step_of", "stopped_at_breakpoint", "waiting_nodes", "with_events",
     "writes_of",
 ]  # fmt: skip

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
 
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.pregel import _loop
 from langgraph.pregel._executor import AsyncBackgroundExecutor
 
@@ -28,30 +26,12 @@ class Saving:
 _HANDED_OVER = Saving()
 
 
-class TakesAtOnce(Protocol):
-    """A checkpointer that reads what it is given before it returns, saves in the order it was given, and raises later
-    what it could not save."""
-
-    #: Whether it does.
-    takes_at_once: bool
-
-    def take_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
-    ) -> None: ...
-
-    def take_checkpoint(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> Callable[[], Awaitable[None]] | None: ...
-
-
 class Executor(AsyncBackgroundExecutor):
-    """LangGraph's, which makes a task of all it is given; but saves are handed to a checkpointer that takes them.
+    """As LangGraph's, which makes a task of all it is given; but a checkpointer that ``takes_at_once`` is handed saves.
 
-    What cannot be read is left to a task, in which LangGraph expects it to be raised.
+    Its ``take_writes`` and ``take_checkpoint`` are given what ``aput_writes`` and ``aput`` are. They read that before
+    they return, save in the order it was given, and raise later what could not be saved; ``take_checkpoint`` returns
+    what waits until it is, or None. What cannot be read is left to a task, in which LangGraph expects it to be raised.
     """
 
     def submit(self, fn: Callable[..., Any], *args: Any, **how: Any) -> Any:
