@@ -5,11 +5,10 @@ JSON values are taken as they are: nothing is converted, so what a client sent i
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, missing
+from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields
 
 from runyard.app.ids import canonical
 from runyard.engine.kinds import shown
@@ -28,25 +27,6 @@ class Strict(Schema):
         "type": "must be a JSON object",
         "unknown": "is not a field of this request",
     }
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        #: Fields that say something even where a body does not.
-        self._always = {
-            name for name, field in self.load_fields.items() if field.required or field.load_default is not missing
-        }
-
-    def _deserialize(self, data: Any, **options: Any) -> Any:
-        """As marshmallow's, which also asks each field what it makes of nothing: most bodies have three of thirty."""
-        if not isinstance(data, dict):
-            return super()._deserialize(data, **options)
-        narrow = copy.copy(self)
-        narrow.load_fields = {
-            name: field
-            for name, field in self.load_fields.items()
-            if (field.data_key or name) in data or name in self._always
-        }
-        return Schema._deserialize(narrow, data, **options)  # noqa: SLF001 - what this is in the place of
 
 
 class Lenient(Strict):
