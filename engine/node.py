@@ -216,7 +216,7 @@ class NodeRunner:
             self._ledger.left(task, clock.began_at, clock.took_s(), left)
             raise
         self._ledger.succeeded(task, clock.began_at, clock.took_s())
-        if policy.fallback is not None and (stale := policy.stale) is not None:
+        if (stale := policy.stale) is not None:
             await self._kept().remember(task, stale, result)
         return result
 
