@@ -4,7 +4,8 @@
 -- ARGV 1 fence's field ('' = not fenced)  2 its value  3 number of this save among those under this fence, '' = none
 --      4.. the parts, see the library save
 -- Returns 1. Sent again it changes nothing: `saved:<field>:<value>` in the fence's hash is the number of the last save, and
--- what has no number may hold only checkpoints and writes, which are the same again.
+-- what has no number may hold only checkpoints and writes, which are the same again. SAVE_MISSING, and nothing is saved,
+-- when the save before it has not come: a store that could not take that one may take this one.
 --@include clock
 --@include fence
 --@include told
@@ -19,7 +20,9 @@ if ARGV[1] ~= '' then
   local known = redis.call('HMGET', KEYS[1], ARGV[1], saved)
   if (known[1] or '') ~= ARGV[2] then return lease_lost() end
   if ARGV[3] ~= '' then
-    if tonumber(known[2] or '0') >= tonumber(ARGV[3]) then return 1 end
+    local last, this = tonumber(known[2] or '0'), tonumber(ARGV[3])
+    if last >= this then return 1 end
+    if last + 1 < this then return redis.error_reply('SAVE_MISSING The save before this one has not come.') end
     if KEYS[1] == KEYS[2] then tell_run(saved, ARGV[3]) else redis.call('HSET', KEYS[1], saved, ARGV[3]) end
   end
 end

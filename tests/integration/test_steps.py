@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runyard.engine.errors import LeaseLost
+from runyard.engine.errors import LeaseLost, StoreUnavailable
 from runyard.engine.run import Phase
 from runyard.engine.steps import TURNS, WRITES_WAIT_S, Steps
 from runyard.engine.store import checkpoint_calls, events, records, runs
@@ -177,6 +177,19 @@ async def test_events_and_records_are_each_saved_once_however_many_saves_there_a
         scene.steps.flush()
     await scene.steps.checkpoint(scene.checkpoint())
     assert (scene.told(), scene.noted()) == (["e0", "e1", "e2"], 3)
+
+
+async def test_behind_a_save_that_the_store_could_not_take_nothing_is_saved(scene: Scene) -> None:
+    scene.steps.wrote(scene.writes())
+    scene.bench.client.config_set("maxmemory", 1)
+    try:
+        await asyncio.wait([scene.steps.flush() or pytest.fail("there was something to save")])
+    finally:
+        scene.bench.client.config_set("maxmemory", 0)
+    scene.steps.tell("values", b"{}")
+    with pytest.raises(StoreUnavailable):
+        await scene.steps.checkpoint(scene.checkpoint())
+    assert (scene.told(), scene.saved()) == ([], False)
 
 
 async def test_who_lost_the_lease_saves_nothing_and_learns_it_at_the_next_checkpoint(scene: Scene) -> None:
