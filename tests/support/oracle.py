@@ -301,9 +301,9 @@ class FaultyStore(AsyncStore):
     dead = False
     trips = 0
 
-    def _transmit(self, batch: list[Any]) -> None:
+    def _send_next(self) -> None:
         if self.dead:
-            super()._settle(batch, [RedisConnectionError("this worker is dead")] * len(batch))
+            self._refuse("this worker is dead")
             return
         self.trips += 1
         self.engine.trips += 1
@@ -315,9 +315,14 @@ class FaultyStore(AsyncStore):
             else:
                 self.dead = True
             if fault.kind == "kill":
-                super()._settle(batch, [RedisConnectionError("this worker dies here")] * len(batch))
+                self._refuse("this worker dies here")
                 return
-        super()._transmit(batch)
+        super()._send_next()
+
+    def _refuse(self, why: str) -> None:
+        batch, self._waiting, self._riding = [*self._riding, *self._waiting], [], []
+        super()._settle(batch, [RedisConnectionError(why)] * len(batch))
+        self._go_on()
 
     def _settle(self, batch: list[Any], replies: list[Any]) -> None:
         """With a worker that has died its answers are lost."""
