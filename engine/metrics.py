@@ -6,6 +6,8 @@ The one thing of a process that is kept in a module: stores, leases and streams 
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 #: In seconds: from what a worker can do at best to what a person gives up on.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+#: So many counts are added up together at most.
+MOST_HELD = 1000
 #: More values than this of one label become `other`: names may come from models and clients.
 MOST_VALUES = 200
 OTHER = "other"
@@ -64,14 +68,51 @@ TABLE = (
 _OF = {metric.name: metric for metric in TABLE}
 
 
-class Metrics:
-    """A process's metrics. Thread-safe; cheap: children are looked up once."""
+class _Registry(CollectorRegistry):
+    """One that has everything added up before anybody looks."""
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry or CollectorRegistry()
+    def __init__(self, add_up: Callable[[], None]) -> None:
+        super().__init__()
+        self._add_up = add_up
+
+    def collect(self) -> Any:
+        self._add_up()
+        return super().collect()
+
+    def restricted_registry(self, names: Iterable[str]) -> Any:
+        self._add_up()
+        return super().restricted_registry(names)
+
+
+class Metrics:
+    """A process's metrics. Thread-safe; cheap: children are looked up once, and what is counted is held and added up
+    when somebody looks, or a thousand counts at a time."""
+
+    def __init__(self, *, most_held: int = MOST_HELD) -> None:
+        """``most_held``: 1 where others read what this process counts without asking it."""
+        self.registry, self._most_held = _Registry(self.add_up), most_held
         self._parents: dict[str, Any] = {metric.name: _made(metric, self.registry) for metric in TABLE}
         self._children: dict[tuple[str, ...], Any] = {}
         self._values: dict[tuple[str, str], set[str]] = {}
+        self._held: deque[tuple[str, tuple[str, ...], float]] = deque()
+
+    def take(self, name: str, labels: tuple[str, ...], value: float) -> None:
+        """Count so many, or observe so many seconds."""
+        self._held.append((name, labels, value))
+        if len(self._held) >= self._most_held:
+            self.add_up()
+
+    def add_up(self) -> None:
+        for _ in range(len(self._held)):
+            try:
+                name, labels, value = self._held.popleft()
+            except IndexError:  # another thread adds up, too
+                return
+            child = self.child(name, labels)
+            if _OF[name].kind is Histogram:
+                child.observe(value)
+            else:
+                child.inc(value)
 
     def child(self, name: str, labels: tuple[str, ...]) -> Any:
         found = self._children.get((name, *labels))
@@ -114,9 +155,9 @@ def active() -> Metrics | None:
 
 def inc(name: str, *labels: str, by: float = 1.0) -> None:
     if _active is not None:
-        _active.child(name, labels).inc(by)
+        _active.take(name, labels, by)
 
 
 def observe(name: str, seconds: float, *labels: str) -> None:
     if _active is not None:
-        _active.child(name, labels).observe(max(0.0, seconds))
+        _active.take(name, labels, max(0.0, seconds))

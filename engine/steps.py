@@ -30,6 +30,9 @@ TURNS = 4
 #: After how many events and records the oldest above those to keep go. The store drops a hundred entries of a stream
 #: at a time, so more often is of no use.
 TRIM_EVERY = 100
+#: The loop's timers know milliseconds: one that rings so much too soon, in seconds, rings in time.
+_RINGS_WITHIN_S = 0.001
+_NEVER = float("inf")
 
 
 class Steps:
@@ -41,8 +44,8 @@ class Steps:
 
     __slots__ = (
         "_due_at", "_error", "_events", "_has_work", "_hold_s", "_keep_events", "_keep_records", "_keys", "_late",
-        "_listed_at", "_loop", "_nodes_at_work", "_number", "_parts", "_records", "_run_id", "_saved", "_store",
-        "_thread_id", "_timer", "_under_way", "_untrimmed", "_waits_since", "fence",
+        "_listed_at", "_loop", "_nodes_at_work", "_number", "_parts", "_records", "_rings_at", "_run_id", "_saved",
+        "_store", "_thread_id", "_timer", "_under_way", "_untrimmed", "_waits_since", "fence",
     )  # fmt: skip
 
     def __init__(
@@ -78,8 +81,11 @@ class Steps:
         self._under_way: asyncio.Future[Any] | None = None
         #: Whether what is under way holds more than events and records.
         self._has_work = False
+        #: By when what waits is to be saved, and since when the first of it waits; both on the loop's clock.
+        self._due_at, self._waits_since = _NEVER, 0.0
+        #: Rings then or before, and perhaps for nothing: to set one takes longer than to let it ring.
         self._timer: asyncio.Handle | None = None
-        self._due_at = self._waits_since = 0.0
+        self._rings_at = _NEVER
         self._late = False
         self._nodes_at_work = False
         self._error: Exception | None = None
@@ -130,35 +136,35 @@ class Steps:
     def node_at_work(self) -> None:
         """The first node of a superstep begins: what is left from before does not wait for its end."""
         self._nodes_at_work = True
-        if self._timer is not None:
+        if self._due_at != _NEVER:
             self.soon(EVENTS_WAIT_S)
 
     def nodes_ended(self) -> None:
         """None is at work any more: a checkpoint, or the end, follows, and what waits goes with it."""
         self._nodes_at_work = False
-        if self._timer is not None:
-            self._set_timer(self._waits_since + BETWEEN_S)
+        if self._due_at != _NEVER:
+            self._due_at = self._waits_since + BETWEEN_S
 
     def soon(self, within_s: float) -> None:
         """Have what waits saved within a time, should nothing else take it along before; with no node at work something
         does, and it may take longer."""
         within_s = max(within_s, self._hold_s, 0.0 if self._nodes_at_work else BETWEEN_S)
         now = self._loop.time()
-        if self._timer is None:
+        if self._due_at == _NEVER:
             self._waits_since = now
-        elif self._due_at <= now + within_s:
-            return
-        self._set_timer(now + within_s)
+        self._due_at = min(self._due_at, now + within_s)
+        if self._rings_at > self._due_at:
+            self._set_timer()
 
-    def _set_timer(self, due_at: float) -> None:
+    def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._due_at = due_at
-        self._timer = self._loop.call_at(due_at, self._time_is_up)
+        self._rings_at = self._due_at
+        self._timer = self._loop.call_at(self._due_at, self._rings)
 
     def flush(self) -> asyncio.Future[Any] | None:
         """Send what waits, ahead of all that the store is asked for after it; its answer, if there was anything."""
-        self._stop_timer()
+        self._stop_waiting()
         self._has_work = self._has_work or bool(self._parts)
         parts = self._take()
         if not parts:
@@ -184,18 +190,15 @@ class Steps:
     async def rest(self) -> list[Part]:
         """The run is over. What is left to be saved, for the script that ends the run; all else is saved by then.
         Raises as :meth:`checkpoint` does."""
-        self._stop_timer()  # what waits is to go with that script, however long what is under way takes
+        self._stop_waiting()  # what waits is to go with that script, however long what is under way takes
         if self._has_work and self._under_way is not None:
             await asyncio.shield(self._under_way)
         self._raise_if_failed()
-        self._stop_timer()
+        self._stop_waiting()
         return self._take()
 
-    def _stop_timer(self) -> None:
-        self._late = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _stop_waiting(self) -> None:
+        self._late, self._due_at = False, _NEVER
 
     async def _save(self) -> None:
         if (future := self.flush()) is not None:
@@ -216,13 +219,17 @@ class Steps:
         if self._late:
             self.flush()
 
-    def _time_is_up(self, turns: int = TURNS) -> None:
-        if self._nodes_at_work and turns:  # perhaps only since the loop is busy: then what follows is about to come
-            self._timer = self._loop.call_soon(self._time_is_up, turns - 1)
+    def _rings(self, turns: int = TURNS) -> None:
+        self._timer, self._rings_at = None, _NEVER
+        if self._due_at == _NEVER:
             return
-        self._timer = None
-        if self._under_way is not None:
-            self._late = True
+        if self._loop.time() < self._due_at - _RINGS_WITHIN_S:
+            self._set_timer()
+        elif self._nodes_at_work and turns:  # perhaps only since the loop is busy: then what follows is about to come
+            self._rings_at = self._due_at
+            self._timer = self._loop.call_soon(self._rings, turns - 1)
+        elif self._under_way is not None:
+            self._late, self._due_at = True, _NEVER
         else:
             self.flush()
 

@@ -47,7 +47,7 @@ def count_in_files(folder: Path) -> None:
     os.environ[_FOLDER] = str(folder)
     # The library chooses where values are kept as it is imported, which somebody has done long ago.
     values.ValueClass = values.MultiProcessValue()
-    metrics.install(metrics.Metrics())
+    metrics.install(metrics.Metrics(most_held=1))
 
 
 def shared_folder(of: int, kind: str) -> Path:

@@ -355,6 +355,9 @@ class AsyncStore:
 
     def _send_next(self) -> None:
         batch, self._waiting, self._riding = [*self._riding, *self._waiting], [], []
+        self._transmit(batch)
+
+    def _transmit(self, batch: list[_Sent]) -> None:
         if self._mending or self._pipe is None or not self._pipe.is_open:
             self._mend(batch)
             return
@@ -362,7 +365,6 @@ class AsyncStore:
             packed = _packed(batch, source=False)
         except Exception as error:  # noqa: BLE001 - words that cannot be sent are their callers' affair: others go on
             self._settle(batch, [error] * len(batch))
-            self._go_on()
             return
         self._under_way.append(batch)
         self._pipe.send(packed, len(batch), partial(self._answered, batch))
@@ -380,12 +382,12 @@ class AsyncStore:
             self._mend(batch, said)
         else:
             self._settle(batch, said)
-            self._go_on()
 
     def _settle(self, batch: list[_Sent], replies: list[Any]) -> None:
         for (call, future), reply in zip(batch, replies, strict=True):
             if not future.done():
                 future.set_result(reply if self._vault is None else call.opened(reply, self._vault))
+        self._go_on()
 
     def _mend(self, batch: list[_Sent], replies: list[Any] | None = None) -> None:
         """What a batch needs that cannot be had at once: a connection, another try, scripts that were forgotten."""

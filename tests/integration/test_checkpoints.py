@@ -318,14 +318,14 @@ async def test_a_superstep_takes_two_round_trips_where_nothing_is_known_of_a_sli
 ) -> None:
     graph = chain(RedisSaver(KEYS, store=store), length=10)
     sent: list[int] = []
-    send_next = store._send_next
+    transmit = store._transmit
 
-    def counting() -> None:
-        sent.append(len(store._waiting))
-        send_next()
+    def counting(batch: list[Any]) -> None:
+        sent.append(len(batch))
+        transmit(batch)
 
     await graph.ainvoke({"n": 0}, at("warm"), durability="sync")
-    monkeypatch.setattr(store, "_send_next", counting)
+    monkeypatch.setattr(store, "_transmit", counting)
     await graph.ainvoke({"n": 0}, at(THREAD), durability="sync")
     # the latest checkpoint, the input, and ten supersteps with the one that follows each
     assert len(sent) <= 2 + 2 * 11

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,21 @@ def counted() -> Iterator[Metrics]:
     metrics.install(made)
     yield made
     metrics.install(None)
+
+
+def test_what_several_threads_count_is_added_up_whenever_somebody_looks() -> None:
+    made = Metrics()
+    total = "runyard_store_round_trips_total"
+    with ThreadPoolExecutor(4) as threads:
+        counted = [threads.submit(lambda: [made.take(total, (), 1.0) for _ in range(2500)]) for _ in range(4)]
+        while not all(one.done() for one in counted):
+            made.registry.get_sample_value(total)
+    assert made.registry.get_sample_value(total) == 10_000
+    made.take("runyard_run_seconds", ("graph",), 0.2)
+    assert made.registry.get_sample_value("runyard_run_seconds_count", {"graph": "graph"}) == 1
+    made.take(total, (), 1.0)
+    [only] = made.registry.restricted_registry([total]).collect()
+    assert [sample.value for sample in only.samples if sample.name == total] == [10_001]
 
 
 def samples(text: str) -> dict[str, float]:

@@ -301,9 +301,9 @@ class FaultyStore(AsyncStore):
     dead = False
     trips = 0
 
-    def _send_next(self) -> None:
+    def _transmit(self, batch: list[Any]) -> None:
         if self.dead:
-            self._refuse("this worker is dead")
+            super()._settle(batch, [RedisConnectionError("this worker is dead")] * len(batch))
             return
         self.trips += 1
         self.engine.trips += 1
@@ -315,14 +315,9 @@ class FaultyStore(AsyncStore):
             else:
                 self.dead = True
             if fault.kind == "kill":
-                self._refuse("this worker dies here")
+                super()._settle(batch, [RedisConnectionError("this worker dies here")] * len(batch))
                 return
-        super()._send_next()
-
-    def _refuse(self, why: str) -> None:
-        batch, self._waiting, self._riding = [*self._riding, *self._waiting], [], []
-        super()._settle(batch, [RedisConnectionError(why)] * len(batch))
-        self._go_on()
+        super()._transmit(batch)
 
     def _settle(self, batch: list[Any], replies: list[Any]) -> None:
         """With a worker that has died its answers are lost."""
