@@ -322,7 +322,7 @@ class Runs(RuleBasedStateMachine):
     def tell(self, hand: Hand) -> None:
         live = self.is_live(hand.fence)
         self.fenced(hand, self.bench.told(hand.run, hand.fence, hand.told, ("updates", b"{}"), ("values", b"{}")))
-        hand.told += 2 if live else 0
+        hand.told += 1 if live else 0
 
     def dispatch(self, hand: Hand, queues: list[str]) -> None:
         parts = branches(*queues)

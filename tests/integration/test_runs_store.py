@@ -369,10 +369,10 @@ def test_a_save_that_is_sent_again_adds_nothing_whatever_was_saved_after_it(benc
 
     assert append(0, "a", "b") == ["a", "b"]
     assert append(0, "a", "b") == ["a", "b"]
-    assert append(2, "c") == ["a", "b", "c"]
+    assert append(1, "c") == ["a", "b", "c"]
     assert append(0, "a", "b") == ["a", "b", "c"]
-    assert append(2, "c") == ["a", "b", "c"]
-    assert append(3, "d") == ["a", "b", "c", "d"]
+    assert append(1, "c") == ["a", "b", "c"]
+    assert append(2, "d") == ["a", "b", "c", "d"]
 
 
 def test_the_next_holder_of_a_run_counts_its_events_from_zero_and_they_follow_the_others(bench: Bench) -> None:

@@ -68,7 +68,7 @@ class Bench:
         keep: int = 10_000,
         numbered: bool = False,
     ) -> Call[None]:
-        """Events that a run tells, after ``already`` of the same fence; ``numbered`` through its thread."""
+        """Events that a run tells, after ``already`` saves under the same fence; ``numbered`` through its thread."""
         thread_id = run.thread_id if numbered else None
         part = events.part(self.keys, run.run_id, parts, keep=keep, thread_id=thread_id)
         return save(fence, [part], already + 1)
