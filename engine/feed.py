@@ -45,19 +45,20 @@ class Feed:
         request: RunRequest,
         tell: Tell,
         *,
+        stale: bool = False,
         repeats: bool = False,
         repeated: list[str] | None = None,
         nodes_only: bool = False,
     ) -> None:
         """Tell what ``request`` asks for.
 
-        ``repeats``: the first root values were told before, and so was what finished nodes had saved; ``repeated`` are
-        nodes that repeat themselves without saying so. ``nodes_only``: a branch tells only what its nodes do; what the
-        whole superstep comes to is told by the run.
+        ``stale``: the first root values were told before. ``repeats``: what finished nodes had saved was;
+        ``repeated`` are nodes that repeat themselves without saying so. ``nodes_only``: a branch tells only what its
+        nodes do; what the whole superstep comes to is told by the run.
         """
         self._asked, self._nested = tuple(request.stream_mode), request.stream_subgraphs
         self._told = tell
-        self._skip_values = repeats
+        self._skip_values = stale
         self._skip_cached = repeats or nodes_only
         self._repeated = repeated if repeated is not None else []
         self._nodes_only = nodes_only

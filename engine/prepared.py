@@ -54,8 +54,8 @@ class Prepared:
     start_id: str = ""
     #: Counts what the run spends, where there is a budget for it.
     meter: Meter | None = None
-    #: Whether the run's input is all that this checkpoint holds: LangGraph tells its values to nobody.
-    at_input: bool = False
+    #: Whether this checkpoint is the run's own and LangGraph told no values with it: those of before were told then.
+    told_nothing: bool = False
 
 
 class Opened:
@@ -194,7 +194,9 @@ async def _load_latest(prepared: Prepared, run: Run) -> None:
     saver.prime(saved)
     prepared.interrupts, prepared.outputs = seam.interrupts_of(saved), seam.outputs_of(saved)
     prepared.start_id = saved.checkpoint["id"] if saved else ""
-    prepared.at_input = saved is not None and run.entered == "checkpoint" and saved.metadata.get("source") == "input"
+    if saved is not None and run.entered == "checkpoint":
+        source = saved.metadata.get("source", "")
+        prepared.told_nothing = not seam.tells_values(prepared.graph, saved.checkpoint, source)
     if saved is not None and run.entered and run.base_step is not None:
         asked = prepared.config["recursion_limit"]
         left = run.base_step + asked - (saved.metadata["step"] + 1)

@@ -135,8 +135,10 @@ class _Slice:
         self._answered = {task_id: self._prepared.interrupts.get(task_id, ()) for task_id in answered}
         runner = self._runner()
         in_order = self._came_from not in ("", "crash")  # the last slice has told all there was to tell
-        repeats = in_order or self._prepared.at_input
-        self._feed = Feed(self._run.request, self._steps.tell, repeats=repeats, repeated=runner.restored)
+        # Values are told when the next superstep is under way: a crash may have lost those of the checkpoint, but none
+        # of before.
+        stale = in_order or self._prepared.told_nothing
+        self._feed = Feed(self._run.request, self._steps.tell, stale=stale, repeats=in_order, repeated=runner.restored)
         self._begin_deadline()
         with DrainedBy(self._worker, self._control, self._nodes_control):
             try:

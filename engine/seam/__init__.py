@@ -28,6 +28,7 @@ from runyard.engine.seam.graphs import (
     node_metadata,
     routes,
     runs_nothing_next,
+    tells_values,
     with_events,
     writes_of,
 )
@@ -54,6 +55,6 @@ __all__ = [
     "Execute", "Executor", "InsideNodes", "NotHere", "Once", "Routes", "Shape", "StepsLeft", "StreamQueue",
     "TaskRunner", "bind", "channel_at", "destinations", "difference", "failed_of", "fingerprint", "forgets",
     "interrupts_of", "is_root", "is_sent", "is_sync", "may_stop", "node_metadata", "outputs_of", "routes",
-    "runs_nothing_next", "shape", "stand_in", "step_of", "stopped_at_breakpoint", "waiting_nodes", "with_events",
-    "writes_of",
+    "runs_nothing_next", "shape", "stand_in", "step_of", "stopped_at_breakpoint", "tells_values", "waiting_nodes",
+    "with_events", "writes_of",
 ]  # fmt: skip

@@ -67,6 +67,16 @@ def runs_nothing_next(graph: Pregel[Any, Any, Any, Any], checkpoint: Checkpoint,
     return bool(changed) and TASKS not in changed and graph.trigger_to_nodes.keys().isdisjoint(changed)  # type: ignore[operator, arg-type]
 
 
+def tells_values(graph: Pregel[Any, Any, Any, Any], checkpoint: Checkpoint, source: str) -> bool:
+    """Whether LangGraph tells the graph's values with a checkpoint: not with an input, nor with a superstep that wrote
+    none of them. True where whoever goes on from it is told them first (a fork, an edit), and when that cannot be
+    known."""
+    changed = checkpoint.get("updated_channels")  # None in what old versions saved; [] where nothing was written
+    if source != "loop" or changed is None:
+        return source != "input"
+    return not set(graph.stream_channels_list).isdisjoint(changed)
+
+
 def forgets(graph: Pregel[Any, Any, Any, Any]) -> bool:
     """Whether the graph's state holds values that LangGraph never saves: they last as long as one stretch of it."""
     return any(isinstance(channel, UntrackedValue) for channel in graph.channels.values())

@@ -15,6 +15,7 @@ from runyard.engine.pace import MOST_READY
 from runyard.engine.presence import Presence
 from runyard.engine.run import Phase
 from tests.support.engine import engine
+from tests.support.oracle import FaultyEngine
 
 
 class State(TypedDict, total=False):
@@ -139,3 +140,39 @@ async def test_a_superstep_is_cut_into_some_parts_for_each_worker_that_is_there(
         await eng.drive()
         assert eng.service.get_run(run.run_id).phase is Phase.SUCCEEDED
         assert sorted(executed) == list(range(20))
+
+
+@pytest.mark.parametrize("given", [{"out": [0]}, {"unknown": 1}])
+@pytest.mark.parametrize("dies", ["first", "quiet", "silent", "last"])
+async def test_after_a_crash_values_are_told_again_only_where_they_may_be_news(
+    redis_url: str, dies: str, given: dict[str, Any]
+) -> None:
+    """A worker loses its run in a node; whoever takes it up again starts from the checkpoint before that node."""
+    met: list[str] = []
+
+    def node(name: str, update: Any) -> Any:
+        async def work(state: Any) -> Any:
+            met.append(name)
+            if name == dies and met.count(name) == 1:
+                eng.expire()  # what this worker does from here on is refused
+            return update
+
+        return work
+
+    updates = {"first": {"out": [1]}, "quiet": None, "silent": {}, "last": {"out": [2]}}
+    graph = StateGraph(State)
+    graph.add_sequence([(name, node(name, update)) for name, update in updates.items()])
+    graph.add_edge(START, "first")
+    eng = FaultyEngine(redis_url, {"g": graph.compile()}, faults=[])
+    try:
+        run = await eng.run("g", given, stream_mode=["values"])
+        told = [wire.decode(event.data)["out"] for event in eng.told(run) if event.name == "values"]
+    finally:
+        await eng.close()
+    begins = given.get("out", [])
+    expected = ([begins] if begins else []) + [[*begins, 1], [*begins, 1, 2]]
+    assert met.count(dies) == 2
+    assert [values for values, before in zip(told, [None, *told], strict=False) if values != before] == expected
+    wrote_nothing = {"quiet": False, "silent": True, "last": True, "first": not begins}[dies]
+    if wrote_nothing:  # the superstep before the node that died
+        assert told == expected

@@ -89,7 +89,7 @@ def test_an_interrupt_of_the_root_is_noticed_and_one_below_is_not() -> None:
 
 
 def test_values_that_were_told_before_are_not_told_again() -> None:
-    made, book = feed("values", repeats=True)
+    made, book = feed("values", stale=True)
     made.take(("sub:1",), "values", {"below": 1})
     made.take((), "values", {"n": 1})
     made.take((), "values", {"n": 2})
@@ -103,6 +103,15 @@ def test_what_nodes_had_saved_is_told_once() -> None:
     for number in (1, 2, 3):
         made.take((), "updates", {"handler": number})
     assert book.told == [("updates", {"handler": 3})]
+
+
+def test_values_that_are_stale_do_not_hide_what_nodes_had_saved() -> None:
+    """A crash behind a superstep that wrote nothing: its values were told, what nodes did since perhaps not."""
+    made, book = feed("values", "updates", stale=True)
+    made.take((), "values", {"n": 1})
+    made.take((), "updates", {"a": 1, "__metadata__": {"cached": True}})
+    made.take((), "values", {"n": 2})
+    assert book.names == ["updates", "values"]
 
 
 def test_a_resumed_run_tells_what_nodes_had_saved_before() -> None:
