@@ -142,11 +142,9 @@ def translate(error: Exception) -> Exception:
 #: within a few turns of each other; in one batch they share a turn of the store, and its write to the disk. A turn that
 #: finds nothing to do takes half a microsecond.
 QUIET_TURNS = 8
-#: A batch of so many calls goes at once, even ahead of an answer: a worker with many runs in hand would else have all
-#: of them wait for the store together, and nothing to compute meanwhile.
+#: One that has so many calls is not held for more: a worker with many runs in hand would else have all of them wait for
+#: the store together, and nothing to compute meanwhile.
 ENOUGH = 4
-#: So many batches may be under way: what is called while they are goes with one of the next.
-UNDER_WAY = 2
 #: How long a call that nobody waits for looks for a batch to go with, in seconds.
 RIDES_WITHIN_S = 0.005
 #: A call on its way, and who waits for its answer.
@@ -255,10 +253,9 @@ class AsyncStore:
     """Sends calls from one event loop. Calls that are made at about the same moment, or while another batch is under
     way, go out together.
 
-    Order is kept: calls are applied in the order in which they were made, also when a connection broke and batches are
-    sent again (but for scripts that somebody flushed from the server since this connected: those of a batch come last,
-    and perhaps after those of the batch behind it). A caller that is cancelled while it waits does not take its call
-    back.
+    Order is kept: calls are applied in the order in which they were made (but for scripts that somebody flushed from
+    the server since this connected: those of the first batch come last). A caller that is cancelled while it waits does
+    not take its call back.
     """
 
     def __init__(self, client: redis.asyncio.Redis, *, timeout_s: float = 5.0, vault: Vault | None = None) -> None:
@@ -270,15 +267,11 @@ class AsyncStore:
         self._waiting: list[_Sent] = []
         #: What goes with the next batch, whichever it is.
         self._riding: list[_Sent] = []
-        #: Batches that were sent and have not been answered, oldest first.
-        self._under_way: deque[list[_Sent]] = deque()
+        self._planned = self._busy = False
         #: While a batch is planned: calls seen at the loop's last turn, and turns since one came.
-        self._planned = False
         self._seen = self._quiet = 0
-        #: What connects, and sends again, one after the other; nothing else is sent meanwhile.
-        self._mending: set[asyncio.Task[None]] = set()
-        self._one_mends = asyncio.Lock()
-        #: Who waits until nothing is under way.
+        #: What connects, and tries again; and who waits until nothing is under way.
+        self._mending: asyncio.Task[None] | None = None
         self._idle: asyncio.Future[None] | None = None
 
     @classmethod
@@ -309,30 +302,21 @@ class AsyncStore:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((call, future))
-        self._go_on()
+        if not self._busy and not self._planned:
+            self._plan(loop)
         return future
 
-    def _go_on(self) -> None:
-        """Plan a batch of what waits, if it may go; once nothing is left to be sent or answered, say so."""
-        if self._planned or self._mending:
-            return
-        if self._waiting:
-            if not self._under_way or (len(self._waiting) >= ENOUGH and len(self._under_way) < UNDER_WAY):
-                self._planned, self._seen, self._quiet = True, len(self._waiting), 0
-                asyncio.get_running_loop().call_soon(self._gather)
-        elif self._riding and not self._under_way:
-            self._send_next()
-        elif not self._under_way and self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
+    def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._planned, self._seen, self._quiet = True, len(self._waiting), 0
+        loop.call_soon(self._gather, loop)
 
-    def _gather(self) -> None:
+    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
         came = len(self._waiting) - self._seen
         self._seen += came
         self._quiet = 0 if came else self._quiet + 1
         if self._quiet < QUIET_TURNS and self._seen < ENOUGH:
-            asyncio.get_running_loop().call_soon(self._gather)
+            loop.call_soon(self._gather, loop)
         else:
-            self._planned = False
             self._send_next()
 
     async def ride(self, call: Call[T]) -> T:
@@ -345,8 +329,8 @@ class AsyncStore:
         return call.read(await future)
 
     def _ride_alone(self) -> None:
-        if not self._waiting:
-            self._go_on()
+        if self._riding and not self._busy and not self._planned:
+            self._send_next()
 
     async def do_all(self, calls: Sequence[Call[Any]]) -> list[Any]:
         """Send calls in one round trip, in order; raises the first error among their answers."""
@@ -354,11 +338,18 @@ class AsyncStore:
         return [call.read(reply) for call, reply in zip(calls, replies, strict=True)]
 
     def _send_next(self) -> None:
-        batch, self._waiting, self._riding = [*self._riding, *self._waiting], [], []
+        self._planned = False
+        if self._busy:
+            return
+        if not self._waiting and not self._riding:
+            if self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
+            return
+        batch, self._waiting, self._riding, self._busy = [*self._riding, *self._waiting], [], [], True
         self._transmit(batch)
 
     def _transmit(self, batch: list[_Sent]) -> None:
-        if self._mending or self._pipe is None or not self._pipe.is_open:
+        if self._pipe is None or not self._pipe.is_open:
             self._mend(batch)
             return
         try:
@@ -366,19 +357,12 @@ class AsyncStore:
         except Exception as error:  # noqa: BLE001 - words that cannot be sent are their callers' affair: others go on
             self._settle(batch, [error] * len(batch))
             return
-        self._under_way.append(batch)
         self._pipe.send(packed, len(batch), partial(self._answered, batch))
 
     def _answered(self, batch: list[_Sent], said: list[Any] | Exception) -> None:
-        if not self._under_way or self._under_way[0] is not batch:
-            return  # the connection was lost, and this is sent again with the one before it
         if isinstance(said, Exception):
-            lost = [sent for each in self._under_way for sent in each]
-            self._under_way.clear()
-            self._mend(lost)
-            return
-        self._under_way.popleft()
-        if any(isinstance(reply, NoScriptError) for reply in said):
+            self._mend(batch)
+        elif any(isinstance(reply, NoScriptError) for reply in said):
             self._mend(batch, said)
         else:
             self._settle(batch, said)
@@ -387,27 +371,24 @@ class AsyncStore:
         for (call, future), reply in zip(batch, replies, strict=True):
             if not future.done():
                 future.set_result(reply if self._vault is None else call.opened(reply, self._vault))
-        self._go_on()
+        self._busy = False
+        if self._waiting:
+            self._plan(asyncio.get_running_loop())
+        else:
+            self._send_next()
 
     def _mend(self, batch: list[_Sent], replies: list[Any] | None = None) -> None:
         """What a batch needs that cannot be had at once: a connection, another try, scripts that were forgotten."""
-        mending = asyncio.get_running_loop().create_task(self._mended(batch, replies))
-        self._mending.add(mending)
-        mending.add_done_callback(self._is_mended)
-
-    def _is_mended(self, mending: asyncio.Task[None]) -> None:
-        self._mending.discard(mending)
-        self._go_on()
+        self._mending = asyncio.get_running_loop().create_task(self._mended(batch, replies))
 
     async def _mended(self, batch: list[_Sent], replies: list[Any] | None) -> None:
         try:
-            async with self._one_mends:
-                replies = replies or await self._tried_again(_packed(batch, source=False), len(batch))
-                unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-                if unknown:
-                    taught = await self._tried_again(_packed([batch[i] for i in unknown], source=True), len(unknown))
-                    for i, reply in zip(unknown, taught, strict=True):
-                        replies[i] = reply
+            replies = replies or await self._tried_again(_packed(batch, source=False), len(batch))
+            unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            if unknown:
+                taught = await self._tried_again(_packed([batch[i] for i in unknown], source=True), len(unknown))
+                for i, reply in zip(unknown, taught, strict=True):
+                    replies[i] = reply
         except Exception as error:  # noqa: BLE001 - the batch's callers each get it: what comes after it goes on
             replies = [error] * len(batch)
         except asyncio.CancelledError:  # the loop ends
@@ -433,7 +414,7 @@ class AsyncStore:
 
     async def close(self) -> None:
         """Leave the store, once everything that was called has been answered."""
-        while self._under_way or self._mending or self._waiting or self._riding:
+        while self._busy or self._waiting or self._riding:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
         if self._connection is not None:

@@ -7,7 +7,6 @@ timer and several coroutines for each reply; here bytes go from the event loop t
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +20,7 @@ _MORE = object()
 
 
 class Pipe(asyncio.Protocol):
-    """Batches are answered in the order in which they were sent. It belongs to the event loop it was made on."""
+    """One batch at a time. It belongs to the event loop it was made on."""
 
     def __init__(self, connection: redis.asyncio.Connection, *, timeout_s: float) -> None:
         """Take over a connection that has been made and greeted: its streams are not to be used any more."""
@@ -32,9 +31,8 @@ class Pipe(asyncio.Protocol):
             notEnoughData=_MORE,
         )
         self._replies: list[Any] = []
-        #: How many replies each batch under way has, and who is told; the oldest first.
-        self._due: deque[tuple[int, Answered]] = deque()
-        #: For the oldest.
+        self._due = 0
+        self._answered: Answered | None = None
         self._timer: asyncio.TimerHandle | None = None
         writer = connection._writer  # noqa: SLF001 - the driver has no other way to hand over its transport
         if writer is None:
@@ -47,11 +45,9 @@ class Pipe(asyncio.Protocol):
         return not self._transport.is_closing()
 
     def send(self, packed: bytes, count: int, answered: Answered) -> None:
-        """Send the words of ``count`` commands; ``answered`` is called once, on the loop, within the time limit:
-        of this, or of the answer to the batch before it. When the connection is lost, all are told, in their order."""
-        self._due.append((count, answered))
-        if len(self._due) == 1:
-            self._start_timer()
+        """Send the words of ``count`` commands; ``answered`` is called once, on the loop, within the time limit."""
+        self._replies, self._due, self._answered = [], count, answered
+        self._timer = asyncio.get_running_loop().call_later(self._timeout_s, self._too_late)
         self._transport.write(packed)
 
     async def exchange(self, packed: bytes, count: int) -> list[Any]:
@@ -90,12 +86,8 @@ class Pipe(asyncio.Protocol):
             if isinstance(reply, RedisConnectionError):  # such as LOADING: not now, on another connection perhaps
                 raise reply
             self._replies.append(reply)
-            if self._due and len(self._replies) == self._due[0][0]:
-                said, self._replies = self._replies, []
-                self._tell(said)
-
-    def _start_timer(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._timeout_s, self._too_late)
+            if len(self._replies) == self._due:
+                self._tell(self._replies)
 
     def _too_late(self) -> None:
         self._end(RedisTimeoutError(f"no answer within {self._timeout_s:g} s"))
@@ -103,13 +95,11 @@ class Pipe(asyncio.Protocol):
     def _end(self, error: Exception) -> None:
         if self.is_open:
             self._transport.abort()
-        while self._due:
-            self._tell(error)
+        self._tell(error)
 
     def _tell(self, said: list[Any] | Exception) -> None:
-        _, answered = self._due.popleft()
+        answered, self._answered, self._due = self._answered, None, 0
         if self._timer is not None:
             self._timer.cancel()
-        if self._due:
-            self._start_timer()
-        answered(said)
+        if answered is not None:
+            answered(said)

@@ -14,7 +14,7 @@ import redis as redis_py
 
 from runyard.engine.errors import EngineError, LeaseLost, StoreUnavailable
 from runyard.engine.store import recovery
-from runyard.engine.store.client import ENOUGH, QUIET_TURNS, REPLIES, UNDER_WAY, AsyncStore, Call, SyncStore
+from runyard.engine.store.client import ENOUGH, QUIET_TURNS, REPLIES, AsyncStore, Call, SyncStore
 from runyard.engine.store.embedded import EmbeddedServer
 from runyard.engine.store.keys import Keys
 from runyard.engine.store.pipe import Answered
@@ -200,36 +200,28 @@ async def test_a_batch_goes_however_many_calls_go_on_coming(astore: AsyncStore) 
     await asyncio.gather(*asked)
 
 
-async def test_a_batch_that_is_large_enough_does_not_wait_for_the_answer_to_the_one_before(
+async def test_a_batch_with_enough_calls_is_not_held_for_those_that_go_on_coming(astore: AsyncStore) -> None:
+    sent = await batches_of(astore)
+    asked = [astore.send(call) for call in push(*map(str, range(ENOUGH)))]
+    for _ in range(2):
+        await asyncio.sleep(0)
+    assert sent == [ENOUGH]
+    assert await asyncio.gather(*asked) == list(range(1, ENOUGH + 1))
+
+
+async def test_calls_wait_for_the_answer_to_the_batch_before_however_many_they_are(
     astore: AsyncStore, redis: redis_py.Redis
 ) -> None:
     sent = await batches_of(astore)
     busy = astore.send(Call.command("BLPOP", "bell", 10))
-    asked = []
-    for number, batches in enumerate((1, 2, 2), start=1):
-        await turns_until(lambda batches=batches: len(sent) >= batches)
-        asked += [astore.send(call) for call in push(*[f"{number}.{n}" for n in range(ENOUGH)])]
-        for _ in range(2 * ENOUGH * QUIET_TURNS):
-            await asyncio.sleep(0)
-    assert sent == [1, ENOUGH], f"no more than {UNDER_WAY} are under way"
-    assert not any(one.done() for one in (busy, *asked))
-    await asyncio.to_thread(redis.rpush, "bell", "rings")
-    assert await asyncio.gather(*asked) == list(range(1, 3 * ENOUGH + 1))
-    assert sent[:2] == [1, ENOUGH]
-    assert sum(sent) == 1 + 3 * ENOUGH
-
-
-async def test_a_few_calls_wait_for_the_answer_to_the_batch_before(astore: AsyncStore, redis: redis_py.Redis) -> None:
-    sent = await batches_of(astore)
-    busy = astore.send(Call.command("BLPOP", "bell", 10))
     await turns_until(lambda: bool(sent))
-    few = [astore.send(call) for call in push(*map(str, range(ENOUGH - 1)))]
-    for _ in range(2 * ENOUGH * QUIET_TURNS):
+    asked = [astore.send(call) for call in push(*map(str, range(3 * ENOUGH)))]
+    for _ in range(4 * ENOUGH * QUIET_TURNS):
         await asyncio.sleep(0)
     assert sent == [1]
     await asyncio.to_thread(redis.rpush, "bell", "rings")
-    await asyncio.gather(busy, *few)
-    assert sent == [1, ENOUGH - 1]
+    await asyncio.gather(busy, *asked)
+    assert sent == [1, 3 * ENOUGH]
 
 
 async def turns_until(reached: Callable[[], bool]) -> None:
@@ -355,37 +347,6 @@ async def test_batches_whose_connection_is_killed_are_tried_again_and_applied_on
         await asyncio.to_thread(kill_all, redis)
         assert await asyncio.gather(*asked) == list(range(start, start + 100))
     assert redis.get("count") == b"300"
-
-
-async def test_batches_that_were_under_way_together_are_sent_again_in_their_order(
-    astore: AsyncStore, redis: redis_py.Redis
-) -> None:
-    sent = await batches_of(astore)
-    slow = astore.send(Call.command("BLPOP", "bell", 10))
-    await turns_until(lambda: bool(sent))
-    before = [astore.send(once(number)) for number in range(ENOUGH)]
-    await turns_until(lambda: len(sent) == UNDER_WAY)
-    behind = [astore.send(call) for call in push("a", "b")]
-    await asyncio.to_thread(kill_all, redis)
-    await asyncio.to_thread(redis.rpush, "bell", "rings")
-    assert (await slow)[0] == b"bell"
-    assert await asyncio.gather(*before, *behind) == [*range(ENOUGH), 1, 2]
-    assert redis.get("count") == str(ENOUGH).encode()
-
-
-async def test_scripts_that_were_flushed_are_taught_while_another_batch_is_under_way(
-    astore: AsyncStore, redis: redis_py.Redis
-) -> None:
-    sent = await batches_of(astore)
-    await astore.do(once(0))
-    redis.script_flush()
-    asked = []
-    for number in range(1, 12 * ENOUGH):
-        asked.append(astore.send(once(number)))
-        await asyncio.sleep(0)
-    assert await asyncio.gather(*asked) == list(range(1, 12 * ENOUGH))
-    assert redis.get("count") == str(12 * ENOUGH).encode()
-    assert len(sent) > UNDER_WAY
 
 
 def test_a_store_that_is_gone_is_unavailable_within_the_retry_time_and_works_again_once_it_is_back(
