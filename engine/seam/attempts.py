@@ -46,8 +46,8 @@ def _of_attempt(config: RunnableConfig, number: int) -> RunnableConfig:
     runtime = config["configurable"][CONFIG_KEY_RUNTIME]
     info = runtime.execution_info
     if number == 1:
-        # LangGraph has made it for this task alone, a moment ago; a copy, and one of what holds it, takes ten times as
-        # long as all else here.
+        # LangGraph has made it for this task alone, a moment ago: a copy, and one of what holds it, take 3 µs of each
+        # node, and this 0.1.
         object.__setattr__(info, "node_first_attempt_time", time.time())
         return config
     began_at = info.node_first_attempt_time or time.time()

@@ -54,7 +54,8 @@ class Hand:
 
 class Runs(RuleBasedStateMachine):
     """No rule has a precondition: what Hypothesis draws must follow from what it drew before, and the store's clock and
-    the ids of runs have a say in who waits, leads and is alive. A rule that has nothing to do does nothing."""
+    the ids of runs have a say in who waits, leads and is alive. A rule that has nothing to do does nothing, or gets
+    itself a run."""
 
     redis_url = ""
 
