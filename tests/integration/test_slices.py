@@ -8,7 +8,8 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Send, interrupt
+from langgraph.runtime import Runtime
+from langgraph.types import RetryPolicy, Send, interrupt
 
 from runyard.engine import wire
 from runyard.engine.pace import MOST_READY
@@ -176,3 +177,30 @@ async def test_after_a_crash_values_are_told_again_only_where_they_may_be_news(
     wrote_nothing = {"quiet": False, "silent": True, "last": True, "first": not begins}[dies]
     if wrote_nothing:  # the superstep before the node that died
         assert told == expected
+
+
+async def test_attempts_of_a_node_know_when_the_first_began_as_they_do_in_langgraph(redis_url: str) -> None:
+    def graph(seen: list[tuple[int, float | None]]) -> Any:
+        async def fails_once(state: State, runtime: Runtime[Any]) -> State:
+            info = runtime.execution_info
+            assert info is not None
+            seen.append((info.node_attempt, info.node_first_attempt_time))
+            if len(seen) == 1:
+                raise ConnectionError("once")
+            return {"out": [1]}
+
+        made = StateGraph(State)
+        made.add_node("work", fails_once, retry_policy=RetryPolicy(max_attempts=2, initial_interval=0.001))
+        made.add_edge(START, "work")
+        return made.compile()
+
+    plain: list[tuple[int, float | None]] = []
+    await graph(plain).ainvoke({"out": []})
+    ours: list[tuple[int, float | None]] = []
+    async with engine(redis_url, {"g": graph(ours)}) as eng:
+        run = await eng.run("g", {"out": []})
+    assert run.phase is Phase.SUCCEEDED
+    for seen in (plain, ours):
+        assert [number for number, _ in seen] == [1, 2]
+        assert seen[0][1] is not None
+        assert seen[0][1] == seen[1][1]
