@@ -15,16 +15,19 @@ from runyard.app.supervisor import Program, Supervisor, backoff_s, how_it_ended
 from tests.support.eventually import eventually
 from tests.support.processes import group_of, is_alive
 
-#: Says that it is there, and when it is asked to end: its name and the moment.
+#: Says that it is there, and when it is asked to end: its name and the moment. It may be asked while it still says that
+#: it is there, and Python's streams take no second word then.
 POLITE = """
-import signal, sys, time
+import os, signal, sys, time
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 def end(*_):
-    print("asked", time.monotonic(), flush=True)
+    say("asked", time.monotonic())
     time.sleep(float(sys.argv[1]))
-    print("ended", time.monotonic(), flush=True)
+    say("ended", time.monotonic())
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
-print("there", flush=True)
+say("there")
 while True: time.sleep(1)
 """
 STUBBORN = """
