@@ -74,6 +74,8 @@ class Progress:
 
     def failed(self, contender: m.Contender, error: Exception) -> None:
         print(f"\r{contender.title}: FAILED: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        for note in getattr(error, "__notes__", ()):
+            print(note, file=sys.stderr, flush=True)
 
 
 def measure_all(plan: Plan, scale: Scale, progress: Progress) -> tuple[list[Number], dict[str, str]]:

@@ -98,6 +98,9 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:  # the logs go with the folder
+            for child in self.children.values():
+                error.add_note(child.log_tail())
         for child in self.children.values():
             child.stop()
         self._server.stop()

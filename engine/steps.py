@@ -43,7 +43,7 @@ class Steps:
     """
 
     __slots__ = (
-        "_due_at", "_error", "_events", "_has_work", "_hold_s", "_keep_events", "_keep_records", "_keys", "_late",
+        "_due_at", "_error", "_events", "_hold_s", "_keep_events", "_keep_records", "_keys", "_late",
         "_listed_at", "_loop", "_nodes_at_work", "_number", "_parts", "_records", "_rings_at", "_run_id", "_saved",
         "_store", "_thread_id", "_timer", "_under_way", "_untrimmed", "_waits_since", "fence",
     )  # fmt: skip
@@ -79,8 +79,6 @@ class Steps:
         self._untrimmed = TRIM_EVERY if goes_on else 0
         self._listed_at: float | None = None
         self._under_way: asyncio.Future[Any] | None = None
-        #: Whether what is under way holds more than events and records.
-        self._has_work = False
         #: By when what waits is to be saved, and since when the first of it waits; both on the loop's clock.
         self._due_at, self._waits_since = _NEVER, 0.0
         #: Rings then or before, and perhaps for nothing: to set one takes longer than to let it ring.
@@ -165,7 +163,6 @@ class Steps:
     def flush(self) -> asyncio.Future[Any] | None:
         """Send what waits, ahead of all that the store is asked for after it; its answer, if there was anything."""
         self._stop_waiting()
-        self._has_work = self._has_work or bool(self._parts)
         parts = self._take()
         if not parts:
             return None
@@ -179,11 +176,9 @@ class Steps:
         await self._save()
 
     async def settle(self) -> None:
-        """The slice is over, and the run goes on elsewhere. Returns once all that tasks wrote is saved; the last events
-        and records are only sent, so that they go with what the slice came to. Raises as :meth:`checkpoint` does."""
-        has_work = bool(self._parts) or self._has_work
-        future = self.flush() or self._under_way
-        if has_work and future is not None:
+        """The slice is over, and the run goes on elsewhere. Returns once all is saved: what the slice came to is told
+        after it, and could be taken where the store could not take this. Raises as :meth:`checkpoint` does."""
+        if (future := self.flush() or self._under_way) is not None:
             await asyncio.shield(future)
         self._raise_if_failed()
 
@@ -191,7 +186,7 @@ class Steps:
         """The run is over. What is left to be saved, for the script that ends the run; all else is saved by then.
         Raises as :meth:`checkpoint` does."""
         self._stop_waiting()  # what waits is to go with that script, however long what is under way takes
-        if self._has_work and self._under_way is not None:
+        if self._under_way is not None:
             await asyncio.shield(self._under_way)
         self._raise_if_failed()
         self._stop_waiting()
@@ -212,7 +207,7 @@ class Steps:
     def _answered(self, future: asyncio.Future[Any]) -> None:
         """Called before whoever waits for the same answer goes on."""
         if future is self._under_way:
-            self._under_way, self._has_work = None, False
+            self._under_way = None
         reply = None if future.cancelled() else future.result()
         if isinstance(reply, Exception):
             self._error = self._error or translate(reply)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -16,6 +16,9 @@ from runyard.engine.store.client import AsyncStore, Call
 from runyard.engine.store.save import Part, part_names
 from tests.support.eventually import eventually_async
 from tests.support.store import Bench
+
+#: How a slice ends: the run goes on elsewhere, or is over.
+Over = Callable[[Steps], Awaitable[Any]]
 
 
 class Scene:
@@ -238,11 +241,23 @@ async def test_what_is_left_at_the_end_is_not_saved_by_who_lost_the_lease(scene:
     assert (scene.told(), scene.saved()) == ([], False)
 
 
-async def test_the_last_events_are_sent_ahead_of_what_follows_and_not_waited_for(scene: Scene) -> None:
+@pytest.mark.parametrize("over", [Steps.settle, Steps.rest])
+async def test_the_end_waits_for_events_that_are_on_their_way(scene: Scene, over: Over) -> None:
     scene.steps.tell("values", b"{}")
-    closing = asyncio.ensure_future(scene.steps.settle())
-    await asyncio.sleep(0)
-    assert closing.done()
-    assert scene.sent == [["events"]]
-    await scene.store.do(Call.command("PING"))
-    assert scene.told() == ["values"]
+    scene.steps.flush()
+    scene.steps.tell("updates", b"{}")
+    await over(scene.steps)
+    assert scene.told()[0] == "values"
+
+
+@pytest.mark.parametrize("over", [Steps.settle, Steps.rest])
+async def test_nothing_is_over_behind_events_that_the_store_could_not_take(scene: Scene, over: Over) -> None:
+    """A store that was full for a moment may take what comes next."""
+    scene.steps.tell("values", b"{}")
+    scene.bench.client.config_set("maxmemory", 1)
+    try:
+        scene.steps.flush()
+        with pytest.raises(StoreUnavailable):
+            await over(scene.steps)
+    finally:
+        scene.bench.client.config_set("maxmemory", 0)

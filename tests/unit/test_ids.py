@@ -37,6 +37,16 @@ def test_run_ids_sort_by_the_time_they_were_made_whatever_their_partition() -> N
     assert new_run_id(0) > early
 
 
+def test_run_ids_of_a_partition_sort_by_the_microsecond_they_were_made_in() -> None:
+    made = []
+    for _ in range(3_000):  # several milliseconds
+        began = time.time_ns() // 1_000
+        while time.time_ns() // 1_000 <= began:
+            pass
+        made.append(new_run_id(7))
+    assert made == sorted(made)
+
+
 def test_ids_do_not_repeat() -> None:
     assert len({new_run_id(1) for _ in range(10_000)}) == 10_000
     assert new_thread_id() != new_thread_id()
