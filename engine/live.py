@@ -11,7 +11,8 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 
 from runyard.engine import metrics
@@ -20,10 +21,7 @@ from runyard.engine.store import events, runs
 from runyard.engine.store.client import AsyncStore, Call
 from runyard.engine.store.events import START, Begun, Event
 from runyard.engine.store.keys import Keys
-from runyard.engine.watch import LOOK_S, Awaited, Watch
-
-#: What is told before the store knows of a new subscription rings no bell: a reader looks again so soon after it came.
-SETTLED_S = 0.25
+from runyard.engine.watch import LOOK_S, SETTLED_S, Awaited, Watch
 
 
 class _Entry(Protocol):
@@ -57,16 +55,21 @@ class Live:
         then the store is asked only after a silence. The caller leaves when it has seen that. Raises StoreUnavailable.
         """
         channel = self.keys.of_run(run_id).events(run_id)
+        listens = self._listening_for_end(run_id, awaited) if only_end else self._listening(channel)
 
         def look(after: str) -> Call[list[Event]]:
             return events.end(self.keys, run_id) if only_end else events.read(self.keys, run_id, after)
 
-        return self._follow(channel, look, after, pause_s, only_end=only_end, awaited=awaited)
+        return self._follow(listens, (channel, only_end), look, after, pause_s, settled=awaited is not None)
 
     def runs(self, thread_id: str, after: str = START, *, pause_s: float) -> AsyncGenerator[Sequence[Begun], None]:
         """A thread's runs as they begin to tell something; as :meth:`events`."""
         channel = self.keys.of_thread(thread_id).thread_log(thread_id)
-        return self._follow(channel, lambda after: events.log(self.keys, thread_id, after), after, pause_s)
+
+        def look(after: str) -> Call[list[Begun]]:
+            return events.log(self.keys, thread_id, after)
+
+        return self._follow(self._listening(channel), channel, look, after, pause_s)
 
     async def run(self, run_id: str) -> Run | None:
         """A run as it stands now; None when it was forgotten."""
@@ -78,23 +81,24 @@ class Live:
 
     async def _follow(
         self,
-        channel: str,
+        listens: AbstractAsyncContextManager[_Bell],
+        what: Any,
         read: Callable[[str], Call[list[E]]],
         after: str,
         pause_s: float,
         *,
-        only_end: bool = False,
-        awaited: Awaited | None = None,
+        settled: bool = False,
     ) -> AsyncGenerator[Sequence[E], None]:
-        async with self._listening(channel, only_end=only_end, awaited=awaited) as bell:
+        """``what`` is read, for readers to share it; ``settled``: somebody has listened so far."""
+        async with listens as bell:
             patience_s = min(SETTLED_S, pause_s)
             live = False  # what was told before somebody came lags behind nobody
-            if awaited is not None:
+            if settled:
                 await _rings(bell.rung, min(LOOK_S, pause_s))
                 patience_s = pause_s
             while True:
                 bell.rung.clear()
-                if found := await self._look(bell, (channel, after, only_end), read(after)):
+                if found := await self._look(bell, (what, after), read(after)):
                     after = found[-1].id
                     if live:
                         at_ms = int(after.partition("-")[0])
@@ -113,24 +117,33 @@ class Live:
         return told
 
     @asynccontextmanager
-    async def _listening(self, channel: str, *, only_end: bool, awaited: Awaited | None) -> AsyncIterator[_Bell]:
+    async def _listening(self, channel: str) -> AsyncIterator[_Bell]:
+        # To subscribe is a word to the store from a thread's connection, which may have to be made again.
         bell = _Bell(self._ringing)
-        if awaited is not None:
-            awaited.ring(bell)
-        elif only_end and self._watch.hears_ends:
-            self._watch.enter(channel, bell, only_end=True)
-        else:
-            # To subscribe is a word to the store from a thread's connection, which may have to be made again.
-            await asyncio.to_thread(self._watch.enter, channel, bell, only_end=only_end)
+        await asyncio.to_thread(self._watch.enter, channel, bell)
         try:
             yield bell
         finally:
-            if awaited is not None:
-                awaited.leave()
-            elif only_end:
-                self._watch.leave(channel, bell, only_end=True)
+            await asyncio.shield(asyncio.to_thread(self._watch.leave, channel, bell))
+
+    @asynccontextmanager
+    async def _listening_for_end(self, run_id: str, awaited: Awaited | None) -> AsyncIterator[_Bell]:
+        bell = _Bell(self._ringing)
+        asks = not self._watch.hears_end(run_id)  # as above
+        if awaited is not None:
+            awaited.ring(bell)
+        elif asks:
+            await asyncio.to_thread(self._watch.enter_end, run_id, bell)
+        else:
+            self._watch.enter_end(run_id, bell)
+        leave = partial(self._watch.leave_end, run_id, bell) if awaited is None else awaited.leave
+        try:
+            yield bell
+        finally:
+            if asks:
+                await asyncio.shield(asyncio.to_thread(leave))
             else:
-                await asyncio.shield(asyncio.to_thread(self._watch.leave, channel, bell, only_end=False))
+                leave()
 
 
 class _Ringing:

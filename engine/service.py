@@ -161,7 +161,7 @@ class Service:
         if request.timeout_s is None:
             request = dataclasses.replace(request, timeout_s=self.settings.run_deadline_s)
         return Run(
-            run_id=new_run_id(self.keys.of_thread(facts["thread_id"]).number), phase=Phase.WAITING,
+            run_id=new_run_id(self.keys.of_thread(facts["thread_id"]).number, self.watch.maker), phase=Phase.WAITING,
             queue=self.settings.queue, created_at=0, updated_at=0, request=request, **facts,
         )  # fmt: skip
 

@@ -1,15 +1,16 @@
 """Waiting for what runs tell: one subscription for a whole process, however many clients wait.
 
-The channel of a run only says "look"; what there is to see is read from its stream. The channel of ends also says what
-a run came to, if that is small, so that who waits for that alone need not look. A lost message costs a waiting
-client at most one pause between looks, and a client that joins late looks first and misses nothing.
+The channel of a run only says "look"; what there is to see is read from its stream. The channels of ends also say what
+a run came to, if that is small, so that who waits for that alone need not look. A process listens for the ends of runs
+that it made, and of others only while somebody waits for one. A lost message costs a waiting client at most one pause
+between looks, and a client that joins late looks first and misses nothing.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Protocol, Self, TypeVar
@@ -18,16 +19,19 @@ import redis
 import structlog
 
 from runyard.engine.errors import Sealed
+from runyard.engine.ids import maker_of_run, new_maker
 from runyard.engine.run import Run
 from runyard.engine.store import events
 from runyard.engine.store.client import Call, SyncStore
 from runyard.engine.store.events import Event
-from runyard.engine.store.keys import Keys
+from runyard.engine.store.keys import Keys, tells_ends
 
 log = structlog.get_logger(__name__)
 
 #: A waiting client looks at least this often, whatever the channel says.
 LOOK_S = 1.0
+#: What is told before the store knows of a new subscription rings no bell: a reader looks again so soon after it came.
+SETTLED_S = 0.25
 
 
 class _Entry(Protocol):
@@ -78,7 +82,7 @@ class Awaited:
         """Listen for the end of ``run``, which does not exist yet."""
         self.leave()
         self._run_id = run.run_id
-        self._watch.enter(self._watch.channel_of(run.run_id), self._bell, only_end=True)
+        self._watch.enter_end(run.run_id, self._bell)
 
     def keep(self, run: Run) -> bool:
         """Listen on after the block's end, until :meth:`leave`, if nothing of ``run`` can have been missed so far."""
@@ -88,7 +92,7 @@ class Awaited:
     def ring(self, bell: Bell) -> None:
         """Ring another bell from now on; at once if the end has been told meanwhile."""
         if self._run_id:
-            self._watch.replace(self._watch.channel_of(self._run_id), self._bell, bell)
+            self._watch.replace(self._run_id, self._bell, bell)
             self._bell = bell
 
     def end(self, run: Run, *, within_s: float) -> Event | None:
@@ -96,27 +100,28 @@ class Awaited:
 
         Raises StoreUnavailable.
         """
-        ends = time.monotonic() + within_s
+        ends, patience_s = time.monotonic() + within_s, LOOK_S
         look = self._run_id != run.run_id
         bell = self._waking
         if look:
             self.begin(run)
+            patience_s = SETTLED_S
         while True:
             if look and (event := self._watch.end_now(run.run_id)):
                 return event
             rest_s = ends - time.monotonic()
             if rest_s <= 0:
                 return None
-            bell.wait(min(LOOK_S, rest_s))
+            bell.wait(min(patience_s, rest_s))
             if bell.told:
                 return bell.told
             bell.clear()
-            look = True
+            look, patience_s = True, LOOK_S
 
     def leave(self) -> None:
         """Listen no more."""
         if self._run_id:
-            self._watch.leave(self._watch.channel_of(self._run_id), self._bell, only_end=True)
+            self._watch.leave_end(self._run_id, self._bell)
             self._run_id = ""
 
 
@@ -125,12 +130,16 @@ class Watch:
 
     def __init__(self, store: SyncStore, keys: Keys) -> None:
         self._store, self._keys = store, keys
-        #: For each channel who waits there.
+        #: Whose runs' ends it listens for: runs of this process are made in this name.
+        self.maker = new_maker()
+        #: For each channel who waits there, and who waits for the end of a run and nothing else.
         self._bells: dict[str, set[Bell]] = defaultdict(set)
+        self._bells_of_ends: dict[str, set[Bell]] = defaultdict(set)
         self._lock = threading.Lock()
         self._channel: redis.client.PubSub | None = None
-        #: Whether it costs nothing more to wait for another run's end.
-        self.hears_ends = False
+        #: Whether it listens for the ends of its own runs, and how many wait at each channel of others' ends.
+        self._hears_its_own = False
+        self._waiting: Counter[str] = Counter()
         self._closed = False
 
     def close(self) -> None:
@@ -151,12 +160,11 @@ class Watch:
         The iterator never ends by itself while the run is active; an ended run whose events were forgotten yields
         nothing but None: the caller, who knows the run's status, decides.
         """
-        channel = self.channel_of(run_id)
 
         def look(after: str) -> Call[list[Event]]:
             return events.end(self._keys, run_id) if only_end else events.read(self._keys, run_id, after)
 
-        with closing(self._follow(channel, look, after, pause_s, only_end=only_end)) as found:
+        with closing(self._follow(run_id, look, after, pause_s, only_end=only_end)) as found:
             for event in found:
                 yield event
                 if event is not None and event.name == events.END:
@@ -166,18 +174,15 @@ class Watch:
         """A wait for one run's end. For who waits after the run was recorded, too."""
         return Awaited(self)
 
-    def channel_of(self, run_id: str) -> str:
-        return self._keys.of_run(run_id).events(run_id)
-
     def end_now(self, run_id: str) -> Event | None:
         """The last event of a run that has ended. Raises StoreUnavailable."""
         found = self._store.do(events.end(self._keys, run_id))
         return found[0] if found else None
 
     def _follow(
-        self, channel: str, read: Callable[[str], Call[list[E]]], after: str, pause_s: float, *, only_end: bool = False
+        self, run_id: str, read: Callable[[str], Call[list[E]]], after: str, pause_s: float, *, only_end: bool
     ) -> Generator[E | None, None, None]:
-        with self._listening(channel, only_end=only_end) as bell:
+        with self._listening(run_id, only_end=only_end) as bell:
             heard = time.monotonic()
             while True:
                 bell.clear()
@@ -192,50 +197,83 @@ class Watch:
                     yield None
 
     @contextmanager
-    def _listening(self, channel: str, *, only_end: bool) -> Iterator[ThreadBell]:
-        bell = ThreadBell()
-        self.enter(channel, bell, only_end=only_end)
+    def _listening(self, run_id: str, *, only_end: bool) -> Iterator[ThreadBell]:
+        bell, channel = ThreadBell(), self._keys.of_run(run_id).events(run_id)
+        if only_end:
+            self.enter_end(run_id, bell)
+        else:
+            self.enter(channel, bell)
         try:
             yield bell
         finally:
-            self.leave(channel, bell, only_end=only_end)
-
-    def enter(self, channel: str, bell: Bell, *, only_end: bool) -> None:
-        """Ring ``bell`` for what is told on a channel from now on, or only for a run's end, until it leaves."""
-        with self._lock:
             if only_end:
-                self._hear_ends()
-                self._bells[_end_of(channel)].add(bell)
-                return
+                self.leave_end(run_id, bell)
+            else:
+                self.leave(channel, bell)
+
+    def enter(self, channel: str, bell: Bell) -> None:
+        """Ring ``bell`` for what is told on a channel from now on, until it leaves."""
+        with self._lock:
             first = not self._bells[channel]
             self._bells[channel].add(bell)
             if first:
                 self._tell("subscribe", channel)
 
-    def leave(self, channel: str, bell: Bell, *, only_end: bool) -> None:
-        """Ring ``bell`` no more; with what it was entered with."""
-        name = _end_of(channel) if only_end else channel
+    def leave(self, channel: str, bell: Bell) -> None:
+        """Ring ``bell`` no more."""
         with self._lock:
-            self._bells[name].discard(bell)
-            if not self._bells[name]:
-                del self._bells[name]
-                if not only_end:
-                    self._tell("unsubscribe", channel)
+            self._bells[channel].discard(bell)
+            if not self._bells[channel]:
+                del self._bells[channel]
+                self._tell("unsubscribe", channel)
 
-    def replace(self, channel: str, old: Bell, new: Bell) -> None:
+    def hears_end(self, run_id: str) -> bool:
+        """Whether the store need not be asked to tell of this run's end: it costs nothing more to wait for it."""
+        return self._hears_its_own and maker_of_run(run_id) == self.maker
+
+    def enter_end(self, run_id: str, bell: Bell) -> None:
+        """Ring ``bell`` for a run's end, and nothing else of it, until it leaves."""
+        with self._lock:
+            self._bells_of_ends[run_id].add(bell)
+            if maker_of_run(run_id) == self.maker:
+                self._hear_its_own()
+                return
+            channel = self._ends_of(run_id)
+            self._waiting[channel] += 1
+            if self._waiting[channel] == 1:
+                self._tell("subscribe", channel)
+
+    def leave_end(self, run_id: str, bell: Bell) -> None:
+        """Ring ``bell``, which was entered for a run's end, no more."""
+        with self._lock:
+            self._bells_of_ends[run_id].discard(bell)
+            if not self._bells_of_ends[run_id]:
+                del self._bells_of_ends[run_id]
+            if maker_of_run(run_id) == self.maker:
+                return
+            channel = self._ends_of(run_id)
+            self._waiting[channel] -= 1
+            if not self._waiting[channel]:
+                del self._waiting[channel]
+                self._tell("unsubscribe", channel)
+
+    def replace(self, run_id: str, old: Bell, new: Bell) -> None:
         """Ring ``new`` for a run's end in the place of ``old``, at once if that was rung with it."""
         with self._lock:
-            self._bells[_end_of(channel)].discard(old)
-            self._bells[_end_of(channel)].add(new)
+            self._bells_of_ends[run_id].discard(old)
+            self._bells_of_ends[run_id].add(new)
             if old.told:
                 new.told = old.told
                 new.set()
 
-    def _hear_ends(self) -> None:
-        """All ends come through a channel for each partition: who waits for one need not ask the store to tell it."""
-        if not self.hears_ends:
-            self._tell("subscribe", *(at.ends for at in self._keys.all()))
-            self.hears_ends = True
+    def _ends_of(self, run_id: str) -> str:
+        return self._keys.of_run(run_id).ends(maker_of_run(run_id))
+
+    def _hear_its_own(self) -> None:
+        """All its runs' ends come through a channel for each partition, from now on."""
+        if not self._hears_its_own:
+            self._tell("subscribe", *(at.ends(self.maker) for at in self._keys.all()))
+            self._hears_its_own = True
 
     def _tell(self, verb: str, *channels: str) -> None:
         """Change the subscription. When the store is away, redis-py subscribes to everything anew once it is back."""
@@ -266,11 +304,10 @@ class Watch:
             channel.close()
 
     def _hear(self, channel: str, data: bytes) -> None:
-        is_end = channel.endswith(":ends")
-        name = _end_of(self.channel_of(events.ended(data))) if is_end else channel
+        ended = events.ended(data) if tells_ends(channel) else None
         with self._lock:  # a bell that is replaced meanwhile is rung before, or not at all
-            bells = self._bells.get(name, ())
-            told = self._told(data) if is_end and bells else None
+            bells = self._bells.get(channel, ()) if ended is None else self._bells_of_ends.get(ended, ())
+            told = self._told(data) if ended is not None and bells else None
             for bell in bells:
                 bell.told = told
                 bell.set()
@@ -280,8 +317,3 @@ class Watch:
             return events.told_end(self._keys, data)
         except Sealed:  # who then reads it is told why
             return None
-
-
-def _end_of(channel: str) -> str:
-    """Who waits for a run's end and nothing else is not woken for every event."""
-    return f"{channel}:{events.END}"

@@ -18,8 +18,8 @@ from bench.stack import Stack
 from runyard.engine.store.embedded import AppendFsync
 
 T = TypeVar("T")
-#: Worker processes. One more than there are cores: while one waits for the disk another computes.
-WORKERS = 3
+#: Worker processes: one for each core, since each goes on computing while the store saves.
+WORKERS = 2
 CLIENTS = 32
 #: More than a client of a burst would open: what is measured is the server's answer, not its queue for connections.
 BURST_CLIENTS = 16

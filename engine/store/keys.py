@@ -75,7 +75,7 @@ and ``P:item`` is ``P:of:<tenant>:item``. Threads and runs say in their records 
 | `P:due` | sorted set | runs that wait for a time, by that ms | recovery promotes them |
 | `P:cuts` | sorted set | runs of which a fan-out is to be cut off on other workers, by that ms | the time has come |
 | `P:ended` | sorted set | runs that ended, by the ms of their end | pruned |
-| `P:ends` | channel | each run that has just ended, to all web processes: `<run>`, and with it ` <id> <data>` of its last event, unless that is above 8 kB | – |
+| `P:ends:<maker>` | channel | each run that has just ended, to those who listen for its maker's (the last two digits of its id; the web process that made it listens for its own): `<run>`, and with it ` <id> <data>` of its last event, unless that is above 8 kB | – |
 | `P:deadlines` | sorted set | runs that must have ended by a time, by that ms | with their end |
 | `P:dead` | sorted set | dead letters: runs that failed for good, by the ms of their end | revived, discarded or pruned |
 | `P:dead:<tenant>` | sorted set | those of a tenant, nothing for the default one; they are in the list above, too | revived, discarded or pruned |
@@ -282,6 +282,11 @@ class Keys:
 _number_of_run = lru_cache(maxsize=4096)(partition_of_run)
 
 
+def tells_ends(channel: str) -> bool:
+    """Whether a channel is one of :meth:`Partition.ends`."""
+    return channel[-8:-2] == ":ends:"
+
+
 @dataclass(frozen=True, slots=True)
 class Partition:
     """The keys of one partition; all of them share its hash tag."""
@@ -326,9 +331,8 @@ class Partition:
     def ended(self) -> str:
         return f"{self.tag}:ended"
 
-    @property
-    def ends(self) -> str:
-        return f"{self.tag}:ends"
+    def ends(self, maker: str) -> str:
+        return f"{self.tag}:ends:{maker}"
 
     @property
     def asking(self) -> str:

@@ -37,12 +37,12 @@ local function leave(thread, run, rest, error, interrupts)
   if #without > 0 then set_in(thread, 'degraded', '[' .. table.concat(without, ',') .. ']')
   elseif thread.holds.degraded then drop_from(thread, 'degraded') end
 end
--- tell_end(events, run_id, id, report): tell whoever waits for this run's end alone, through the one channel of its
--- partition: the run, and its last event, unless that is large; then who waits reads it. A channel is no key; its name
--- begins as that of the run's events does.
+-- tell_end(events, run_id, id, report): tell whoever waits for this run's end alone, through the channel of its
+-- partition and its maker, whom the last two digits of its id name: the run, and its last event, unless that is large;
+-- then who waits reads it. A channel is no key; its name begins as that of the run's events does.
 local function tell_end(events, run_id, id, report)
   local told = #report <= 8192 and run_id .. ' ' .. id .. ' ' .. report or run_id
-  redis.call('PUBLISH', string.match(events, '^.-:{%d+}:') .. 'ends', told)
+  redis.call('PUBLISH', string.match(events, '^.-:{%d+}:') .. 'ends:' .. string.sub(run_id, -2), told)
 end
 -- settle(...): write that a run has ended, an open one, with all that is set in it, and tell whoever waits for it: the
 -- stream's last entry is `end`.

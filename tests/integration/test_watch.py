@@ -8,11 +8,13 @@ import threading
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from runyard.engine.ids import maker_of_run, new_run_id
 from runyard.engine.live import Live
 from runyard.engine.run import Run
 from runyard.engine.store import events, runs
@@ -192,10 +194,16 @@ def looks(bench: Bench) -> int:
 
 
 def ears(bench: Bench, run: Run) -> int:
-    """How many listen to the ends of a run's partition. Watches that other tests of this process left do, too: what a
-    test sees of its own is how the number changes."""
-    [(_, count)] = bench.client.pubsub_numsub(bench.keys.of_run(run.run_id).ends)
+    """How many listen for the end of a run. Watches that other tests left may, too: what a test sees of its own is how
+    the number changes."""
+    [(_, count)] = bench.client.pubsub_numsub(bench.keys.of_run(run.run_id).ends(maker_of_run(run.run_id)))
     return int(count)
+
+
+def made_by(watch: Watch, bench: Bench) -> Run:
+    """A run of the very process that waits for it, as those are that one request starts and waits for."""
+    run = bench.record()
+    return replace(run, run_id=new_run_id(bench.keys.of_run(run.run_id).number, watch.maker))
 
 
 def recorded(bench: Bench, run: Run) -> Fence:
@@ -204,12 +212,14 @@ def recorded(bench: Bench, run: Run) -> Fence:
     return bench.claimed(run).fence
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["its own", "another's"])
 @pytest.mark.parametrize("keys", ["", KEYS_OF_ENCRYPTION], ids=["plain", "encrypted"])
 def test_who_waits_since_before_a_run_was_recorded_is_told_its_result_and_reads_nothing(
-    redis_url: str, keys: str
+    redis_url: str, keys: str, own: bool
 ) -> None:
     bench = Bench(redis_url, partitions=4, encryption_keys=keys)
-    run, watch = bench.record(), Watch(bench.store, bench.keys)
+    watch = Watch(bench.store, bench.keys)
+    run = made_by(watch, bench) if own else bench.record()
     others = ears(bench, run)
     with watch.awaited() as awaited:
         awaited.begin(run)
@@ -282,11 +292,35 @@ def test_who_waits_for_another_run_than_it_began_with_or_comes_late_looks_first(
         assert late.end(teller.run, within_s=0) is not None
 
 
+def test_a_process_is_told_the_ends_of_its_own_runs_and_of_others_only_while_somebody_waits_for_one(
+    bench: Bench, watch: Watch
+) -> None:
+    own, other = made_by(watch, bench), bench.record()
+    while maker_of_run(other.run_id) == watch.maker:
+        other = bench.record()
+    before = ears(bench, own), ears(bench, other)
+    with watch.awaited() as awaited:
+        awaited.begin(own)
+        eventually(lambda: ears(bench, own) == before[0] + 1)
+        assert ears(bench, other) == before[1]
+    with watch.awaited() as one, watch.awaited() as two:
+        one.begin(other)
+        two.begin(other)
+        eventually(lambda: ears(bench, other) == before[1] + 1)
+        one.leave()
+        bench.end(other, recorded(bench, other))
+        assert two.end(other, within_s=0.9) is not None
+    eventually(lambda: ears(bench, other) == before[1])
+    assert ears(bench, own) == before[0] + 1, "it listens on for its own"
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["its own", "another's"])
 @pytest.mark.parametrize("told_before", [True, False])
 async def test_a_wait_that_goes_on_on_a_loop_misses_nothing_and_reads_nothing(
-    bench: Bench, watch: Watch, told_before: bool
+    bench: Bench, watch: Watch, told_before: bool, own: bool
 ) -> None:
-    run, store = bench.record(), AsyncStore.connect(bench.settings.redis_url)
+    run = made_by(watch, bench) if own else bench.record()
+    store = AsyncStore.connect(bench.settings.redis_url)
     live = Live(store, bench.keys, watch)
     others = ears(bench, run)
     with watch.awaited() as awaited:
@@ -345,7 +379,7 @@ def test_a_wait_is_kept_only_for_the_run_it_is_for_and_where_nothing_failed(benc
 
 def bells(watch: Watch, run: Run) -> set[Bell]:
     """Who waits for the end of a run."""
-    return set(watch._bells.get(f"{watch.channel_of(run.run_id)}:{events.END}", ()))
+    return set(watch._bells_of_ends.get(run.run_id, ()))
 
 
 def waits_on_a_loop(watch: Watch, run: Run) -> bool:

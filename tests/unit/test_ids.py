@@ -10,6 +10,8 @@ from hypothesis import given, strategies as st
 from runyard.engine.ids import (
     MAX_PARTITIONS,
     is_uuid,
+    maker_of_run,
+    new_maker,
     new_run_id,
     new_thread_id,
     partition_of_run,
@@ -45,6 +47,13 @@ def test_run_ids_of_a_partition_sort_by_the_microsecond_they_were_made_in() -> N
             pass
         made.append(new_run_id(7))
     assert made == sorted(made)
+
+
+@given(st.integers(0, MAX_PARTITIONS - 1))
+def test_a_run_id_names_who_made_it(partition: int) -> None:
+    maker = new_maker()
+    made = new_run_id(partition, maker)
+    assert (maker_of_run(made), partition_of_run(made), uuid.UUID(made).version) == (maker, partition, 7)
 
 
 def test_ids_do_not_repeat() -> None:

@@ -7,9 +7,9 @@ import re
 
 from hypothesis import given, strategies as st
 
-from runyard.engine.ids import MAX_PARTITIONS, new_run_id, partition_of_run
+from runyard.engine.ids import MAX_PARTITIONS, new_maker, new_run_id, partition_of_run
 from runyard.engine.store import keys as module
-from runyard.engine.store.keys import Keys, Partition
+from runyard.engine.store.keys import Keys, Partition, tells_ends
 
 #: Not keys, but the way to them.
 WAYS = {"seal", "of_tenant", "of_thread", "of_run", "of_namespace", "all", "tag", "limit_all", "circuit_all"}
@@ -27,7 +27,7 @@ def made_by(of: Keys | Partition, prefix: str) -> dict[str, str]:
         "assistant_id": "<id>", "fingerprint": "<fingerprint>", "name": "<name>", "queue": "<queue>",
         "tenant": "<tenant>", "day": "<day>", "label": "<label>",
         "key_id": "<id>", "node": "<node>", "digest": "<digest>",
-        "cron_id": "<cron>", "id_": "<id>",
+        "cron_id": "<cron>", "id_": "<id>", "maker": "<maker>",
     }  # fmt: skip
     made = {}
     for name, member in inspect.getmembers(type(of)):
@@ -47,6 +47,15 @@ def all_made() -> dict[str, str]:
 
 def test_the_table_lists_every_key_and_every_key_is_in_the_table() -> None:
     assert sorted(row[0] for row in table()) == sorted(all_made().values())
+
+
+@given(st.integers(0, MAX_PARTITIONS - 1), st.text())
+def test_the_channels_of_ends_are_told_from_those_of_runs_and_threads_whatever_their_ids_are(
+    number: int, thread_id: str
+) -> None:
+    at = Partition("ry", number)
+    assert tells_ends(at.ends(new_maker()))
+    assert not any(tells_ends(channel) for channel in (at.events(thread_id), at.thread_log(thread_id)))
 
 
 def test_every_row_says_type_content_and_end() -> None:
