@@ -244,10 +244,13 @@ class Watch:
                 self._tell("subscribe", channel)
 
     def leave_end(self, run_id: str, bell: Bell) -> None:
-        """Ring ``bell``, which was entered for a run's end, no more."""
+        """Ring ``bell``, which was entered for a run's end, no more. One that has left may leave again."""
         with self._lock:
-            self._bells_of_ends[run_id].discard(bell)
-            if not self._bells_of_ends[run_id]:
+            bells = self._bells_of_ends.get(run_id, set())
+            if bell not in bells:
+                return
+            bells.remove(bell)
+            if not bells:
                 del self._bells_of_ends[run_id]
             if maker_of_run(run_id) == self.maker:
                 return
@@ -258,10 +261,13 @@ class Watch:
                 self._tell("unsubscribe", channel)
 
     def replace(self, run_id: str, old: Bell, new: Bell) -> None:
-        """Ring ``new`` for a run's end in the place of ``old``, at once if that was rung with it."""
+        """Ring ``new`` for a run's end in the place of ``old``, unless that has left; at once if it was rung."""
         with self._lock:
-            self._bells_of_ends[run_id].discard(old)
-            self._bells_of_ends[run_id].add(new)
+            bells = self._bells_of_ends.get(run_id, set())
+            if old not in bells:
+                return
+            bells.remove(old)
+            bells.add(new)
             if old.told:
                 new.told = old.told
                 new.set()

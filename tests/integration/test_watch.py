@@ -314,6 +314,25 @@ def test_a_process_is_told_the_ends_of_its_own_runs_and_of_others_only_while_som
     assert ears(bench, own) == before[0] + 1, "it listens on for its own"
 
 
+def test_who_leaves_twice_or_hands_over_after_it_left_takes_nothing_from_others(bench: Bench, watch: Watch) -> None:
+    """A request's thread and the loop that answers it may both leave for it."""
+    run, gone, stays = bench.record(), ThreadBell(), ThreadBell()
+    while maker_of_run(run.run_id) == watch.maker:
+        run = bench.record()
+    before = ears(bench, run)
+    watch.enter_end(run.run_id, gone)
+    for _ in range(3):
+        watch.leave_end(run.run_id, gone)
+    watch.replace(run.run_id, gone, ThreadBell())
+    assert not bells(watch, run)
+    eventually(lambda: ears(bench, run) == before)
+    watch.enter_end(run.run_id, stays)
+    eventually(lambda: ears(bench, run) == before + 1)
+    watch.leave_end(run.run_id, gone)
+    bench.end(run, recorded(bench, run))
+    assert stays.wait(5)
+
+
 @pytest.mark.parametrize("own", [True, False], ids=["its own", "another's"])
 @pytest.mark.parametrize("told_before", [True, False])
 async def test_a_wait_that_goes_on_on_a_loop_misses_nothing_and_reads_nothing(
