@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -17,8 +18,8 @@ from runyard.app.relay import Taken
 
 #: How long a thread waits for the next request of a client that it has just answered, in ms.
 LINGER_MS = 500
-#: What is answered of a connection that the relay answers on.
-_LENT = object()
+#: What is answered of a connection that the relay answers on, and of one that is closed already.
+_LENT, _CLOSED = object(), object()
 
 
 class WebWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -28,6 +29,9 @@ class WebWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     thread again: two more threads to be woken for each request, with the interpreter's lock between them. Here the
     thread waits for the next request itself. A quarter of the threads may: half may wait for runs, and the others are
     there for connections that come.
+
+    The thread also says good-bye to a client that is to ask no more: gunicorn's main thread, which accepts all others,
+    waits up to two seconds for that client to close its end.
 
     A connection that the relay answers on needs no thread and does not count as one of ``worker_connections``; a worker
     that stops does not wait for it. It comes back to a thread that waits for the client's next request.
@@ -55,7 +59,11 @@ class WebWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         kept = self._answer(conn)
         while kept is True and not conn.is_http2 and self.alive and self._asks_again(conn):
             kept = self._answer(conn)
-        return kept
+        if kept:
+            return kept
+        with suppress(OSError):  # closed already, by gunicorn or the client
+            conn.close(graceful=True)
+        return _CLOSED
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         door = self._answering.door = _Door(self, req, conn)
@@ -95,7 +103,10 @@ class WebWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.tpool.submit(handle, conn).add_done_callback(partial(self._handled, conn))
 
     def _handled(self, conn: Any, handled: Any) -> None:
-        if handled.cancelled() or handled.exception() or handled.result() is not _LENT:
+        result = None if handled.cancelled() or handled.exception() else handled.result()
+        if result is _CLOSED:
+            self.method_queue.defer(self._close, conn)
+        elif result is not _LENT:
             self.method_queue.defer(self.finish_request, conn, handled)
 
     def _close(self, conn: Any) -> None:

@@ -121,6 +121,20 @@ def test_a_client_that_goes_and_one_that_says_nothing_cost_nothing(server: Serve
     assert ask(silent, "/3") == "/3"
 
 
+def test_others_are_answered_while_a_client_that_asks_no_more_has_not_closed_its_end(server: Server) -> None:
+    """gunicorn waits for that two seconds, and then resets the connection."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
+        slow.sendall(b"GET /1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        answered = b""
+        while part := slow.recv(4096):
+            answered += part
+        assert answered.endswith(b"/1")
+        for number in range(3):
+            assert ask(server.connect(), f"/{number}") == f"/{number}"
+        for _ in range(2):  # a reset would break the second
+            slow.sendall(b"it still listens")
+
+
 def test_a_server_that_stops_waits_for_no_client_to_ask_again(server: Server) -> None:
     kept = server.connect()
     assert ask(kept, "/1") == "/1"
