@@ -20,7 +20,7 @@ import structlog
 
 from runyard.engine.errors import Sealed
 from runyard.engine.ids import maker_of_run, new_maker
-from runyard.engine.run import Run
+from runyard.engine.run import TERMINAL, Run
 from runyard.engine.store import events
 from runyard.engine.store.client import Call, SyncStore
 from runyard.engine.store.events import Event
@@ -104,6 +104,8 @@ class Awaited:
         look = self._run_id != run.run_id
         bell = self._waking
         if look:
+            if run.phase in TERMINAL and (event := self._watch.end_now(run.run_id)):
+                return event
             self.begin(run)
             patience_s = SETTLED_S
         while True:
@@ -198,18 +200,13 @@ class Watch:
 
     @contextmanager
     def _listening(self, run_id: str, *, only_end: bool) -> Iterator[ThreadBell]:
-        bell, channel = ThreadBell(), self._keys.of_run(run_id).events(run_id)
-        if only_end:
-            self.enter_end(run_id, bell)
-        else:
-            self.enter(channel, bell)
+        bell, name = ThreadBell(), run_id if only_end else self._keys.of_run(run_id).events(run_id)
+        enter, leave = (self.enter_end, self.leave_end) if only_end else (self.enter, self.leave)
+        enter(name, bell)
         try:
             yield bell
         finally:
-            if only_end:
-                self.leave_end(run_id, bell)
-            else:
-                self.leave(channel, bell)
+            leave(name, bell)
 
     def enter(self, channel: str, bell: Bell) -> None:
         """Ring ``bell`` for what is told on a channel from now on, until it leaves."""
@@ -229,13 +226,13 @@ class Watch:
 
     def hears_end(self, run_id: str) -> bool:
         """Whether the store need not be asked to tell of this run's end: it costs nothing more to wait for it."""
-        return self._hears_its_own and maker_of_run(run_id) == self.maker
+        return self._hears_its_own and self._made(run_id)
 
     def enter_end(self, run_id: str, bell: Bell) -> None:
         """Ring ``bell`` for a run's end, and nothing else of it, until it leaves."""
         with self._lock:
             self._bells_of_ends[run_id].add(bell)
-            if maker_of_run(run_id) == self.maker:
+            if self._made(run_id):
                 self._hear_its_own()
                 return
             channel = self._ends_of(run_id)
@@ -252,7 +249,7 @@ class Watch:
             bells.remove(bell)
             if not bells:
                 del self._bells_of_ends[run_id]
-            if maker_of_run(run_id) == self.maker:
+            if self._made(run_id):
                 return
             channel = self._ends_of(run_id)
             self._waiting[channel] -= 1
@@ -271,6 +268,9 @@ class Watch:
             if old.told:
                 new.told = old.told
                 new.set()
+
+    def _made(self, run_id: str) -> bool:
+        return maker_of_run(run_id) == self.maker
 
     def _ends_of(self, run_id: str) -> str:
         return self._keys.of_run(run_id).ends(maker_of_run(run_id))

@@ -16,7 +16,7 @@ import pytest
 
 from runyard.engine.ids import maker_of_run, new_run_id
 from runyard.engine.live import Live
-from runyard.engine.run import Run
+from runyard.engine.run import Phase, Run
 from runyard.engine.store import events, runs
 from runyard.engine.store.client import AsyncStore
 from runyard.engine.store.embedded import EmbeddedServer
@@ -290,6 +290,17 @@ def test_who_waits_for_another_run_than_it_began_with_or_comes_late_looks_first(
         assert awaited.end(teller.run, within_s=0.9) is not None
     with watch.awaited() as late:
         assert late.end(teller.run, within_s=0) is not None
+
+
+def test_who_asks_for_a_run_that_is_over_reads_and_does_not_listen(bench: Bench, watch: Watch) -> None:
+    teller = Teller(bench)
+    teller.end()
+    with watch.awaited() as late:
+        told = late.end(replace(teller.run, phase=Phase.SUCCEEDED), within_s=0)
+        assert told is not None
+        assert told.name == events.END
+        assert not bells(watch, teller.run)
+        assert watch._channel is None, "nothing was subscribed to"
 
 
 def test_a_process_is_told_the_ends_of_its_own_runs_and_of_others_only_while_somebody_waits_for_one(
